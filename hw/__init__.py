@@ -1,0 +1,1 @@
+"""Chips, mapping, Lava and boards."""

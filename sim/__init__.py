@@ -1,0 +1,1 @@
+"""The chip's language (`FixedNet`), its meaning (`reference`), and what is measured on it."""

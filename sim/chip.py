@@ -1,0 +1,111 @@
+"""Chips: every limit and bit width with its source. Limits live here and nowhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chip:
+    """Limits of one chip. Counts are per core unless the name says otherwise; ranges inclusive.
+
+    `sources` holds one citation for every other field; a test fails when one is missing.
+    """
+
+    name: str
+    cores: int
+    neurons: int
+    in_axons: int
+    out_axons: int
+    synapse_words: int  # 64-bit words
+    weight_bits: int
+    decay_max: int
+    v_th_max: int
+    bias_mantissa_max: int  # symmetric
+    bias_exp_max: int
+    state_bits: int  # of u and v, sign included
+    w_exp_min: int
+    w_exp_max: int
+    delay_max: int  # steps beyond the one every synapse costs
+    graded_bits: int  # payload of one spike; 0: spikes are binary only
+    sources: Mapping[str, str] = field(repr=False)
+
+
+_LIF = {
+    "weight_bits": "8-bit synapse format, lava-nc 0.10.0 dense/process.py num_weight_bits",
+    "decay_max": "12-bit fraction, lava-nc 0.10.0 lif/models.py",
+    "v_th_max": "17-bit mantissa shifted by 6, lava-nc 0.10.0 lif/models.py",
+    "bias_mantissa_max": "signed 13-bit mantissa; nengo-loihi block.py limits it to +-4095",
+    "bias_exp_max": "3-bit exponent, lava-nc 0.10.0 lif/process.py",
+    "state_bits": "23 bits and sign, lava-nc 0.10.0 lif/models.py",
+    "w_exp_min": "signed 4-bit exponent, brian2-loihi (-8..7)",
+    "w_exp_max": "signed 4-bit exponent, brian2-loihi (-8..7), nengo-loihi (-7..7)",
+}
+
+LOIHI_1 = Chip(
+    name="loihi1",
+    cores=128,
+    neurons=1024,
+    in_axons=4096,
+    out_axons=4096,
+    synapse_words=16384,
+    weight_bits=8,
+    decay_max=4095,
+    v_th_max=131071,
+    bias_mantissa_max=4095,
+    bias_exp_max=7,
+    state_bits=24,
+    w_exp_min=-8,
+    w_exp_max=7,
+    delay_max=62,
+    graded_bits=0,
+    sources={
+        **_LIF,
+        "name": "Davies et al. 2018, Loihi",
+        "cores": "Davies et al. 2018, p. 86, as quoted by others",
+        "neurons": "nengo-loihi block.py; Davies et al. 2018",
+        "in_axons": "nengo-loihi block.py; Davies et al. 2018, p. 89",
+        "out_axons": "nengo-loihi block.py",
+        "synapse_words": "nengo-loihi block.py: 16384 words of 64 bits",
+        "delay_max": "brian2-loihi: 0..62",
+        "graded_bits": "Davies et al. 2018: spikes carry no payload",
+    },
+)
+
+LOIHI_2 = Chip(
+    name="loihi2",
+    cores=128,
+    neurons=4095,
+    in_axons=16000,
+    out_axons=16000,
+    synapse_words=12000,
+    weight_bits=8,
+    decay_max=4095,
+    v_th_max=131071,
+    bias_mantissa_max=4095,
+    bias_exp_max=7,
+    state_bits=24,
+    w_exp_min=-8,
+    w_exp_max=7,
+    delay_max=62,
+    graded_bits=32,
+    sources={
+        **_LIF,
+        "name": "Intel, Loihi 2 technology brief",
+        "cores": "Intel, Loihi 2 technology brief; 122 usable on Hala Point",
+        "neurons": "compile logs in lava-dl's tutorials: 3584 neurons = 87.52 %",
+        "in_axons": "compile logs in lava-dl's tutorials: 784 axons = 4.90 %",
+        "out_axons": "compile logs in lava-dl's tutorials: axon map 2688 = 16.80 %",
+        "synapse_words": "compile logs in lava-dl's tutorials: limit 12000",
+        "delay_max": "lava-dl 0.6.0 netx clamps delays at 62",
+        "graded_bits": "Intel, Loihi 2 technology brief: integer payload up to 32 bits",
+    },
+)
+
+CHIPS = {"loihi1": LOIHI_1, "loihi2": LOIHI_2}
+
+
+def unsourced(chip: Chip) -> list[str]:
+    """Names of fields of `chip` without a citation."""
+    return [f.name for f in fields(chip) if f.name != "sources" and not chip.sources.get(f.name)]

@@ -1,0 +1,1 @@
+"""Training in the float world: snnTorch neurons, robust regularisers, quantisation-aware phase."""
