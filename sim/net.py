@@ -142,7 +142,8 @@ class FloatPopulation:
     """Float LIF neurons: u <- keep_u u + a; v <- keep_v v + u + bias; s = v > v_th; reset.
 
     keep_u, keep_v in [0, 1]; v_th, bias, v_init in units of the membrane; each a scalar or one
-    value a neuron, float64 of shape () or (n,).
+    value a neuron, float64 of shape () or (n,). `scale`: synaptic integers per unit of the membrane
+    that training has settled on, or None when the exporter may choose.
     """
 
     name: str
@@ -153,6 +154,7 @@ class FloatPopulation:
     bias: NDArray[np.float64] = field(default_factory=lambda: np.array(0.0))
     v_init: NDArray[np.float64] = field(default_factory=lambda: np.array(0.0))
     reset: str = "zero"
+    scale: float | None = None
 
     def __post_init__(self) -> None:
         where = f"population {self.name!r}"
@@ -166,6 +168,8 @@ class FloatPopulation:
         if self.v_th.min() < 0:
             raise ValueError(f"{where}: v_th is {self.v_th.min()}; thresholds must not be negative")
         checks.choice(self.reset, RESETS, where=f"{where}: reset")
+        if self.scale is not None and not (np.isfinite(self.scale) and self.scale > 0):
+            raise ValueError(f"{where}: scale is {self.scale}; it must be a positive number")
 
     @property
     def size(self) -> int:
