@@ -1,0 +1,54 @@
+"""Strict modes and shared fixtures of the whole suite."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+# Before numpy loads its BLAS: the suite shares small machines, and timings need one thread.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import pytest
+from hypothesis import settings
+
+HERE = Path(__file__).parent
+
+settings.register_profile("fast", max_examples=50, deadline=None)
+settings.register_profile("ci", max_examples=200, deadline=None, derandomize=True)
+settings.register_profile("nightly", max_examples=5000, deadline=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """A warning that our own code raises is an error; those of other packages are theirs."""
+    config.addinivalue_line("filterwarnings", r"error:::spikeport(\.|$)")
+    config.addinivalue_line("markers", "lava: runs Lava, which needs Python 3.10")
+    config.addinivalue_line("markers", "slow: takes more than ten seconds")
+
+
+def load(path: Path) -> ModuleType:
+    """Import the file at `path` without making a package of the folder that holds it."""
+    spec = importlib.util.spec_from_file_location(f"_spikeport_test_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path} is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    # Dataclasses look their module up by name while it is being executed.
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def load_file() -> Callable[[Path], ModuleType]:
+    """`load_file(path)`: the module in a Python file beside the tests."""
+    return load
+
+
+@pytest.fixture(scope="session")
+def random_net() -> Callable[..., object]:
+    """`random_net(seed, kind=None, lava=True) -> (FixedNet, x)`, see `random_nets.py`."""
+    return load(HERE / "random_nets.py").random_net  # type: ignore[no-any-return]
