@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -72,3 +73,22 @@ class Surrogate:
     def __call__(self, d: Tensor) -> Tensor:
         """h(d), elementwise, same shape and type as `d`."""
         return SURROGATES[self.name](d, self.width)
+
+
+def spike(d: Tensor, surrogate: Surrogate) -> Tensor:
+    """1 where d > 0, else 0, of d's type; backward multiplies by h(d)."""
+    result: Tensor = _Spike.apply(d, surrogate)
+    return result
+
+
+class _Spike(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, d: Tensor, surrogate: Surrogate) -> Tensor:
+        ctx.save_for_backward(d)
+        ctx.surrogate = surrogate
+        return (d > 0).to(d.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        (d,) = ctx.saved_tensors
+        return grads[0] * ctx.surrogate(d), None

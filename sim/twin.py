@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from spikeport.sim.arith import STATE_SHIFT
-from spikeport.sim.net import FixedNet, Input, Population
+from spikeport.sim.net import FixedNet, FloatNet, Input, Population
 from spikeport.sim.surrogate import Surrogate
 from spikeport.sim.synapse import ConvGeometry, Dense, Shape, Synapse, lowered
 from spikeport.sim.trace import PopulationTrace, Trace
@@ -28,7 +28,7 @@ class Twin(nn.Module):
     """FixedNet with exact integer forward and surrogate backward.
 
     `forward(x)`: x float [B, *shape] in the input's float unit (pixels in [0, 1] for graded
-    inputs, 0 or 1 for spikes), shown in every step; returns logits [B, K] as floats carrying the
+    inputs, 0 or 1 for spikes), shown in every step, or a train [T, B, *shape]; returns logits [B, K] as floats carrying the
     integers of `Trace.logits`, divided by `logit_unit` (1 for spike counts; the threshold-free
     readout's own scale for potentials), so that losses see ordinary magnitudes. Values off the
     input's integer grid are rounded, with the identity as gradient.
@@ -63,12 +63,8 @@ class Twin(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits [B, K] for x [B, *shape]; see the class."""
-        if x.shape[1:] != self.net.input.shape:
-            raise ValueError(
-                f"twin input has shape {tuple(x.shape)}; needed is [B, *{self.net.input.shape}]"
-            )
-        s = to_grid(x, self.net.input)
-        out = self._run(s.expand(1, *s.shape), steps=self.net.steps)
+        s, steps = shown(x, self.net)
+        out = self._run(to_grid(s, self.net.input), steps=steps)
         spikes, v_last, _ = out[self.net.readout.population]
         raw = spikes.sum(0) if self.net.readout.kind == "count" else v_last
         return raw / self.logit_unit
@@ -121,6 +117,19 @@ class Twin(nn.Module):
             surrogate=self.surrogate,
             detach_reset=self.detach_reset,
         )
+
+
+def shown(x: Tensor, net: FixedNet | FloatNet) -> tuple[Tensor, int]:
+    """`x` with a leading time axis, and the number of steps it stands for: a static [B, *shape]
+    becomes [1, B, *shape] for all `net.steps`, a train [T, B, *shape] stays for its T."""
+    shape = net.input.shape
+    if x.shape[1:] == shape:
+        return x.unsqueeze(0), net.steps
+    if x.shape[2:] == shape:
+        return x, len(x)
+    raise ValueError(
+        f"twin input has shape {tuple(x.shape)}; allowed are [B, *{shape}] and [T, B, *{shape}]"
+    )
 
 
 def to_grid(x: Tensor, source: Input) -> Tensor:

@@ -44,8 +44,7 @@ def integrate(
     """Run a population over a [T, B, n], synaptic sums (floats carrying integers).
 
     v_th, bias: () or (n,), floats carrying integers; gradients reach all three. Returns spikes
-    [T, B, n], v after the last step [B, n] and v before each reset [T, B, n] (no gradient through
-    the last), all of a's type.
+    [T, B, n], v after the last step [B, n] and v before each reset [T, B, n], all of a's type.
     """
     result: tuple[Tensor, Tensor, Tensor] = _Integrate.apply(a, v_th, bias, neurons)
     return result
@@ -70,12 +69,11 @@ class _Integrate(torch.autograd.Function):
         v_last = v.to(a.dtype)
         ctx.save_for_backward(spikes, fired, v_th)
         ctx.neurons, ctx.bias_shape = neurons, bias.shape
-        ctx.mark_non_differentiable(fired)
         return spikes, v_last, fired
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        g_spikes, g_v_last, _ = grads
+        g_spikes, g_v_last, g_seen = grads
         spikes, fired, v_th = ctx.saved_tensors
         n: Neurons = ctx.neurons
         keep_u = (DECAY_ONE - DU_OFFSET - n.du).to(fired.dtype) / DECAY_ONE
@@ -92,7 +90,7 @@ class _Integrate(torch.autograd.Function):
                 g_s = g_s - g_v * jump
             g_pass = g_v * (1 - spikes[t]) if n.reset == "zero" else g_v
             g_step[t] = g_s * slope[t]
-            g_fired[t] = g_step[t] + g_pass
+            g_fired[t] = g_step[t] + g_pass + g_seen[t]
             g_u = g_fired[t] + keep_u * g_u
             g_a[t] = g_u * (1 << STATE_SHIFT)
             g_v = keep_v * g_fired[t]
