@@ -1,0 +1,38 @@
+# On a fresh clone:  make demo   and   make test.  Each sets up .venv first.
+VENV ?= .venv
+JOBS ?= 2
+BIN := $(VENV)/bin
+
+.PHONY: demo test lint bench env pins clean
+
+demo: env
+	$(BIN)/spikeport demo
+
+# Workers share the cores; more threads in each would only fight.
+test: env
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+
+lint: env
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: env
+	set -e; for script in benchmarks/*.py; do $(BIN)/python $$script; done
+
+env: $(VENV)/.ready
+
+$(VENV)/.ready: pyproject.toml requirements/py310.txt requirements/py311.txt .ci/env
+	sh .ci/env $(VENV)
+
+# Names and versions only: which registry they come from is the user's business.
+COMPILE = $(BIN)/uv pip compile -q --upgrade --extra dev --no-annotate --no-header \
+	--no-emit-index-url --no-emit-find-links pyproject.toml
+pins: env
+	$(COMPILE) --python-version 3.10 -o requirements/py310.txt
+	echo torch==2.13.0 | $(COMPILE) --python-version 3.11 -c - -o requirements/py311.txt
+	sed -i.old 's/+cpu$$//' requirements/py311.txt && rm requirements/py311.txt.old
+
+clean:
+	rm -rf $(VENV) .venv311 .venv-wheel build dist *.egg-info
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
