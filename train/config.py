@@ -1,0 +1,205 @@
+"""What a training run is: a TOML file, checked into frozen values.
+
+Anything unknown, missing or out of range is one sentence naming file, key, value and what is
+allowed. Device, seed and target have no defaults, because each changes results.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+DIGITS = Path(__file__).parent / "configs" / "digits.toml"
+"""The packaged configuration that `make demo` trains."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class DataConfig(_Section):
+    """folder: where the files of `name` are; none for digits, which come with scikit-learn."""
+
+    name: Literal["digits", "mnist", "fashion_mnist", "cifar10"]
+    folder: str | None = None
+    validation_share: float = Field(0.1, gt=0, lt=1)
+
+
+class EncodeConfig(_Section):
+    """How an image becomes `steps` chip steps."""
+
+    name: Literal["direct", "poisson"] = "direct"
+    steps: int = Field(8, ge=1, le=1024)
+
+
+class ModelConfig(_Section):
+    """keep_v: share of the potential kept per step. v_th, surrogate_width: membrane units (a slope
+    for the atan, sigmoid, superspike and gauss surrogates). channels: conv only. hidden: dense
+    only."""
+
+    name: Literal["dense", "conv"]
+    channels: tuple[int, int] = Field((12, 24), strict=False)
+    hidden: int = Field(128, ge=1, le=65536)
+    keep_v: float = Field(0.5, ge=0, le=1)
+    v_th: float = Field(1.0, ge=1e-3, le=1e6)
+    surrogate: Literal["triangle", "rectangle", "atan", "sigmoid", "superspike", "gauss"] = (
+        "triangle"
+    )
+    surrogate_width: float = Field(1.0, gt=0, le=1e6)
+    detach_reset: bool = True
+    reset: Literal["zero", "subtract"] = "zero"
+    readout: Literal["count", "last_v"] = "last_v"
+
+    @model_validator(mode="after")
+    def _positive_channels(self) -> ModelConfig:
+        if min(self.channels) < 1:
+            raise ValueError(f"channels is {list(self.channels)}; both must be at least 1")
+        return self
+
+
+class TrainConfig(_Section):
+    """eta: weight of the MPD-SGR penalty, 0 switches it off. gamma: half width of its window,
+    membrane units. warm_up: share of the epochs in which eta rises. shift: largest random shift of
+    a training image, pixels. rotate: largest random rotation, degrees."""
+
+    epochs: int = Field(ge=1, le=100_000)
+    batch: int = Field(64, ge=2, le=65536)
+    lr: float = Field(gt=0, le=10)
+    weight_decay: float = Field(0.0, ge=0, le=10)
+    seed: int = Field(ge=0, lt=2**31)
+    device: Literal["cpu", "cuda"]
+    loss: Literal["cross_entropy"] = "cross_entropy"
+    eta: float = Field(0.0, ge=0, le=1000)
+    gamma: float = Field(1.0, gt=0, le=1e6)
+    stats: Literal["empirical", "theory", "hinge"] = "empirical"
+    warm_up: float = Field(0.1, ge=0, le=1)
+    shift: float = Field(0.0, ge=0, le=64)
+    rotate: float = Field(0.0, ge=0, le=180)
+
+
+class QuantiseConfig(_Section):
+    """The phase on the chip's grids. weight_bits: sign included, stored in 8-bit even mantissas."""
+
+    target: Literal["loihi", "loihi1", "loihi2"]
+    epochs: int = Field(5, ge=0, le=100_000)
+    lr: float = Field(1e-3, gt=0, le=10)
+    weight_bits: int = Field(8, ge=2, le=8)
+    learn_scale: bool = True
+    learn_threshold: bool = True
+
+
+class Config(_Section):
+    """One training run."""
+
+    data: DataConfig
+    encode: EncodeConfig = EncodeConfig()
+    model: ModelConfig
+    train: TrainConfig
+    quantise: QuantiseConfig
+
+    @model_validator(mode="after")
+    def _runs_on_target(self) -> Config:
+        if self.model.reset != "zero":
+            raise ValueError(
+                f"model.reset is {self.model.reset!r}, but target {self.quantise.target!r} resets "
+                'to zero and would spike differently; train with reset = "zero"'
+            )
+        return self
+
+
+def load(path: Path | str) -> Config:
+    """Read and check a TOML file; ValueError in one sentence if it is missing or wrong."""
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: the file is not UTF-8 text, so it is no TOML") from error
+    except OSError as error:
+        raise ValueError(f"{path}: cannot read the configuration ({error.strerror})") from error
+    return loads(text, str(path))
+
+
+def loads(text: str, where: str) -> Config:
+    """Check TOML `text`; `where` names it in errors."""
+    try:
+        tree = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"{where}: no valid TOML: {error}") from error
+    return _validate(tree, where)
+
+
+def override(config: Config, settings: Iterable[str]) -> Config:
+    """`config` with "section.key=value" settings applied; a value is TOML, or else plain text."""
+    tree = config.model_dump(mode="json", exclude_none=True)
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        section, dot, name = key.strip().partition(".")
+        if not (equals and dot and section and name):
+            raise ValueError(f"--set {setting!r}: write it as section.key=value")
+        if section not in Config.model_fields:
+            raise ValueError(f"--set {setting!r}: {_unknown(section, Config)}")
+        tree[section][name] = _value(text.strip())
+    return _validate(tree, "--set")
+
+
+def _value(text: str) -> Any:
+    try:
+        tree = tomllib.loads(f"value = {text}")
+    except tomllib.TOMLDecodeError:
+        return text
+    return tree["value"] if tree.keys() == {"value"} else text
+
+
+def to_toml(config: Config) -> str:
+    """The resolved configuration, every key written out; `loads` gives an equal one back."""
+    lines = []
+    for section, values in config.model_dump(mode="json", exclude_none=True).items():
+        lines += [f"[{section}]", *(f"{k} = {_toml(v)}" for k, v in values.items()), ""]
+    return "\n".join(lines)
+
+
+def _toml(value: Any) -> str:
+    # A JSON scalar or list of numbers is the same text in TOML, DEL apart.
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def _validate(tree: dict[str, Any], where: str) -> Config:
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        raise ValueError(f"{where}: {_sentence(error.errors()[0])}") from error
+
+
+def _sentence(problem: Any) -> str:
+    """One pydantic error in our words."""
+    place = [str(part) for part in problem["loc"]]
+    key = ".".join(place)
+    if problem["type"] == "extra_forbidden":
+        owner = Config if len(place) == 1 else Config.model_fields[place[0]].annotation
+        return _unknown(key, owner)
+    if problem["type"] == "missing":
+        return f"{key} is missing; it has no default"
+    if problem["type"] == "value_error":
+        return str(problem["ctx"]["error"])
+    allowed = problem["msg"].removeprefix("Input ")
+    return f"{key} is {problem['input']!r}; it {allowed}"
+
+
+def _unknown(key: str, owner: Any) -> str:
+    prefix, _, name = key.rpartition(".")
+    names = sorted(owner.model_fields)
+    near = difflib.get_close_matches(name, names, n=3) or names
+    return f"unknown key {key!r}; did you mean {' or '.join(repr(n) for n in near)}" + (
+        f" in [{prefix}]?" if prefix else "?"
+    )

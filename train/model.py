@@ -1,0 +1,219 @@
+"""Networks as we train them: any `nn.Sequential`, run over a window of steps with a record.
+
+Stateless layers (convolution, linear, pooling, norm, flatten, dropout) act on the merged T * B
+axis; spiking layers see [T, B, ...] and start every window from zero.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+import snntorch
+import torch
+from snntorch import SpikingNeuron
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from spikeport.sim.net import Input
+from spikeport.sim.surrogate import Surrogate
+from spikeport.train.config import ModelConfig
+from spikeport.train.neuron import Integrator, Lif
+from spikeport.train.norm import TdBatchNorm1d, TdBatchNorm2d
+from spikeport.train.regularisers import Drive
+
+STEPPED = (snntorch.Leaky, snntorch.Synaptic)
+"""snnTorch neurons that a user's net may hold; `Lif` is one of the first kind."""
+READOUTS = ("count", "last_v")
+
+
+@dataclass(frozen=True, eq=False)
+class Record:
+    """One forward pass. logits [B, K]; per spiking layer, by name: spikes [T, B, ...] (0 or 1)
+    and membranes U [T, B, ...], the potential before the reset, in membrane units."""
+
+    logits: Tensor
+    spikes: Mapping[str, Tensor]
+    membranes: Mapping[str, Tensor]
+
+
+class SpikingNet(nn.Module):
+    """A feed-forward spiking network: `layers` over `steps` steps of `input`.
+
+    layers: torch layers, our `Lif` and `Integrator`, or snnTorch's Leaky and Synaptic with any
+    arguments. readout "last_v": an `Integrator` comes last, logits are its potential / steps.
+    readout "count": spiking neurons come last, logits are their spike counts, 0..steps, a range
+    wide enough for softmax and the chip's own decision. Raises ValueError for anything else.
+    """
+
+    def __init__(self, layers: nn.Sequential, *, input: Input, steps: int, readout: str) -> None:
+        super().__init__()
+        if readout not in READOUTS:
+            raise ValueError(f"SpikingNet: readout is {readout!r}; allowed are 'count', 'last_v'")
+        if steps < 1:
+            raise ValueError(f"SpikingNet: steps is {steps}; it must be at least 1")
+        self.layers, self.input, self.steps, self.readout = layers, input, steps, readout
+        self._check()
+
+    def _check(self) -> None:
+        named = list(self.named_layers())
+        for position, (name, layer) in enumerate(named, start=1):
+            if isinstance(layer, (SpikingNeuron, nn.RNNBase)) and not isinstance(layer, STEPPED):
+                raise ValueError(
+                    f"layer {name!r} is a {type(layer).__name__}, which keeps a state we cannot "
+                    "step; allowed are Lif, Leaky, Synaptic and layers without state"
+                )
+            if isinstance(layer, Integrator) and position < len(named):
+                raise ValueError(f"layer {name!r} is an Integrator; it can only come last")
+        last: object = named[-1][1] if named else None
+        wanted = Integrator if self.readout == "last_v" else STEPPED
+        if not isinstance(last, wanted):
+            need = "an Integrator" if self.readout == "last_v" else "spiking neurons"
+            raise ValueError(
+                f"SpikingNet: readout {self.readout!r} needs {need} as the last layer, which is "
+                f"{type(last).__name__}"
+            )
+
+    def named_layers(self) -> Iterator[tuple[str, nn.Module]]:
+        """Name and layer in order, sequentials within sequentials opened ("block.lif")."""
+
+        def walk(block: nn.Sequential, prefix: str) -> Iterator[tuple[str, nn.Module]]:
+            for name, layer in block._modules.items():  # a layer may come twice
+                if isinstance(layer, nn.Sequential):
+                    yield from walk(layer, f"{prefix}{name}.")
+                else:
+                    yield f"{prefix}{name}", layer
+
+        return walk(self.layers, "")
+
+    def thresholds(self) -> dict[str, Tensor]:
+        """Per spiking layer v_th, membrane units, as the neurons use it (graph attached)."""
+        return {
+            n: layer.threshold for n, layer in self.named_layers() if isinstance(layer, STEPPED)
+        }
+
+    def drives(self) -> dict[str, Drive]:
+        """Per spiking layer right behind a norm, what the norm says about its current."""
+        found, before = {}, None
+        for name, layer in self.named_layers():
+            if (
+                isinstance(layer, snntorch.Leaky)
+                and isinstance(before, _BatchNorm)
+                and before.affine
+            ):
+                found[name] = Drive(before.bias, before.weight, float(layer.beta))
+            before = layer
+        return found
+
+    def forward(self, x: Tensor) -> Record:
+        """Run the window x [T, B, *input.shape], float, from a zero state."""
+        if x.shape[:1] + x.shape[2:] != (self.steps, *self.input.shape):
+            raise ValueError(
+                f"SpikingNet: input has shape {tuple(x.shape)}; needed is "
+                f"[{self.steps}, B, {', '.join(map(str, self.input.shape))}]"
+            )
+        spikes, membranes = {}, {}
+        for name, layer in self.named_layers():
+            if isinstance(layer, Lif):
+                x = spikes[name] = layer(x)
+                membranes[name] = layer.membrane
+            elif isinstance(layer, STEPPED):
+                x, potential = _stepped(layer, x)
+                spikes[name] = x
+                if layer.reset_delay:  # otherwise snnTorch only shows the potential after reset
+                    membranes[name] = potential
+            elif isinstance(layer, Integrator):
+                x = layer(x)
+            else:
+                x = layer(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+        logits = x / self.steps if self.readout == "last_v" else x.sum(0)
+        return Record(logits, spikes, membranes)
+
+    @torch.no_grad()
+    def predict(self, x: Tensor) -> Tensor:
+        """Classes int64 [B] of the window x [T, B, *input.shape], in evaluation mode."""
+        training = self.training
+        try:
+            logits: Tensor = self.eval()(x).logits
+        finally:
+            self.train(training)
+        return logits.argmax(1)
+
+
+def _stepped(layer: nn.Module, current: Tensor) -> tuple[Tensor, Tensor]:
+    """Spikes and potentials [T, B, ...] of a snnTorch neuron, left without state afterwards.
+
+    Called without states it goes on from its own, with or without `init_hidden`.
+    """
+    layer.reset_mem()
+    spikes, potentials = [], []
+    for a in current:
+        out = layer(a)
+        spikes.append(out[0] if isinstance(out, tuple) else out)
+        potentials.append(layer.mem)
+    layer.reset_mem()
+    return torch.stack(spikes), torch.stack(potentials)
+
+
+def _lif(config: ModelConfig) -> Lif:
+    return Lif(
+        config.keep_v,
+        v_th=config.v_th,
+        surrogate=Surrogate(config.surrogate, config.surrogate_width),
+        detach_reset=config.detach_reset,
+    )
+
+
+def _readout(config: ModelConfig) -> tuple[str, nn.Module]:
+    return ("readout", Integrator()) if config.readout == "last_v" else ("lif_out", _lif(config))
+
+
+def dense(config: ModelConfig, carrier: Input, *, steps: int, classes: int) -> SpikingNet:
+    """flatten, linear-norm-LIF with `hidden` neurons, linear-readout."""
+    layers: list[tuple[str, nn.Module]] = [
+        ("flatten", nn.Flatten()),
+        ("fc1", nn.Linear(carrier.size, config.hidden, bias=False)),
+        ("norm1", TdBatchNorm1d(config.hidden, v_th=config.v_th)),
+        ("lif1", _lif(config)),
+        ("fc2", nn.Linear(config.hidden, classes)),
+        _readout(config),
+    ]
+    return _assemble(layers, carrier, steps=steps, readout=config.readout)
+
+
+def conv(config: ModelConfig, carrier: Input, *, steps: int, classes: int) -> SpikingNet:
+    """Twice 3x3 conv-norm-LIF-2x2 average pool, then linear-readout; C, H, W images with H and W
+    multiples of 4, because a pool must not cut a row or column off."""
+    if len(carrier.shape) != 3 or carrier.shape[1] % 4 or carrier.shape[2] % 4:
+        raise ValueError(
+            f"model 'conv' got input shape {carrier.shape}; it needs (C, H, W) with H and W "
+            "multiples of 4 for its two 2x2 pools; use model 'dense' or pad the images"
+        )
+    before, height, width = carrier.shape
+    layers: list[tuple[str, nn.Module]] = []
+    for i, channels in enumerate(config.channels, start=1):
+        layers += [
+            (f"conv{i}", nn.Conv2d(before, channels, 3, padding=1, bias=False)),
+            (f"norm{i}", TdBatchNorm2d(channels, v_th=config.v_th)),
+            (f"lif{i}", _lif(config)),
+            (f"pool{i}", nn.AvgPool2d(2)),
+        ]
+        before, height, width = channels, height // 2, width // 2
+    layers += [
+        ("flatten", nn.Flatten()),
+        ("fc", nn.Linear(before * height * width, classes)),
+        _readout(config),
+    ]
+    return _assemble(layers, carrier, steps=steps, readout=config.readout)
+
+
+def _assemble(
+    layers: list[tuple[str, nn.Module]], carrier: Input, *, steps: int, readout: str
+) -> SpikingNet:
+    return SpikingNet(
+        nn.Sequential(OrderedDict(layers)), input=carrier, steps=steps, readout=readout
+    )
+
+
+MODELS: dict[str, Callable[..., SpikingNet]] = {"dense": dense, "conv": conv}
