@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from spikeport.sim import checks
 from spikeport.sim.arith import V_LIMIT
@@ -60,15 +60,20 @@ class Input:
         """Largest value of one entry in one step."""
         return (1 << self.payload_bits) - 1
 
-    def check(self, x: Any) -> NDArray[np.int64]:
-        """`x` as int64 [T, B, *shape], or ValueError if shape, type or range are wrong."""
-        x = np.asarray(x)
-        if x.ndim != 2 + len(self.shape) or x.shape[2:] != self.shape or 0 in x.shape:
+    def shaped(self, x: Any) -> NDArray[Any]:
+        """`x` as an array [T, B, *shape], or ValueError if its shape is another."""
+        array: NDArray[Any] = np.asarray(x)
+        found = array.shape
+        if array.ndim != 2 + len(self.shape) or found[2:] != self.shape or 0 in found:
             raise ValueError(
-                f"network input has shape {x.shape}; needed is [T, B, *{self.shape}], none empty"
+                f"network input has shape {found}; needed is [T, B, *{self.shape}], none empty"
             )
+        return array
+
+    def check(self, x: Any, *, dtype: DTypeLike = np.int64) -> NDArray[Any]:
+        """`x` as `dtype` [T, B, *shape], or ValueError if shape, type or range are wrong."""
         return checks.frozen_ints(
-            x, where="network input", low=0, high=self.largest, dtype=np.int64
+            self.shaped(x), where="network input", low=0, high=self.largest, dtype=dtype
         )
 
 

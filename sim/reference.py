@@ -30,10 +30,9 @@ def run(net: FixedNet, x: Any, *, strict: bool = False) -> Trace:
             synapse_sum(p.synapse, outputs[p.source]) for p in net.incoming(population.name)
         )
         trace, wraps[population.name], clips[population.name] = _run_population(population, a)
-        if strict and (wraps[population.name] or clips[population.name]):
-            raise OverflowError(
-                f"population {population.name!r}: u wrapped {wraps[population.name]} times and v"
-                f" was clipped {clips[population.name]} times; lower the scale of its weights"
+        if strict:
+            refuse_overflow(
+                population.name, wraps=wraps[population.name], clips=clips[population.name]
             )
         traces[population.name] = trace
         spikes = trace.spikes.astype(np.int64)
@@ -41,15 +40,30 @@ def run(net: FixedNet, x: Any, *, strict: bool = False) -> Trace:
     return Trace(populations=traces, wraps=wraps, clips=clips)
 
 
+def refuse_overflow(name: str, *, wraps: int, clips: int) -> None:
+    """Raise OverflowError if u of population `name` wrapped or its v was clipped."""
+    if wraps or clips:
+        raise OverflowError(
+            f"population {name!r}: u wrapped {wraps} times and v was clipped {clips} times;"
+            " lower the scale of its weights"
+        )
+
+
 def synapse_sum(synapse: Synapse, s: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Synaptic sums int64 [T, B, n_out] that `synapse` delivers for source values [T, B, *shape]."""
+    """Synaptic sums int64 [T, B, n_out] of `synapse` for source values [T, B, *shape]."""
     steps, batch, *shape = s.shape
     part = lowered(synapse, tuple(shape))
     if isinstance(part, Dense):
-        total = wrap_int32(s.reshape(steps, batch, -1) @ part.w_chip.T)
-        return shift_sum(total, part.w_exp)
-    total = conv_sum(part, s.reshape(steps * batch, *shape))
-    return wrap_int24(wrap_int32(total)).reshape(steps, batch, -1)
+        total = s.reshape(steps, batch, -1) @ part.w_chip.T
+    else:
+        total = conv_sum(part, s.reshape(steps * batch, *shape)).reshape(steps, batch, -1)
+    return delivered(part, total)
+
+
+def delivered(part: Dense | Conv2d, total: NDArray[np.int64]) -> NDArray[np.int64]:
+    """What arrives of a plain sum: dense sums are shifted, convolutions wrap at 24 bits."""
+    total = wrap_int32(total)
+    return shift_sum(total, part.w_exp) if isinstance(part, Dense) else wrap_int24(total)
 
 
 def conv_sum(conv: Conv2d, s: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -185,7 +185,7 @@ class _Draw:
         self.populations[-1] = replace(silent, v_th=self._thresholds(np.asarray(v)))
 
     def _thresholds(self, v: NDArray[Any]) -> NDArray[np.int64]:
-        """One threshold or one a neuron, at a quantile of the potentials [T, B, n] without reset."""
+        """One threshold or one a neuron, at a quantile of the potentials [T, B, n]."""
         level = float(self.rng.uniform(0.5, 0.95))
         each = np.quantile(v, level, axis=(0, 1) if self.chance(0.4) else None)
         return np.clip(np.floor(each / 64), 0, NEVER).astype(np.int64)

@@ -1,0 +1,95 @@
+"""The tick of `sim.lif` once more, compiled: a whole run of a population in one pass.
+
+All arithmetic is int32 and wraps at 2**32 exactly where Lava's int32 arrays do, so the kernel needs
+no proof of its own; tests hold it to `sim.lif.tick` bit for bit, wraps and clips included.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+import numpy as np
+from numba import njit
+
+from spikeport.sim.arith import STATE_SHIFT, U_LIMIT, V_LIMIT
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+# numba types Python literals as int64; int32 constants keep the vector loops narrow.
+_LIMIT_U = np.int32(U_LIMIT)
+_SPAN_U = np.int32(2 * U_LIMIT)
+_LIMIT_V = np.int32(V_LIMIT)
+_LOW_BITS = np.int32(4095)
+_STATE = np.int32(STATE_SHIFT)
+_TWELVE = np.int32(12)
+_SIGN = np.int32(31)
+
+
+def compiled(function: Function) -> Function:
+    """`function` compiled without the GIL, cached on disk where a cache can be written."""
+    try:
+        return cast(Function, njit(cache=True, nogil=True)(function))
+    except RuntimeError:  # numba found no folder to write to: compile again in every process
+        return cast(Function, njit(nogil=True)(function))
+
+
+@compiled
+def kept_part(x: Any, keep: Any) -> Any:
+    """`x * keep / 4096` rounded toward zero for any int32 `x` and `keep` in 0..4096.
+
+    With x = 4096 h + l the quotient is h keep + l keep / 4096, and neither product leaves int32.
+    Negative x round up: 4095 is added before the last shift, without a branch.
+    """
+    low = np.int32(np.int32(x & _LOW_BITS) * keep)
+    up = np.int32(np.int32(x >> _SIGN) & _LOW_BITS)
+    high = np.int32(np.int32(x >> _TWELVE) * keep)
+    return np.int32(high + np.int32(np.int32(low + up) >> _TWELVE))
+
+
+@compiled
+def run_population(
+    a: Any, w_exp: Any, keep_u: Any, keep_v: Any, threshold: Any, bias: Any, v_init: Any,
+    subtract: Any, first: Any, spikes: Any, v_last: Any, us: Any, vs: Any, counts: Any,
+) -> None:  # fmt: skip
+    """Run a population over the sums `a` [T, b, n] of samples first .. first + b - 1.
+
+    a: float32 (exact integers below 2**24) or int32; overwritten with the spikes, so that the next
+    product finds them as floats. w_exp: shift of the sums. keep_u, keep_v, threshold (shifted),
+    bias (shifted), v_init: int32 [n]. Results go to the rows of these samples: spikes uint8
+    [T, B, n], v_last int32 [B, n], us and vs int32 [T, B, n] or empty, counts int64 [B, 2] (wraps
+    of u, clips of v).
+    """
+    steps, batch, n = a.shape
+    left, right = np.int32(max(w_exp, 0)), np.int32(max(-w_exp, 0))
+    record = us.size > 0
+    u, v = np.empty(n, np.int32), np.empty(n, np.int32)
+    for b in range(batch):
+        u[:] = 0
+        v[:] = v_init
+        wraps, clips = np.int64(0), np.int64(0)
+        for t in range(steps):
+            wrapped, clipped = np.int32(0), np.int32(0)
+            for j in range(n):
+                x = np.int32(np.int32(np.int32(a[t, b, j]) << left) >> right)
+                x = np.int32(np.int32(x << _STATE) + kept_part(u[j], keep_u[j]))
+                wrapped += np.int32((x > _LIMIT_U) | (x <= -_LIMIT_U))
+                x = np.int32(x - _SPAN_U) if x > _LIMIT_U else x
+                x = np.int32(x + _SPAN_U) if x <= -_LIMIT_U else x
+                u[j] = x
+                y = np.int32(np.int32(kept_part(v[j], keep_v[j]) + x) + bias[j])
+                clipped += np.int32((y > _LIMIT_V) | (y < -_LIMIT_V))
+                y = min(max(y, -_LIMIT_V), _LIMIT_V)
+                fired = y > threshold[j]
+                after = np.int32(y - threshold[j]) if subtract else np.int32(0)
+                v[j] = after if fired else y
+                a[t, b, j] = fired
+                spikes[t, first + b, j] = fired
+            wraps += wrapped
+            clips += clipped
+            if record:
+                us[t, first + b] = u
+                vs[t, first + b] = v
+        v_last[first + b] = v
+        counts[first + b, 0] = wraps
+        counts[first + b, 1] = clips
