@@ -70,6 +70,11 @@ class Surrogate:
         if not self.width > 0:
             raise ValueError(f"surrogate {self.name!r}: width is {self.width}; it must be positive")
 
+    def in_units_of(self, unit: float) -> Surrogate:
+        """The same window for distances measured in `unit` (a threshold, say)."""
+        window = self.name in ("triangle", "rectangle")
+        return Surrogate(self.name, self.width / unit if window else self.width * unit)
+
     def __call__(self, d: Tensor) -> Tensor:
         """h(d), elementwise, same shape and type as `d`."""
         return SURROGATES[self.name](d, self.width)

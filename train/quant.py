@@ -1,0 +1,326 @@
+"""Quantisation-aware training: the trained network on the chip's own integers.
+
+A `QuantNet` is what the exporter will write: batch norm folded, weights on the 8-bit grid,
+thresholds, biases and decays on theirs, the membrane truncated as the chip truncates it, all by the
+same integer tick as the twin. Rounding is passed straight through. On the chip only the ratio of
+weights to threshold matters, so every layer has a learned scale S (synaptic integers per unit of
+the membrane) beside its learned threshold: q = round(W S), v_th = round(S V_th). Their gradients
+are those of a learned step size (LSQ, arXiv 1902.08153), since a common factor cancels.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from spikeport.sim.arith import DECAY_ONE, STATE_SHIFT
+from spikeport.sim.chip import Chip
+from spikeport.sim.net import Input
+from spikeport.sim.surrogate import Surrogate
+from spikeport.sim.synapse import ConvGeometry
+from spikeport.sim.twin import convolve, shifted, to_grid
+from spikeport.sim.twin_lif import Neurons, integrate
+from spikeport.train.model import Record, SpikingNet
+from spikeport.train.neuron import Integrator, Lif
+from spikeport.train.norm import fold
+
+# Synaptic sums must stay below 2**23 >> 6 or the current wraps; training keeps this share of it.
+SUM_LIMIT = (1 << 23) >> STATE_SHIFT
+HEADROOM = 0.9
+SHIFT_MAX = 7  # w_exp = -1 - shift must not fall below -8
+
+
+def straight_round(x: Tensor) -> Tensor:
+    """Round half to even, identity backward."""
+    return x + (x.round() - x).detach()
+
+
+@dataclass
+class Stage:
+    """One population of a SpikingNet: the pools before its weights, folded weights, its neurons."""
+
+    name: str
+    weight: Tensor
+    bias: Tensor
+    neuron: Lif | Integrator
+    geometry: ConvGeometry | None  # None: dense
+    pools: list[nn.AvgPool2d] = field(default_factory=list)
+    flatten: bool = False
+
+    @property
+    def pool_gain(self) -> float:
+        """What average pooling divides by, to be moved into the weights."""
+        return math.prod(1.0 / _area(pool) for pool in self.pools)
+
+
+def stages(net: SpikingNet) -> Iterator[Stage]:
+    """Cut `net` into populations, batch norm folded (evaluation statistics).
+
+    Raises ValueError naming the layer when it has no place in this chain.
+    """
+    pools: list[nn.AvgPool2d] = []
+    flatten = False
+    linear: nn.Linear | nn.Conv2d | None = None
+    norm: _BatchNorm | None = None
+    for name, layer in net.named_layers():
+        if isinstance(layer, nn.AvgPool2d) and linear is None:
+            pools.append(_plain_pool(name, layer))
+        elif isinstance(layer, nn.Flatten) and linear is None:
+            flatten = True
+        elif isinstance(layer, nn.Dropout):
+            continue
+        elif isinstance(layer, (nn.Linear, nn.Conv2d)) and linear is None:
+            linear = layer
+        elif isinstance(layer, _BatchNorm) and linear is not None:
+            norm = layer
+        elif isinstance(layer, (Lif, Integrator)) and linear is not None:
+            weight, bias = _folded(linear, norm)
+            yield Stage(name, weight, bias, layer, _geometry(linear), pools, flatten)
+            pools, flatten, linear, norm = [], False, None, None
+        else:
+            raise ValueError(
+                f"layer {name!r} ({type(layer).__name__}) cannot be trained on the chip's integers"
+                " at this place; use chains of pool, flatten, linear or conv, batch norm, Lif"
+            )
+
+
+class QuantNet(nn.Module):
+    """A SpikingNet on the integers of `chip`; forward as SpikingNet's, membranes in thresholds."""
+
+    def __init__(
+        self, net: SpikingNet, chip: Chip, *, weight_bits: int = 8, learn_scale: bool = True,
+        learn_threshold: bool = True,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        if not 2 <= weight_bits <= chip.weight_bits:
+            raise ValueError(
+                f"weight_bits is {weight_bits}; {chip.name} allows 2..{chip.weight_bits}"
+            )
+        self.input, self.steps, self.readout = net.input, net.steps, net.readout
+        self.layers = nn.ModuleDict()
+        largest, per_unit = net.input.largest / net.input.scale, net.input.scale
+        for stage in stages(net):
+            layer = QuantLayer(
+                stage, chip, weight_bits=weight_bits, steps=net.steps,
+                source_largest=largest, source_scale=per_unit,
+            )  # fmt: skip
+            layer.log_scale.requires_grad_(learn_scale)
+            layer.v_th.requires_grad_(learn_threshold and isinstance(stage.neuron, Lif))
+            self.layers[stage.name.replace(".", "_")] = layer
+            largest, per_unit = 1.0, 1.0
+
+    def forward(self, x: Tensor) -> Record:
+        """x: float [T, B, *shape] in units of the input; logits [B, K], spikes and membranes
+        (v before the reset, in thresholds) of every spiking layer."""
+        s = to_grid(x, self.input)
+        spikes: dict[str, Tensor] = {}
+        membranes: dict[str, Tensor] = {}
+        logits = s
+        for name, layer in self.layers.items():
+            assert isinstance(layer, QuantLayer)
+            s, v_last, membrane = layer(s)
+            if layer.spiking:
+                spikes[name], membranes[name] = s, membrane
+                logits = s.sum(0)
+            else:
+                logits = v_last / (layer.membrane_unit() * self.steps)
+        return Record(logits=logits, spikes=spikes, membranes=membranes)
+
+    @torch.no_grad()
+    def spiking_net(self) -> SpikingNet:
+        """The same network in plain layers: weights, biases and thresholds are the integers over
+        the layer's scale, in float64, and each neuron carries its `scale`. Exporting it gives
+        these integers back."""
+        layers: dict[str, nn.Module] = {}
+        for name, layer in self.layers.items():
+            assert isinstance(layer, QuantLayer)
+            for i, pool in enumerate(layer.pools):
+                layers[f"{name}_pool{i}"] = nn.AvgPool2d(pool.kernel_size, pool.stride)
+            if layer.flatten:
+                layers[f"{name}_flatten"] = nn.Flatten()
+            layers[f"{name}_linear"], layers[name] = layer.plain()
+        return SpikingNet(
+            nn.Sequential(OrderedDict(layers)),
+            input=self.input, steps=self.steps, readout=self.readout,
+        )  # fmt: skip
+
+
+class QuantLayer(nn.Module):
+    """Weights and one population on the chip's grids; learned: weight, bias, scale, threshold."""
+
+    def __init__(
+        self, stage: Stage, chip: Chip, *, weight_bits: int, steps: int,
+        source_largest: float, source_scale: float,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.pools, self.flatten, self.geometry = stage.pools, stage.flatten, stage.geometry
+        self.chip, self.steps = chip, steps
+        self.q_max = (1 << (weight_bits - 1)) - 1
+        self.source_scale = source_scale
+        self.source_largest = source_largest / stage.pool_gain  # the largest pooled sum
+        self.spiking = isinstance(stage.neuron, Lif)
+        self.pool_gain = stage.pool_gain
+        self.weight = nn.Parameter((stage.weight * stage.pool_gain).float())
+        self.bias = nn.Parameter(stage.bias.float())
+        keep_v = float(stage.neuron.beta) if isinstance(stage.neuron, Lif) else 1.0
+        self.dv = min(round(DECAY_ONE * (1 - keep_v)), chip.decay_max)
+        threshold = float(stage.neuron.threshold) if isinstance(stage.neuron, Lif) else 1.0
+        surrogate = stage.neuron.surrogate if isinstance(stage.neuron, Lif) else Surrogate()
+        self.surrogate = surrogate.in_units_of(threshold)
+        self.v_th = nn.Parameter(torch.tensor(threshold))
+        self.shift = self._choose_shift()
+        limit = min(self._grid_limit(), self._range_limit())
+        self.log_scale = nn.Parameter(torch.tensor(limit).log())
+
+    # The scale and what limits it.
+
+    def scale(self) -> Tensor:
+        """S: synaptic integers per membrane unit, kept within the chip's ranges."""
+        return self.log_scale.exp().clamp(max=self._range_limit())
+
+    def membrane_unit(self) -> Tensor:
+        """Integers of v per unit of the float membrane."""
+        return self.scale() * (1 << STATE_SHIFT)
+
+    def _grid_limit(self) -> float:
+        """Largest S at which every weight is on the grid."""
+        top = float(self.weight.detach().abs().max()) or 1.0
+        return self.q_max * self.source_scale / (top * 2**self.shift)
+
+    @torch.no_grad()
+    def _range_limit(self) -> float:
+        """Largest S at which u cannot wrap, v cannot clip and the threshold fits its 17 bits."""
+        reach = self.weight.flatten(1).abs().sum(1) * self.source_largest + self.bias.abs()
+        lost = self.dv / DECAY_ONE
+        memory = min(self.steps, 1 / lost if lost else self.steps)
+        widest = float(reach.max()) * memory + float(self.v_th) * self.spiking
+        by_bias = self.chip.bias_mantissa_max << self.chip.bias_exp_max
+        return min(
+            HEADROOM * SUM_LIMIT / max(widest, 1e-9),
+            self.chip.v_th_max / float(self.v_th),
+            by_bias / (1 << STATE_SHIFT) / max(float(self.bias.abs().max()), 1e-9),
+        )
+
+    def _choose_shift(self) -> int:
+        """Bits by which a dense sum is shifted right, so that weights keep their bits although
+        the sum must stay in range; convolutions have no exponent."""
+        self.shift = 0
+        if self.geometry is not None:
+            return 0
+        spare = self._grid_limit() / self._range_limit()
+        return max(0, min(SHIFT_MAX, math.floor(math.log2(spare)))) if spare > 1 else 0
+
+    # Integers of the present parameters, differentiable.
+
+    def weights(self) -> Tensor:
+        """q: integers in -q_max - 1 .. q_max."""
+        q = straight_round(self.weight * (self.scale() * 2**self.shift / self.source_scale))
+        return q.clamp(-self.q_max - 1, self.q_max)
+
+    def threshold(self) -> Tensor:
+        """v_th mantissa; a readout that must not spike has the largest."""
+        if not self.spiking:
+            return torch.tensor(float(self.chip.v_th_max), device=self.weight.device)
+        return straight_round(self.scale() * self.v_th).clamp(1, self.chip.v_th_max)
+
+    def biases(self) -> Tensor:
+        """Bias as added to v: a 13-bit mantissa shifted by the smallest exponent that fits."""
+        wanted = self.bias * self.membrane_unit()
+        top = self.chip.bias_mantissa_max
+        exponent = 0
+        while float(wanted.detach().abs().max()) > (top + 0.5) * 2**exponent:
+            exponent += 1
+        return straight_round(wanted / 2**exponent).clamp(-top, top) * 2**exponent
+
+    def forward(self, s: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Integers [T, B, *shape] -> spikes [T, B, *shape], v_last [B, n], membrane in thresholds
+        [T, B, *shape]."""
+        steps, batch = s.shape[:2]
+        s = s.flatten(0, 1)
+        for pool in self.pools:
+            s = F.avg_pool2d(s, pool.kernel_size, pool.stride, divisor_override=1)
+        if self.geometry is None:
+            a = shifted(s.flatten(1) @ self.weights().T, -self.shift)
+        else:
+            a = convolve(s, self.weights(), self.geometry)
+        shape, per_map = a.shape[1:], a[0, 0].numel()
+        bias = self.biases().repeat_interleave(per_map)
+        v_th = self.threshold()
+        unit = v_th.detach() * (1 << STATE_SHIFT) if self.spiking else self.membrane_unit().detach()
+        spikes, v_last, fired = integrate(
+            a.reshape(steps, batch, -1), v_th, bias, self._neurons(unit)
+        )
+        membrane = fired / (v_th * (1 << STATE_SHIFT))
+        full = (steps, batch, *shape)
+        return spikes.reshape(full), v_last, membrane.reshape(full)
+
+    def _neurons(self, unit: Tensor) -> Neurons:
+        device = self.weight.device
+        return Neurons(
+            du=torch.tensor(self.chip.decay_max, device=device),
+            dv=torch.tensor(self.dv, device=device),
+            v_init=torch.tensor(0, device=device),
+            unit=unit,
+            surrogate=self.surrogate,
+        )
+
+    # Back to plain layers.
+
+    def plain(self) -> tuple[nn.Module, nn.Module]:
+        """(Linear or Conv2d, Lif or Integrator) in float64 holding the integers over the scale."""
+        scale = self.scale().double()
+        per_unit = scale * 2**self.shift / self.source_scale * self.pool_gain
+        weight = self.weights().double() / per_unit
+        bias = self.biases().double() / (scale * (1 << STATE_SHIFT))
+        linear: nn.Linear | nn.Conv2d
+        if self.geometry is None:
+            linear = nn.Linear(weight.shape[1], weight.shape[0])
+        else:
+            g = self.geometry
+            linear = nn.Conv2d(
+                weight.shape[1] * g.groups, weight.shape[0], tuple(weight.shape[2:]),  # type: ignore[arg-type]
+                stride=g.stride, padding=g.padding, dilation=g.dilation, groups=g.groups,
+            )  # fmt: skip
+        linear.weight, linear.bias = nn.Parameter(weight), nn.Parameter(bias)
+        if not self.spiking:
+            return linear, Integrator(scale=float(scale))
+        keep_v = 1 - self.dv / DECAY_ONE
+        v_th = float(self.threshold()) / float(scale)
+        surrogate = self.surrogate.in_units_of(1 / v_th)
+        return linear, Lif(keep_v, v_th=v_th, surrogate=surrogate, scale=float(scale))
+
+
+def _geometry(layer: nn.Linear | nn.Conv2d) -> ConvGeometry | None:
+    if isinstance(layer, nn.Linear):
+        return None
+    return ConvGeometry(
+        stride=layer.stride, padding=layer.padding, dilation=layer.dilation, groups=layer.groups  # type: ignore[arg-type]
+    )  # fmt: skip
+
+
+def _folded(layer: nn.Linear | nn.Conv2d, norm: _BatchNorm | None) -> tuple[Tensor, Tensor]:
+    if norm is not None:
+        return fold(layer, norm)
+    bias = torch.zeros(len(layer.weight)) if layer.bias is None else layer.bias
+    return layer.weight.detach().double(), bias.detach().double()
+
+
+def _area(pool: nn.AvgPool2d) -> int:
+    k = pool.kernel_size
+    return k * k if isinstance(k, int) else k[0] * k[1]
+
+
+def _plain_pool(name: str, pool: nn.AvgPool2d) -> nn.AvgPool2d:
+    if pool.padding not in (0, (0, 0)) or pool.ceil_mode or pool.divisor_override:
+        raise ValueError(
+            f"layer {name!r}: average pooling with padding, ceil_mode or divisor_override has no"
+            " exact integer form here; use plain windows"
+        )
+    return pool
