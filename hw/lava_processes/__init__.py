@@ -1,0 +1,1 @@
+"""Lava Processes of ours. Lava executes every file of this folder whenever it compiles one."""
