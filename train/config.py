@@ -33,14 +33,14 @@ class DataConfig(_Section):
 
     name: Literal["digits", "mnist", "fashion_mnist", "cifar10"]
     folder: str | None = None
-    validation_share: float = Field(0.1, gt=0, lt=1)
+    validation_share: float = Field(default=0.1, gt=0, lt=1)
 
 
 class EncodeConfig(_Section):
     """How an image becomes `steps` chip steps."""
 
     name: Literal["direct", "poisson"] = "direct"
-    steps: int = Field(8, ge=1, le=1024)
+    steps: int = Field(default=8, ge=1, le=1024)
 
 
 class ModelConfig(_Section):
@@ -49,14 +49,14 @@ class ModelConfig(_Section):
     only."""
 
     name: Literal["dense", "conv"]
-    channels: tuple[int, int] = Field((12, 24), strict=False)
-    hidden: int = Field(128, ge=1, le=65536)
-    keep_v: float = Field(0.5, ge=0, le=1)
-    v_th: float = Field(1.0, ge=1e-3, le=1e6)
+    channels: tuple[int, int] = Field(default=(12, 24), strict=False)
+    hidden: int = Field(default=128, ge=1, le=65536)
+    keep_v: float = Field(default=0.5, ge=0, le=1)
+    v_th: float = Field(default=1.0, ge=1e-3, le=1e6)
     surrogate: Literal["triangle", "rectangle", "atan", "sigmoid", "superspike", "gauss"] = (
         "triangle"
     )
-    surrogate_width: float = Field(1.0, gt=0, le=1e6)
+    surrogate_width: float = Field(default=1.0, gt=0, le=1e6)
     detach_reset: bool = True
     reset: Literal["zero", "subtract"] = "zero"
     readout: Literal["count", "last_v"] = "last_v"
@@ -74,27 +74,27 @@ class TrainConfig(_Section):
     a training image, pixels. rotate: largest random rotation, degrees."""
 
     epochs: int = Field(ge=1, le=100_000)
-    batch: int = Field(64, ge=2, le=65536)
+    batch: int = Field(default=64, ge=2, le=65536)
     lr: float = Field(gt=0, le=10)
-    weight_decay: float = Field(0.0, ge=0, le=10)
+    weight_decay: float = Field(default=0.0, ge=0, le=10)
     seed: int = Field(ge=0, lt=2**31)
     device: Literal["cpu", "cuda"]
     loss: Literal["cross_entropy"] = "cross_entropy"
-    eta: float = Field(0.0, ge=0, le=1000)
-    gamma: float = Field(1.0, gt=0, le=1e6)
+    eta: float = Field(default=0.0, ge=0, le=1000)
+    gamma: float = Field(default=1.0, gt=0, le=1e6)
     stats: Literal["empirical", "theory", "hinge"] = "empirical"
-    warm_up: float = Field(0.1, ge=0, le=1)
-    shift: float = Field(0.0, ge=0, le=64)
-    rotate: float = Field(0.0, ge=0, le=180)
+    warm_up: float = Field(default=0.1, ge=0, le=1)
+    shift: float = Field(default=0.0, ge=0, le=64)
+    rotate: float = Field(default=0.0, ge=0, le=180)
 
 
 class QuantiseConfig(_Section):
     """The phase on the chip's grids. weight_bits: sign included, stored in 8-bit even mantissas."""
 
     target: Literal["loihi", "loihi1", "loihi2"]
-    epochs: int = Field(5, ge=0, le=100_000)
-    lr: float = Field(1e-3, gt=0, le=10)
-    weight_bits: int = Field(8, ge=2, le=8)
+    epochs: int = Field(default=5, ge=0, le=100_000)
+    lr: float = Field(default=1e-3, gt=0, le=10)
+    weight_bits: int = Field(default=8, ge=2, le=8)
     learn_scale: bool = True
     learn_threshold: bool = True
 

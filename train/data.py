@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -133,7 +134,7 @@ def _cifar10(folder: Path | None) -> Split:
             f"download the binary version, with {CIFAR_FILES[0]}"
         )
     *train, (x_test, y_test) = map(_read_cifar, _find("cifar10", folder, CIFAR_FILES))
-    return *(np.concatenate(part) for part in zip(*train, strict=True)), x_test, y_test  # type: ignore[return-value]
+    return *(np.concatenate(part) for part in zip(*train, strict=True)), x_test, y_test
 
 
 LOADERS: dict[str, Callable[[Path | None], Split]] = {
@@ -207,7 +208,7 @@ def _read_bytes(path: Path) -> bytes:
         raise ValueError(f"{path}: cannot read it ({error.strerror})") from error
 
 
-def _check_labels(path: Path, labels: NDArray[np.integer], *, images: int) -> None:
+def _check_labels(path: Path, labels: NDArray[Any], *, images: int) -> None:
     if len(labels) != images:
         raise ValueError(f"{path}: holds {len(labels)} labels for {images} images")
     if labels.max() >= CLASSES:

@@ -113,7 +113,8 @@ class SpikingNet(nn.Module):
                 f"SpikingNet: input has shape {tuple(x.shape)}; needed is "
                 f"[{self.steps}, B, {', '.join(map(str, self.input.shape))}]"
             )
-        spikes, membranes = {}, {}
+        spikes: dict[str, Tensor] = {}
+        membranes: dict[str, Tensor] = {}
         for name, layer in self.named_layers():
             if isinstance(layer, Lif):
                 x = spikes[name] = layer(x)

@@ -28,10 +28,10 @@ class Lif(snntorch.Leaky):  # type: ignore[misc]
     on, None while the exporter may choose.
 
     `membrane` is the potential before the reset, U [T, B, ...], of the last call, with its graph:
-    regularisers differentiate it. It is left out of copies and pickles of the module.
+    regularisers differentiate it. It is empty before the first call and in copies of the module.
     """
 
-    membrane: Tensor | None
+    membrane: Tensor
 
     def __init__(
         self,
@@ -57,7 +57,7 @@ class Lif(snntorch.Leaky):  # type: ignore[misc]
         self.surrogate = surrogate
         self.detach_reset = detach_reset
         self.scale = scale
-        self.membrane = None
+        self.membrane = torch.zeros(0)
 
     @property
     def keep_v(self) -> float:
@@ -91,7 +91,7 @@ class Lif(snntorch.Leaky):  # type: ignore[misc]
         return self.spike_grad(mem - self.threshold)  # type: ignore[no-any-return]
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "membrane": None}
+        return {**self.__dict__, "membrane": torch.zeros(0)}
 
 
 class Integrator(nn.Module):

@@ -40,8 +40,10 @@ def omega(mu: Tensor, sigma: Tensor, gamma: float) -> Tensor:
     Even in mu; written with the tails below zero, where float32 does not cancel.
     """
     below = -mu.abs()
-    normal = torch.special.ndtr
-    return normal((below + gamma) / sigma) - normal((below - gamma) / sigma)
+    inside: Tensor = torch.special.ndtr((below + gamma) / sigma) - torch.special.ndtr(
+        (below - gamma) / sigma
+    )
+    return inside
 
 
 def mpd_sgr(

@@ -8,25 +8,11 @@ formulas of `spikeport.sim.surrogate`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from functools import partial
 
-import torch
 from torch import Tensor
 
-from spikeport.sim.surrogate import Surrogate
-
-
-class _Spike(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, d: Tensor, surrogate: Surrogate) -> Tensor:
-        ctx.save_for_backward(d)
-        ctx.surrogate = surrogate
-        return (d > 0).to(d.dtype)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        (d,) = ctx.saved_tensors
-        return gradients[0] * ctx.surrogate(d), None
+from spikeport.sim.surrogate import Surrogate, spike
 
 
 def spike_function(surrogate: Surrogate) -> Callable[[Tensor], Tensor]:
@@ -35,9 +21,4 @@ def spike_function(surrogate: Surrogate) -> Callable[[Tensor], Tensor]:
     d is the distance of the potential to the threshold in membrane units; exactly at the
     threshold (d = 0) there is no spike, as on the chip.
     """
-
-    def spike(d: Tensor) -> Tensor:
-        fired: Tensor = _Spike.apply(d, surrogate)
-        return fired
-
-    return spike
+    return partial(spike, surrogate=surrogate)

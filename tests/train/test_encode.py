@@ -1,0 +1,78 @@
+"""Encoders land on the chip's grid, and their integers are what the chip's input accepts."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from spikeport.train.encode import ENCODERS, direct, poisson, source, to_integers
+
+SHAPE = (2, 3, 4)
+
+
+def images(batch: int = 5) -> torch.Tensor:
+    return torch.rand(batch, *SHAPE, generator=torch.Generator().manual_seed(3))
+
+
+def test_direct_rounds_to_whole_255ths_and_repeats_them() -> None:
+    x = images()
+    out = direct(x, 3)
+    assert out.shape == (3, 5, *SHAPE)
+    assert torch.equal(out[0], out[2])
+    assert torch.equal(out[0], torch.round(x * 255) / 255)
+    assert float((out[0] - x).abs().max()) <= 0.5 / 255 + 1e-7
+
+
+def test_direct_keeps_all_256_pixels_exactly() -> None:
+    pixels = np.arange(256, dtype=np.uint8).reshape(1, 1, 16, 16)
+    out = direct(torch.tensor(pixels).float() / 255, 2)
+    integers = to_integers(out, source("direct", (1, 16, 16)))
+    assert integers.dtype == np.uint8
+    assert (integers == pixels).all()
+    assert integers.shape == (2, 1, 1, 16, 16)
+
+
+def test_poisson_fires_at_the_pixels_rate_and_follows_its_generator() -> None:
+    x = torch.tensor([0.0, 0.1, 0.5, 1.0]).view(1, 1, 2, 2)
+    out = poisson(x, 20_000, torch.Generator().manual_seed(0))
+    assert set(out.unique().tolist()) == {0.0, 1.0}
+    torch.testing.assert_close(out.mean(0), x, atol=0.015, rtol=0)
+    assert out[:, 0, 0, 0, 0].max() == 0
+    assert out[:, 0, 0, 1, 1].min() == 1
+    assert torch.equal(out, poisson(x, 20_000, torch.Generator().manual_seed(0)))
+    assert not torch.equal(out, poisson(x, 20_000, torch.Generator().manual_seed(1)))
+    assert to_integers(out[:4], source("poisson", (1, 2, 2))).max() == 1
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_gradients_pass_straight_through(name: str) -> None:
+    x = images().requires_grad_()
+    out = ENCODERS[name](x, 4, torch.Generator().manual_seed(0))
+    (out * torch.arange(1.0, 5.0).view(4, 1, 1, 1, 1)).sum().backward()
+    assert torch.equal(x.grad, torch.full_like(x, 10.0))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+@pytest.mark.parametrize(
+    ("low", "high", "message"),
+    [
+        (-0.1, 1.0, r"^encoder: pixels span -0\.1\.\.1; they must lie in \[0, 1\]$"),
+        (0.0, 255.0, r"^encoder: pixels span 0\.\.255; they must lie in \[0, 1\]$"),
+        (0.0, float("nan"), r"^encoder: pixels span nan\.\.nan; they must lie in \[0, 1\]$"),
+    ],
+)
+def test_refuses_pixels_out_of_range(name: str, low: float, high: float, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ENCODERS[name](torch.tensor([[[[low, high]]]]), 2, torch.Generator())
+
+
+def test_other_refusals() -> None:
+    with pytest.raises(ValueError, match=r"^encoder: steps is 0; it must be at least 1$"):
+        direct(images(), 0)
+    with pytest.raises(ValueError, match=r"^encoder 'poisson' needs a torch\.Generator; pass one "):
+        poisson(images(), 2, None)
+    with pytest.raises(ValueError, match=r"^to_integers: some entries lie between two chip int"):
+        to_integers(images()[None], source("direct", SHAPE))
+    with pytest.raises(ValueError, match=r"^encoder is 'ttfs'; allowed are direct, poisson$"):
+        source("ttfs", SHAPE)
