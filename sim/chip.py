@@ -105,6 +105,9 @@ LOIHI_2 = Chip(
 
 CHIPS = {"loihi1": LOIHI_1, "loihi2": LOIHI_2}
 
+# What `--target` accepts: "loihi" stands for the present chip.
+TARGETS = {"loihi": LOIHI_2, **CHIPS}
+
 
 def unsourced(chip: Chip) -> list[str]:
     """Names of fields of `chip` without a citation."""

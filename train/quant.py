@@ -30,6 +30,7 @@ from spikeport.sim.twin_lif import Neurons, integrate
 from spikeport.train.model import Record, SpikingNet
 from spikeport.train.neuron import Integrator, Lif
 from spikeport.train.norm import fold
+from spikeport.train.regularisers import Drive
 
 # Synaptic sums must stay below 2**23 >> 6 or the current wraps; training keeps this share of it.
 SUM_LIMIT = (1 << 23) >> STATE_SHIFT
@@ -132,6 +133,15 @@ class QuantNet(nn.Module):
             else:
                 logits = v_last / (layer.membrane_unit() * self.steps)
         return Record(logits=logits, spikes=spikes, membranes=membranes)
+
+    def thresholds(self) -> dict[str, Tensor]:
+        """Per spiking layer the threshold in the unit of its membranes, which is 1."""
+        one = torch.tensor(1.0)
+        return {name: one for name, layer in self.layers.items() if layer.spiking}
+
+    def drives(self) -> dict[str, Drive]:
+        """Nothing: the norms whose statistics would drive the membranes are folded."""
+        return {}
 
     @torch.no_grad()
     def spiking_net(self) -> SpikingNet:

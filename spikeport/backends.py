@@ -1,0 +1,139 @@
+"""Everything that runs a FixedNet, by name, and the ladder that compares them.
+
+Heavy packages (torch, Lava) are imported when a backend that needs them is asked for.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spikeport.sim import fidelity
+from spikeport.sim.net import FixedNet, FloatNet
+from spikeport.sim.trace import Trace
+
+Ints = NDArray[Any]
+Progress = Callable[[str], None]
+
+
+def _reference(net: FixedNet, x: Ints, _: float) -> Trace:
+    from spikeport.sim import reference
+
+    return reference.run(net, x)
+
+
+def _engine(net: FixedNet, x: Ints, _: float) -> Trace:
+    from spikeport.sim import engine
+
+    return engine.run(net, x, record=True)
+
+
+def _twin(net: FixedNet, x: Ints, _: float) -> Trace:
+    from spikeport.sim.twin import Twin
+
+    return Twin(net).run(x)
+
+
+def _lava_inprocess(net: FixedNet, x: Ints, _: float) -> Trace:
+    from spikeport.hw import lava_inprocess
+
+    return lava_inprocess.run(net, x, record=True)
+
+
+def _lava(net: FixedNet, x: Ints, timeout_s: float) -> Trace:
+    from spikeport.hw import lava_run
+
+    return lava_run.run(net, x, timeout_s=timeout_s, record=True)
+
+
+BACKENDS: dict[str, Callable[[FixedNet, Ints, float], Trace]] = {
+    "reference": _reference,
+    "engine": _engine,
+    "twin": _twin,
+    "lava-inprocess": _lava_inprocess,
+    "lava": _lava,
+}
+NEEDS_LAVA = ("lava-inprocess", "lava")
+
+
+def run(net: FixedNet, x: Any, *, backend: str, timeout_s: float = 600.0) -> Trace:
+    """Run `net` on integers x [T, B, *shape] with one of BACKENDS; same bits whichever is chosen.
+
+    timeout_s: hard limit of a run on the multi-process Lava runtime. Raises ValueError for an
+    unknown backend and LavaError when Lava is missing, dies or runs out of time.
+    """
+    if backend not in BACKENDS:
+        raise ValueError(f"backend is {backend!r}; allowed are {', '.join(BACKENDS)}")
+    return BACKENDS[backend](net, x, timeout_s)
+
+
+def shown(images: NDArray[Any], steps: int) -> NDArray[Any]:
+    """Static integers [B, *shape] as a train [T, B, *shape] (a read-only view)."""
+    return np.broadcast_to(images, (steps, *images.shape))
+
+
+def ladder(
+    net: FixedNet,
+    x: Any,
+    backends: Sequence[str],
+    *,
+    floats: Sequence[tuple[str, FloatNet]] = (),
+    lava_samples: int = 64,
+    timeout_s: float = 600.0,
+    progress: Progress = lambda _: None,
+) -> fidelity.FidelityReport:
+    """Compare the reference with each of `backends`, and float nets with the reference.
+
+    x: integers [T, B, *shape]. The multi-process Lava runtime is shown the first `lava_samples`
+    samples in one execution. Where Lava is missing its rungs are listed with the reason.
+    """
+    from spikeport.hw import lava_run
+    from spikeport.sim import floating
+
+    absent = lava_run.available()
+    progress("reference")
+    definition = run(net, x, backend="reference")
+    rungs, missing = [], []
+    for (name, part), (right_name, right) in zip(floats, [*floats[1:], ("integer", None)]):
+        progress(name)
+        left = floating.run(part, x / part.input.scale)
+        other = definition if right is None else floating.run(right, x / right.input.scale)
+        rungs.append(fidelity.compare(
+            (name, left), (right_name, other), net.readout, exact=False
+        ))  # fmt: skip
+    for backend in backends:
+        if backend == "reference":
+            continue
+        if backend in NEEDS_LAVA and absent:
+            missing.append((backend, absent))
+            continue
+        progress(backend)
+        count = min(lava_samples, x.shape[1]) if backend == "lava" else x.shape[1]
+        start = time.perf_counter()
+        trace = run(net, x[:, :count], backend=backend, timeout_s=timeout_s)
+        rungs.append(fidelity.compare(
+            ("reference", first_samples(definition, count)), (backend, trace), net.readout,
+            seconds=time.perf_counter() - start,
+        ))  # fmt: skip
+    return fidelity.FidelityReport(rungs=tuple(rungs), missing=tuple(missing))
+
+
+def first_samples(trace: Trace, count: int) -> Trace:
+    """The first `count` samples of a trace."""
+    from dataclasses import replace
+
+    parts = {
+        name: replace(
+            part,
+            spikes=part.spikes[:, :count],
+            v_last=part.v_last[:count],
+            u=None if part.u is None else part.u[:, :count],
+            v=None if part.v is None else part.v[:, :count],
+        )
+        for name, part in trace.populations.items()
+    }
+    return Trace(populations=parts)

@@ -1,0 +1,237 @@
+"""The commands: parse, call, print. Results come from the functions they call.
+
+Exit codes: 0 done, 1 a check failed, 2 bad input (one sentence on standard error). Nothing heavy is
+imported before a command needs it, so `spikeport --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Train spiking networks, export them to Loihi-class chips, prove the export on Lava, and"
+    " attack the chip's own arithmetic.",
+)
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+BundlePath = Annotated[Path, typer.Argument(help="Folder that `spikeport export` wrote.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document, nothing else.")]
+Timeout = Annotated[float, typer.Option(help="Hard limit of a multi-process Lava run, seconds.")]
+
+
+@app.command()
+def train(
+    config: Annotated[Path | None, typer.Argument(help="TOML file; `digits` is built in.")] = None,
+    out_folder: Annotated[
+        Path, typer.Option("--out", help="Folder for weights, config and metrics.")
+    ] = Path("run"),
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="Override, for example train.epochs=3.")
+    ] = None,
+    resume: Annotated[bool, typer.Option(help="Continue an interrupted run in --out.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train a network: float phase, then the quantisation-aware phase on the chip's integers."""
+    with sentences():
+        from spikeport import training
+
+        summary = training.train(
+            config, out_folder, overrides=set_ or [], resume=resume, progress=not as_json
+        )
+        _show(summary, as_json, training.describe_run)
+
+
+@app.command()
+def export(
+    run: Annotated[Path, typer.Argument(help="Run folder of `train`, or a .nir file.")],
+    target: Annotated[str, typer.Option(help="loihi, loihi1, loihi2 or nir.")],
+    out_folder: Annotated[Path, typer.Option("--out", help="Bundle folder to write.")] = Path(
+        "bundle"
+    ),
+    vectors: Annotated[
+        int, typer.Option(help="Test images kept as test vectors; 0 keeps the whole test set.")
+    ] = 64,
+    dt_s: Annotated[
+        float | None, typer.Option("--dt", help="Time step in seconds, for .nir files of others.")
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="Steps per sample, for .nir files of others.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Turn a trained run, or a NIR file, into a bundle of chip integers with test vectors."""
+    with sentences():
+        from spikeport import exporting
+
+        result = exporting.export(
+            run, out_folder, target=target, vectors=vectors, dt_s=dt_s, steps=steps
+        )
+        _show(result, as_json, exporting.describe_export)
+    _exit(result["passed"])
+
+
+@app.command()
+def simulate(
+    bundle: BundlePath,
+    backend: Annotated[
+        list[str] | None,
+        typer.Option(help="engine, reference, twin, lava-inprocess, lava; repeatable. All if none."),
+    ] = None,
+    lava_samples: Annotated[int, typer.Option(help="Samples shown to multi-process Lava.")] = 64,
+    timeout: Timeout = 600.0,
+    as_json: AsJson = False,
+) -> None:
+    """Run the bundle's test vectors on every backend and compare them bit for bit."""
+    with sentences():
+        from spikeport import simulating
+
+        report = simulating.simulate(
+            bundle, backend or [], lava_samples=lava_samples, timeout_s=timeout,
+            progress=_status(as_json),
+        )  # fmt: skip
+        _show(report, as_json, simulating.describe_report)
+    _exit(report["passed"])
+
+
+@app.command()
+def attack(
+    bundle: BundlePath,
+    attacks: Annotated[
+        list[str] | None,
+        typer.Option("--attack", help="noise, fgsm, bim, pgd, square; repeatable. All if none."),
+    ] = None,
+    eps: Annotated[float, typer.Option(help="Largest change of a pixel, in [0, 1].")] = 8 / 255,
+    steps: Annotated[int, typer.Option(help="Steps of the iterative attacks.")] = 40,
+    restarts: Annotated[int, typer.Option(help="Random starts of PGD.")] = 1,
+    queries: Annotated[int, typer.Option(help="Queries of the Square attack.")] = 500,
+    samples: Annotated[int, typer.Option(help="Test images to attack; 0 attacks all.")] = 128,
+    replay: Annotated[
+        str, typer.Option(help="Where adversarial images are replayed: lava-inprocess, lava, none.")
+    ] = "lava-inprocess",
+    seed: Annotated[int, typer.Option(help="Seed of every random choice.")] = 0,
+    checks: Annotated[bool, typer.Option(help="Also run the gradient-masking checks.")] = True,
+    timeout: Timeout = 600.0,
+    as_json: AsJson = False,
+) -> None:
+    """Attack float, quantised and integer network side by side; replay the worst on Lava."""
+    with sentences():
+        from spikeport import attacking
+
+        settings = attacking.Settings(
+            attacks=tuple(attacks or ()), eps=eps, steps=steps, restarts=restarts, queries=queries,
+            samples=samples, replay=replay, seed=seed, checks=checks, timeout_s=timeout,
+        )  # fmt: skip
+        result = attacking.attack(bundle, settings, progress=_status(as_json))
+        _show(result, as_json, attacking.describe_attack)
+    _exit(result["passed"])
+
+
+@app.command()
+def deploy(
+    bundle: BundlePath,
+    board: Annotated[str, typer.Option(help="Board name, for example oheo-gulch.")],
+    out_folder: Annotated[Path, typer.Option("--out", help="Deployment folder to write.")] = Path(
+        "deployment"
+    ),
+    as_json: AsJson = False,
+) -> None:
+    """Check the chip's rules and write a deployment folder; run it where a board is there."""
+    with sentences():
+        from spikeport import deploying
+
+        result = deploying.deploy(bundle, out_folder, board=board)
+        _show(result, as_json, deploying.describe_deployment)
+    _exit(result["passed"])
+
+
+@app.command()
+def demo(
+    out_folder: Annotated[Path, typer.Option("--out", help="Folder for everything.")] = Path(
+        "demo-run"
+    ),
+    as_json: AsJson = False,
+) -> None:
+    """The whole way on real digits: train, export, prove on Lava, attack the chip, one table."""
+    with sentences():
+        from spikeport import demo as story
+
+        result = story.demo(out_folder, progress=_status(as_json), bars=not as_json)
+        _show(result, as_json, story.describe_demo)
+    _exit(result["passed"])
+
+
+@app.command()
+def doctor(as_json: AsJson = False) -> None:
+    """Say what is installed and what works here."""
+    with sentences():
+        from spikeport import diagnosing
+
+        result = diagnosing.doctor()
+        _show(result, as_json, diagnosing.describe_doctor)
+    _exit(result["passed"])
+
+
+@contextmanager
+def sentences() -> Iterator[None]:
+    """Turn bad input into one sentence and exit code 2; everything unexpected keeps its trace."""
+    try:
+        yield
+    except (ValueError, OSError, OverflowError) as problem:
+        if not _raised_by_us(problem):
+            raise
+        _fail(str(problem))
+    except RuntimeError as problem:
+        from spikeport.hw.lava_run import LavaError
+
+        if not isinstance(problem, LavaError):
+            raise
+        _fail(str(problem))
+    except KeyboardInterrupt:
+        _fail("stopped by the user; what was already written is whole")
+
+
+def _raised_by_us(problem: BaseException) -> bool:
+    """Whether the sentence is ours; an error out of a library's depths is a defect to be seen."""
+    trace = problem.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace is not None and trace.tb_frame.f_globals["__name__"].startswith("spikeport")
+
+
+def _fail(sentence: str) -> None:
+    err.print(f"spikeport: {' '.join(sentence.split())}", soft_wrap=True, markup=False)
+    raise typer.Exit(2)
+
+
+def _show(result: Any, as_json: bool, describe: Any) -> None:
+    if as_json:
+        sys.stdout.write(json.dumps(result, indent=2) + "\n")
+    else:
+        out.print(describe(result))
+
+
+def _status(quiet: bool) -> Any:
+    """A callable that shows what is being done."""
+    return (lambda _: None) if quiet else (lambda text: err.print(f"  {text}", style="dim"))
+
+
+def _exit(passed: bool) -> None:
+    if not passed:
+        raise typer.Exit(1)
+
+
+def main() -> None:
+    """Entry point of the `spikeport` command."""
+    app()

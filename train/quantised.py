@@ -1,0 +1,80 @@
+"""The second phase of a run: the trained network goes on learning on the chip's integers.
+
+run/quantised.safetensors   weights, scales and thresholds of the `QuantNet`, and its optimiser
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from spikeport.sim.chip import TARGETS
+from spikeport.train import checkpoint
+from spikeport.train.config import Config
+from spikeport.train.data import Dataset
+from spikeport.train.epochs import Phase, run_epochs
+from spikeport.train.loop import load_float
+from spikeport.train.model import SpikingNet
+from spikeport.train.quant import QuantNet
+
+QUANTISED = "quantised.safetensors"
+
+
+def fit_quantised(
+    config: Config,
+    data: Dataset,
+    folder: Path,
+    *,
+    net: SpikingNet,
+    resume: bool = False,
+    progress: bool = True,
+) -> QuantNet:
+    """Train the integers of `net` for config.quantise.target; same losses as the float phase."""
+    model = build(config, net)
+    run_epochs(model, data, phase(config), folder=folder, resume=resume, progress=progress)
+    return model
+
+
+def build(config: Config, net: SpikingNet) -> QuantNet:
+    """The integers of `net` before any training on them."""
+    q = config.quantise
+    return QuantNet(
+        net,
+        TARGETS[q.target],
+        weight_bits=q.weight_bits,
+        learn_scale=q.learn_scale,
+        learn_threshold=q.learn_threshold,
+    )
+
+
+def phase(config: Config) -> Phase:
+    """Settings of the quantised phase; membranes are in thresholds here, so is gamma."""
+    train, q = config.train, config.quantise
+    return Phase(
+        name="quantised",
+        epochs=q.epochs,
+        batch=train.batch,
+        lr=q.lr,
+        weight_decay=0.0,
+        seed=train.seed,
+        device=train.device,
+        encoder=config.encode.name,
+        loss=train.loss,
+        eta=train.eta,
+        gamma=train.gamma / config.model.v_th,
+        # Norms are folded, so there is nothing that "theory" could be computed from.
+        stats="empirical" if train.stats == "theory" else train.stats,
+        shift=train.shift,
+        rotate=train.rotate,
+        facts={"config": config.model_dump(mode="json")},
+    )
+
+
+def load_quantised(run_folder: Path | str) -> tuple[QuantNet, Config]:
+    """The trained integers of a run folder, in evaluation mode on the CPU, and its config.
+
+    Raises ValueError in one sentence when the run is missing, unfinished or damaged.
+    """
+    net, config = load_float(run_folder)
+    model = build(config, net)
+    checkpoint.load(Path(run_folder) / QUANTISED, model)
+    return model.eval(), config
