@@ -1,0 +1,44 @@
+"""What attacks raise: the margin that judges them, and the losses they climb.
+
+All take logits [B, K] and labels int64 [B] and return [B]; nothing is averaged over the batch, so
+the gradient of one sample never depends on another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def margin(logits: Tensor, y: Tensor) -> Tensor:
+    """z_y - max over the other classes. Fooled means margin <= 0: a tie counts as misclassified,
+    because a chip that counts spikes ties often and no reading order deserves the benefit."""
+    own = logits.gather(1, y[:, None]).squeeze(1)
+    others = logits.scatter(1, y[:, None], float("-inf"))
+    return own - others.amax(1)
+
+
+def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
+    """-log softmax(z)_y."""
+    return F.cross_entropy(logits, y, reduction="none")
+
+
+def difference_of_logits_ratio(logits: Tensor, y: Tensor) -> Tensor:
+    """-margin / (z_(1) - z_(3)), blind to the scale of the logits (Croce and Hein 2020, 4).
+
+    Needs K >= 3. The 1e-12 guards ties of integer logits.
+    """
+    if logits.shape[1] < 3:
+        raise ValueError(
+            f"attack: loss 'dlr' needs at least 3 classes, the model has {logits.shape[1]}; "
+            f"use loss 'ce'"
+        )
+    top = logits.topk(3, dim=1).values
+    return -margin(logits, y) / (top[:, 0] - top[:, 2] + 1e-12)
+
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+LOSSES: dict[str, Loss] = {"ce": cross_entropy, "dlr": difference_of_logits_ratio}

@@ -1,0 +1,87 @@
+"""Square attack: random search with squares of shrinking size, no gradients.
+
+Andriushchenko et al. 2020 (arXiv 1912.00049), L-infinity, untargeted, with the projected update of
+AutoAttack's version. The one attack here that also runs on a chip.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from spikeport.sim import checks
+from spikeport.sim.attack.oracle import Oracle
+from spikeport.sim.attack.streams import sign_of
+
+HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
+"""Queries of 10 000 after which the share of changed pixels is halved; from the paper's code."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Square:
+    """`queries` images a sample, the original not counted. share: of the pixels, in the first
+    squares, in (0, 1]. sideways: also keep squares that leave the margin as it is, which lets the
+    search cross the plateaus of integer logits; False is the published rule. A sample leaves as
+    soon as it is fooled.
+    """
+
+    queries: int = 1000
+    share: float = 0.8
+    sideways: bool = True
+
+    def __post_init__(self) -> None:
+        checks.whole(self.queries, where="square: queries", low=1, high=1 << 20)
+        if not 0 < self.share <= 1:
+            raise ValueError(f"square: share is {self.share}; allowed are 0..1, above 0")
+
+
+def share_at(query: int, spec: Square) -> float:
+    """Share of the pixels that query 0 .. queries - 1 changes; `spec.share` halved on the way."""
+    progress = 10_000 * query // spec.queries
+    return spec.share / 2.0 ** sum(progress > h for h in HALVINGS)
+
+
+def window(share: float, *, height: int, width: int) -> tuple[int, int]:
+    """(rows, columns) of the square that holds `share` of a map; a stretch if it has one row."""
+    if height == 1:
+        return 1, min(max(1, round(share * width)), width)
+    side = min(max(1, round(math.sqrt(share * height * width))), height, width)
+    return side, side
+
+
+def run_square(oracle: Oracle, spec: Square) -> None:
+    """Start from random vertical stripes, then keep each square that does not raise the margin.
+
+    Vectors [B, n] are searched as maps of one channel and one row.
+    """
+    shape = oracle.x0.shape
+    maps = shape if len(shape) == 4 else torch.Size((shape[0], 1, 1, shape[1]))
+    batch, channels, height, width = maps
+    radius = oracle.budget.radius
+    stripes = oracle.streams.signs(channels, 1, width).expand(maps)
+    x = oracle.budget.clip(oracle.x0 + radius * stripes.reshape(shape), oracle.x0)
+    best = oracle.ask(x)
+    # All squares of a sample are drawn at once: its stream does not depend on when others leave.
+    draws = oracle.streams.uniform(spec.queries, 2 + channels).unbind(1)
+    for query in range(1, spec.queries):
+        if oracle.done:
+            return
+        u = draws[query]
+        rows, columns = window(share_at(query, spec), height=height, width=width)
+        inside = _span(u[:, 0], rows, height)[:, :, None] & _span(u[:, 1], columns, width)[:, None]
+        change = sign_of(u[:, 2:])[:, :, None, None] * inside[:, None]
+        trial = oracle.budget.clip(x + 2 * radius * change.reshape(shape), oracle.x0)
+        margin = oracle.ask(trial)
+        better = margin <= best if spec.sideways else margin < best
+        best = torch.where(better, margin, best)
+        x = torch.where(better.reshape(batch, *[1] * (len(shape) - 1)), trial, x)
+
+
+def _span(u: Tensor, length: int, size: int) -> Tensor:
+    """bool [B, size]: a stretch of `length` places, its start drawn by u in [0, 1)."""
+    start = (u * (size - length + 1)).floor().clamp(max=size - length)[:, None]
+    place = torch.arange(size, device=u.device)
+    return (place >= start) & (place < start + length)
