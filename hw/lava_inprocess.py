@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from spikeport.hw.lava_import import require
-from spikeport.hw.lava_record import Recording
+from spikeport.hw.lava_record import Recording, windows
 from spikeport.sim.net import FixedNet
 from spikeport.sim.trace import Trace
 
@@ -26,7 +26,7 @@ def run(net: FixedNet, x: Any, *, record: bool = True) -> Trace:
         processes = lava_net.build(net, checked)
         sinks = lava_net.sinks(processes)
         driver = lava_driver.Driver(processes.source)
-        found = lava_net.windows(net, checked, record=record)
+        found = windows(net, checked, record=record)
         recordings = {name: Recording.in_memory(window) for name, window in found.items()}
         taps = [
             (recordings[name], driver.models[lif], driver.models[sinks[name]])

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from spikeport.hw.lava_import import quiet
 from spikeport.hw.lava_limits import refuse
-from spikeport.hw.lava_record import Window
+from spikeport.hw.lava_record import lava_shape
 from spikeport.sim.net import FixedNet, Input, Population, Projection
 from spikeport.sim.synapse import Conv2d, Dense, Shape, lowered
 
@@ -25,8 +25,8 @@ with quiet():
     from lava.magma.core.process.process import ProcessServer
     from lava.magma.core.process.variable import VarServer
     from lava.proc.conv.process import Conv as LavaConv
-    from lava.proc.dense.process import Dense as LavaDense
     from lava.proc.dense.process import DelayDense
+    from lava.proc.dense.process import Dense as LavaDense
     from lava.proc.io.sink import RingBuffer as Sink
     from lava.proc.io.source import RingBuffer as Source
     from lava.proc.lif.process import LIFReset
@@ -65,20 +65,6 @@ def build(net: FixedNet, x: NDArray[np.int64]) -> LavaNet:
     return LavaNet(source=source, neurons=neurons, chip_steps=steps * batch + deepest)
 
 
-def windows(net: FixedNet, x: NDArray[np.int64], *, record: bool) -> dict[str, Window]:
-    """Where the samples of every population lie among the chip steps."""
-    return {
-        p.name: Window(
-            depth=net.depths[p.name],
-            steps=x.shape[0],
-            batch=x.shape[1],
-            shape=lava_shape(p.shape),
-            record=record,
-        )
-        for p in net.populations
-    }
-
-
 def sinks(processes: LavaNet) -> dict[str, Any]:
     """Connect a sink that holds the last step's spikes to every population, by name."""
     found = {}
@@ -96,13 +82,8 @@ def forgetting() -> Iterator[None]:
     try:
         yield
     finally:
-        for items, size in zip(kept, sizes):
+        for items, size in zip(kept, sizes, strict=True):
             del items[size:]
-
-
-def lava_shape(shape: Shape) -> Shape:
-    """(C, H, W) -> (x, y, channel); (n,) stays."""
-    return shape[::-1]
 
 
 def to_lava(values: NDArray[Any], shape: Shape) -> NDArray[Any]:

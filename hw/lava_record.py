@@ -6,7 +6,9 @@ step 1 + d + n * T + t; all that happens before and after is start-up and run-ou
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,8 @@ import numpy as np
 from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
+from spikeport.sim.net import FixedNet
+from spikeport.sim.synapse import Shape
 from spikeport.sim.trace import PopulationTrace
 
 PARTS = {"spikes": np.uint8, "u": np.int32, "v": np.int32, "progress": np.int64}
@@ -103,6 +107,30 @@ class Recording:
         return np.ascontiguousarray(
             flat.reshape(self.window.batch, -1, flat.shape[1]).swapaxes(0, 1)
         )
+
+
+def windows(net: FixedNet, x: NDArray[np.int64], *, record: bool) -> dict[str, Window]:
+    """Where the samples of input `x` [T, B, *shape] lie among each population's chip steps."""
+    return {
+        p.name: Window(
+            depth=net.depths[p.name],
+            steps=x.shape[0],
+            batch=x.shape[1],
+            shape=lava_shape(p.shape),
+            record=record,
+        )
+        for p in net.populations
+    }
+
+
+def stems(folder: Path) -> Iterator[Path]:
+    """Where the files of a job's recordings lie, population by population."""
+    return (folder / f"population{i}" for i in count())
+
+
+def lava_shape(shape: Shape) -> Shape:
+    """(C, H, W) -> (x, y, channel); (n,) stays."""
+    return shape[::-1]
 
 
 def to_rows(maps: NDArray[Any]) -> NDArray[Any]:

@@ -1,0 +1,111 @@
+"""Child process in which real Lava runs: `python -m spikeport.hw.lava_child JOB FOLDER`.
+
+Reads a job (see `lava_job`), fills the recordings that its parent laid out in FOLDER and exits
+with 0, or writes one line into FOLDER/error and exits with 1. When its standard input ends, the
+parent is gone, and the child ends its whole process group.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing import shared_memory
+from pathlib import Path
+from typing import Any
+
+from spikeport.hw import lava_group, lava_job
+from spikeport.hw.lava_import import quiet
+from spikeport.hw.lava_record import stems, windows
+from spikeport.hw.lava_run import ERROR_FILE
+
+WATCH_S = 0.1
+
+
+def main(job: Path, folder: Path) -> None:
+    """Run `job` on Lava's multi-process runtime and fill the recordings in `folder`."""
+    guard(folder)
+    try:
+        net, x, record = lava_job.load(job)
+        from spikeport.hw import lava_net
+        from spikeport.hw.lava_processes.recorder import Recorder
+
+        processes = lava_net.build(net, x)
+        found = windows(net, x, record=record)
+        for (name, window), stem in zip(found.items(), stems(folder), strict=False):
+            lif = processes.neurons[name]
+            recorder = Recorder(window=window, stem=stem)
+            lif.s_out.connect(recorder.s_in)
+            recorder.u.connect_var(lif.u)
+            recorder.v.connect_var(lif.v)
+        execute(processes.source, processes.chip_steps, folder=folder)
+    except Exception as problem:
+        fail(folder, f"{type(problem).__name__}: {problem}")
+
+
+def guard(folder: Path) -> None:
+    """Lead a process group, name its segments after `folder`, end it when the parent is gone."""
+    if os.getpgrp() != os.getpid():
+        os.setpgid(0, 0)
+    prefix = f"/{lava_group.segment_prefix(folder)}"
+    # CPython 3.10, the only Python that Lava 0.10 runs on, has no public way to name the segments
+    # that a SharedMemoryManager makes.
+    vars(shared_memory).update(_SHM_NAME_PREFIX=prefix, _SHM_SAFE_NAME_LENGTH=len(prefix) + 8)
+    threading.Thread(target=_end_when_orphaned, args=(folder,), daemon=True).start()
+
+
+def execute(process: Any, chip_steps: int, *, folder: Path) -> None:
+    """Run the processes connected to `process`; an exception in a process model ends the child."""
+    with quiet():
+        from lava.magma.core.run_conditions import RunSteps
+        from lava.magma.core.run_configs import Loihi2SimCfg
+
+        process.create_runtime(run_cfg=Loihi2SimCfg(select_tag="fixed_pt"))
+        with _watched(process.runtime, folder):
+            process.run(condition=RunSteps(num_steps=chip_steps))
+        process.stop()
+
+
+def fail(folder: Path, message: str) -> None:
+    """Leave `message` as one line and end the whole group: after an exception Lava's own `stop`
+    waits for ever."""
+    (folder / ERROR_FILE).write_text(" ".join(message.split()), encoding="utf-8")
+    lava_group.end(os.getpgrp(), folder, spare=os.getpid())
+    os._exit(1)
+
+
+@contextmanager
+def _watched(runtime: Any, folder: Path) -> Iterator[None]:
+    """Inside, a process model that raises or dies ends the child; Lava alone would hang."""
+    finished = threading.Event()
+
+    def watch() -> None:
+        while not finished.wait(WATCH_S):
+            for actor in runtime._messaging_infrastructure.actors:
+                if actor.exception is not None:
+                    fail(folder, str(actor.exception[1]).strip().splitlines()[-1])
+                if actor.exitcode:
+                    fail(folder, f"a process of Lava's died with exit code {actor.exitcode}")
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        finished.set()
+        watcher.join()
+
+
+def _end_when_orphaned(folder: Path) -> None:
+    while os.read(0, 1):
+        pass
+    lava_group.end(os.getpgrp(), folder, spare=os.getpid())
+    shutil.rmtree(folder, ignore_errors=True)
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -1,0 +1,61 @@
+"""Process groups that leave nothing behind: no process, no shared-memory segment.
+
+The leader of a group is started in a session of its own. The names of its segments begin with a
+prefix that both sides derive from the job's folder, so that segments of others are never touched.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+PROC = Path("/proc")
+SEGMENTS = Path("/dev/shm")
+GRACE_S = 5.0
+POLL_S = 0.05
+
+
+def segment_prefix(folder: Path) -> str:
+    """Beginning of the names of all shared-memory segments of the job in `folder`."""
+    return f"psm_{folder.name}_"
+
+
+def members(group: int) -> set[int]:
+    """Process ids in process group `group`, dead ones that nobody has collected left out."""
+    found = set()
+    for entry in PROC.iterdir() if PROC.is_dir() else ():
+        if not entry.name.isdigit():
+            continue
+        try:
+            # "pid (name) state parent group ..."; the name may contain anything.
+            state, _, owner = (entry / "stat").read_text().rpartition(")")[2].split()[:3]
+        except (OSError, ValueError):
+            continue  # it ended while we looked
+        if int(owner) == group and state != "Z":
+            found.add(int(entry.name))
+    return found
+
+
+def end(group: int, folder: Path, *, spare: int | None = None) -> None:
+    """End all processes of `group` but `spare`, then remove the segments of the job in `folder`.
+
+    SIGTERM first: it lets Python's resource tracker live, which removes segments by itself.
+    """
+    others = {spare} if spare is not None else set()
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        for pid in members(group) - others:
+            _signal(pid, number)
+        deadline = time.monotonic() + GRACE_S
+        while members(group) - others and time.monotonic() < deadline:
+            time.sleep(POLL_S)
+    for segment in SEGMENTS.glob(f"{segment_prefix(folder)}*"):
+        segment.unlink(missing_ok=True)
+
+
+def _signal(pid: int, number: signal.Signals) -> None:
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        pass  # it ended on its own
