@@ -19,7 +19,7 @@ else:
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = ("train", "export", "hw", "sim")
-DATA = {".toml"}
+SHIPPED = {".py", ".toml"}
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def shipped() -> set[str]:
     found |= {f"spikeport/{file.name}" for file in (ROOT / "spikeport").glob("*.py")}
     for folder in FOLDERS:
         for file in (ROOT / folder).rglob("*"):
-            if file.suffix in {".py"} | DATA:
+            if file.suffix in SHIPPED:
                 found.add(f"spikeport/{file.relative_to(ROOT).as_posix()}")
     return found
 
@@ -58,8 +58,9 @@ def test_every_package_is_listed(project: dict[str, Any]) -> None:
     listed = project["tool"]["setuptools"]["packages"]
     found = {"spikeport"}
     for folder in FOLDERS:
-        for file in (ROOT / folder).rglob("*.py"):
-            found.add(".".join(("spikeport", *file.parent.relative_to(ROOT).parts)))
+        for file in (ROOT / folder).rglob("*"):
+            if file.suffix in SHIPPED:
+                found.add(".".join(("spikeport", *file.parent.relative_to(ROOT).parts)))
     assert set(listed) == found
     assert len(listed) == len(set(listed))
 
