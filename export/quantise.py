@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from spikeport.export.grid import DoesNotFit, Part, Rules, Source, float_weights
+from spikeport.export.grid import EXTRA_BITS, DoesNotFit, Part, Rules, Source, float_weights
 from spikeport.sim import checks
 from spikeport.sim.arith import STATE_SHIFT, V_LIMIT
 from spikeport.sim.chip import Chip
@@ -26,6 +26,7 @@ from spikeport.sim.net import (
     Population,
     Projection,
 )
+from spikeport.sim.synapse import FloatDense
 
 SEARCH = 0.05  # how far below the largest scale a better one is looked for, relative
 CANDIDATES = 16
@@ -134,12 +135,23 @@ def _best_rounding(part: Part, largest: float) -> float:
 
 
 def _candidates(part: Part, largest: float) -> Iterator[float]:
-    for i in range(CANDIDATES):
-        scale = largest * (1 - SEARCH * i / CANDIDATES)
-        yield scale
-        top = float(part.population.v_th.max())
-        if not part.silent and top > 0 and np.floor(scale * top) >= (1 - SEARCH) * largest * top:
-            yield float(np.floor(scale * top)) / top  # rounds this threshold without error
+    top = float(part.population.v_th.max())
+    for start in {largest, *_full_grids(part, largest)}:
+        for i in range(CANDIDATES):
+            scale = start * (1 - SEARCH * i / CANDIDATES)
+            yield scale
+            whole = float(np.floor(scale * top)) if not part.silent else 0.0
+            if whole >= (1 - SEARCH) * start * top > 0:
+                yield whole / top  # rounds this threshold without error
+
+
+def _full_grids(part: Part, largest: float) -> Iterator[float]:
+    """Scales at which the largest weight of a dense synapse fills its grid, with some k."""
+    for s in part.sources:
+        top = float(np.abs(float_weights(s.projection)).max())
+        if isinstance(s.projection.synapse, FloatDense) and top > 0:
+            full = part.rules.q_max * s.per_unit / top
+            yield full / 2.0 ** min(max(np.ceil(np.log2(full / largest)), 0), EXTRA_BITS)
 
 
 def _threshold_error(p: FloatPopulation, fixed: Population, scale: float) -> float:

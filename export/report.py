@@ -1,0 +1,184 @@
+"""What rounding did: float -> integer -> effective float for every parameter, as text and JSON."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spikeport.export.bounds import Bound, Risk, bounds, prove
+from spikeport.export.grid import effective_weights, float_weights
+from spikeport.sim.arith import DECAY_ONE, DU_OFFSET, STATE_SHIFT, U_LIMIT, V_LIMIT
+from spikeport.sim.floating import NEVER
+from spikeport.sim.net import (
+    FixedNet,
+    FloatNet,
+    FloatPopulation,
+    FloatProjection,
+    Population,
+    Projection,
+)
+from spikeport.sim.synapse import Dense
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rounding:
+    """One parameter. `value`, `integer`, `effective`: of the entry that rounded worst (float,
+    chip, and what the chip's integer stands for). `error`: its absolute error; `rms` over all
+    entries; `relative`: error over the largest magnitude of the parameter. `bits`: magnitude bits
+    that its integers use."""
+
+    part: str
+    quantity: str
+    value: float
+    integer: int
+    effective: float
+    error: float
+    rms: float
+    relative: float
+    bits: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Headroom:
+    """How close a population's proven bounds come to the limits: 1 is the limit itself."""
+
+    population: str
+    u: float
+    v: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """Rounding of a whole network and the verdict of the overflow proof."""
+
+    chip: str
+    weight_bits: int
+    float_digest: str
+    digest: str
+    scales: dict[str, float]
+    rows: tuple[Rounding, ...]
+    headroom: tuple[Headroom, ...]
+    risks: tuple[str, ...] = field(default=())
+
+    @property
+    def proven(self) -> bool:
+        """Whether no legal input can wrap u or clip v."""
+        return not self.risks
+
+    def as_json(self) -> str:
+        return json.dumps({**asdict(self), "proven": self.proven}, indent=1)
+
+    def as_text(self) -> str:
+        """Aligned columns, one line a parameter."""
+        titles = (
+            "part",
+            "quantity",
+            "float",
+            "integer",
+            "effective",
+            "error",
+            "rel",
+            "rms",
+            "bits",
+        )
+        table = [titles] + [
+            (
+                r.part, r.quantity, f"{r.value:.6g}", str(r.integer), f"{r.effective:.6g}",
+                f"{r.error:.2e}", f"{r.relative:.2%}", f"{r.rms:.2e}", str(r.bits),
+            )
+            for r in self.rows
+        ]  # fmt: skip
+        widths = [max(len(row[i]) for row in table) for i in range(len(titles))]
+        lines = [f"rounding for {self.chip}, {self.weight_bits} weight bits; worst entry of each:"]
+        for row in table:
+            left = [cell.ljust(w) for cell, w in zip(row[:2], widths)]
+            right = [cell.rjust(w) for cell, w in zip(row[2:], widths[2:])]
+            lines.append("  ".join([*left, *right]).rstrip())
+        lines += [
+            f"state of {h.population}: u uses {h.u:.1%} and v {h.v:.1%} of 24 bits at worst"
+            for h in self.headroom
+        ]
+        lines += self.risks or ["proven: no input can wrap u or clip v"]
+        return "\n".join(lines) + "\n"
+
+
+def report(net: FloatNet, fixed: FixedNet) -> Report:
+    """Compare `net` with the integers made from it. Raises ValueError when they do not match."""
+    names = [p.name for p in net.populations], [p.name for p in fixed.populations]
+    if names[0] != names[1] or len(net.projections) != len(fixed.projections):
+        raise ValueError(f"the float network has populations {names[0]}, the fixed one {names[1]}")
+    rows: list[Rounding] = []
+    for p in net.populations:
+        chip_side = fixed.population(p.name)
+        per_unit = {"input": net.input.scale}
+        for a, b in zip(net.incoming(p.name), fixed.incoming(p.name)):
+            rows.append(_weights(a, b, chip_side.scale, per_unit.get(a.source, 1.0)))
+        rows += _neurons(p, chip_side)
+    proof, found = bounds(fixed), prove(fixed)
+    return Report(
+        chip=fixed.chip.name,
+        weight_bits=int(fixed.provenance.get("weight_bits", fixed.chip.weight_bits)),
+        float_digest=net.digest(),
+        digest=fixed.digest(),
+        scales={p.name: p.scale for p in fixed.populations},
+        rows=tuple(rows),
+        headroom=tuple(_headroom(name, bound) for name, bound in proof.items()),
+        risks=tuple(str(risk) for risk in found),
+    )
+
+
+def _weights(a: FloatProjection, b: Projection, scale: float, per_unit: float) -> Rounding:
+    exact = float_weights(a)
+    effective = effective_weights(b.synapse, scale=scale, per_unit=per_unit)
+    integers = b.synapse.w_chip if isinstance(b.synapse, Dense) else np.asarray(b.synapse.w)
+    name = f"{a.source} -> {a.target}"
+    # The lowest bit of a dense weight pays for the sign and is always zero.
+    spare = 1 if isinstance(b.synapse, Dense) else 0
+    return _row(name, "weight", exact, integers, effective, spare=spare)
+
+
+def _neurons(p: FloatPopulation, q: Population) -> list[Rounding]:
+    unit = q.scale * (1 << STATE_SHIFT)
+    rows = []
+    if (p.v_th < NEVER).all():
+        rows.append(_row(p.name, "threshold", p.v_th, q.v_th, q.v_th / q.scale))
+    rows.append(_row(p.name, "keep_v", p.keep_v, q.dv, 1 - q.dv / DECAY_ONE))
+    if p.keep_u.any() or (q.du != DECAY_ONE - DU_OFFSET).any():
+        rows.append(_row(p.name, "keep_u", p.keep_u, q.du, 1 - (q.du + DU_OFFSET) / DECAY_ONE))
+    if p.bias.any():
+        rows.append(_row(p.name, "bias", p.bias, q.bias, q.bias_shifted / unit))
+    if p.v_init.any():
+        rows.append(_row(p.name, "v_init", p.v_init, q.v_init, q.v_init / unit))
+    return rows
+
+
+def _row(
+    part: str, quantity: str, exact: Floats, integers: Any, effective: Any, *, spare: int = 0
+) -> Rounding:
+    exact, integers, effective = (
+        x.reshape(-1) for x in np.broadcast_arrays(exact, integers, effective)
+    )
+    error = np.abs(effective - exact)
+    worst = int(error.argmax())
+    largest = float(np.abs(exact).max())
+    return Rounding(
+        part=part, quantity=quantity, value=float(exact[worst]), integer=int(integers[worst]),
+        effective=float(effective[worst]), error=float(error[worst]),
+        rms=float(np.sqrt((error**2).mean())),
+        relative=float(error[worst]) / largest if largest else float(error[worst]),
+        bits=max(int(np.abs(integers).max()).bit_length() - spare, 0),
+    )  # fmt: skip
+
+
+def _headroom(name: str, bound: Bound) -> Headroom:
+    u, v = int(bound.u.largest.max()), int(bound.v.largest.max())
+    return Headroom(population=name, u=u / U_LIMIT, v=v / V_LIMIT)
+
+
+__all__ = ["Headroom", "Report", "Risk", "Rounding", "report"]
