@@ -178,7 +178,9 @@ def _validate(tree: dict[str, Any], where: str) -> Config:
     try:
         return Config.model_validate(tree)
     except ValidationError as error:
-        raise ValueError(f"{where}: {_sentence(error.errors()[0])}") from error
+        # A misspelt key also makes the right one missing: the spelling is what to tell.
+        worst = min(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
+        raise ValueError(f"{where}: {_sentence(worst)}") from error
 
 
 def _sentence(problem: Any) -> str:

@@ -7,6 +7,7 @@ code when opened, so only its binary version is read.
 from __future__ import annotations
 
 import gzip
+import math
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -172,8 +173,8 @@ def _read_idx(path: Path, *, axes: int) -> NDArray[np.uint8]:
             f"{axes} axes starts with {magic.hex()!r}"
         )
     start = 4 + 4 * axes
-    sizes = tuple(int(n) for n in np.frombuffer(raw[4:start], ">u4"))
-    expected = start + int(np.prod(sizes, dtype=object)) if len(sizes) == axes else start
+    sizes = tuple(int.from_bytes(raw[i : i + 4], "big") for i in range(4, start, 4))
+    expected = start + math.prod(sizes)
     if len(raw) != expected or 0 in sizes:
         raise ValueError(
             f"{path}: holds {len(raw)} bytes, its header promises {expected} for shape {sizes}; "
@@ -184,7 +185,7 @@ def _read_idx(path: Path, *, axes: int) -> NDArray[np.uint8]:
 
 def _read_cifar(path: Path) -> tuple[Images, Labels]:
     raw = _read_bytes(path)
-    size = 1 + int(np.prod(CIFAR_SHAPE))
+    size = 1 + math.prod(CIFAR_SHAPE)
     if not raw or len(raw) % size:
         raise ValueError(
             f"{path}: holds {len(raw)} bytes, no whole number of {size}-byte records; "

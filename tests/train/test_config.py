@@ -1,0 +1,188 @@
+"""Configurations: the packaged one, overrides, round trip, and one sentence per mistake."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import get_args
+
+import pytest
+from pydantic import ValidationError
+
+from spikeport.sim.surrogate import SURROGATES
+from spikeport.train.config import (
+    DIGITS,
+    Config,
+    DataConfig,
+    EncodeConfig,
+    ModelConfig,
+    TrainConfig,
+    load,
+    loads,
+    override,
+    to_toml,
+)
+from spikeport.train.data import LOADERS
+from spikeport.train.encode import ENCODERS
+from spikeport.train.losses import LOSSES
+from spikeport.train.model import MODELS, READOUTS
+
+SMALL = """
+[data]
+name = "mnist"
+folder = 'C:\\data "x"'
+[model]
+name = "dense"
+hidden = 33
+[train]
+epochs = 2
+lr = 1
+seed = 7
+device = "cpu"
+[quantise]
+target = "loihi1"
+"""
+
+
+def test_reads_values_and_fills_defaults() -> None:
+    config = loads(SMALL, "small.toml")
+    assert (config.data.name, config.data.folder) == ("mnist", 'C:\\data "x"')
+    assert (config.model.hidden, config.model.channels) == (33, (12, 24))
+    assert (config.train.lr, config.train.seed, config.train.eta) == (1.0, 7, 0.0)
+    assert (config.encode.steps, config.quantise.target) == (8, "loihi1")
+    with pytest.raises(ValidationError):
+        config.train.lr = 3.0  # type: ignore[misc]
+
+
+def test_toml_round_trip_with_every_key_written() -> None:
+    config = loads(SMALL, "small.toml")
+    text = to_toml(config)
+    assert loads(text, "again") == config
+    assert "channels = [12, 24]" in text
+    assert "detach_reset = true" in text
+
+
+def test_packaged_digits_config_is_the_issue_s_net() -> None:
+    config = load(DIGITS)
+    assert (config.data.name, config.model.name, config.encode.steps) == ("digits", "conv", 8)
+    assert (config.train.device, config.model.readout) == ("cpu", "last_v")
+
+
+def test_overrides_are_toml_or_plain_text() -> None:
+    settings = ["train.lr=0.5", "model.name=conv", "model.channels=[3, 4]", "data.folder=/a b"]
+    config = override(loads(SMALL, "small.toml"), settings)
+    assert (config.train.lr, config.model.name, config.model.channels) == (0.5, "conv", (3, 4))
+    assert config.data.folder == "/a b"
+    assert config.train.epochs == 2
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "registry"),
+    [
+        (DataConfig, "name", LOADERS),
+        (EncodeConfig, "name", ENCODERS),
+        (ModelConfig, "name", MODELS),
+        (ModelConfig, "surrogate", SURROGATES),
+        (ModelConfig, "readout", READOUTS),
+        (TrainConfig, "loss", LOSSES),
+    ],
+)
+def test_choices_are_the_registries(section: type, key: str, registry: object) -> None:
+    choices = get_args(section.model_fields[key].annotation)  # type: ignore[attr-defined]
+    assert set(choices) == set(registry)  # type: ignore[call-overload]
+
+
+def changed(old: str, new: str) -> str:
+    assert old in SMALL
+    return SMALL.replace(old, new)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            changed("epochs = 2", "epoch = 2\nepochs = 2"),
+            "f.toml: unknown key 'train.epoch'; did you mean 'epochs' in [train]?",
+        ),
+        (
+            changed("[quantise]", "[quantize]"),
+            "f.toml: unknown key 'quantize'; did you mean 'quantise'?",
+        ),
+        (
+            SMALL + "[modle]\n",
+            "f.toml: unknown key 'modle'; did you mean 'model'?",
+        ),
+        (changed("seed = 7", ""), "f.toml: train.seed is missing; it has no default"),
+        (
+            changed("epochs = 2", "epochs = 0"),
+            "f.toml: train.epochs is 0; it should be greater than or equal to 1",
+        ),
+        (
+            changed("epochs = 2", "epochs = 2.5"),
+            "f.toml: train.epochs is 2.5; it should be a valid integer",
+        ),
+        (
+            changed("lr = 1", 'lr = "1"'),
+            "f.toml: train.lr is '1'; it should be a valid number",
+        ),
+        (
+            changed("lr = 1", "lr = nan"),
+            "f.toml: train.lr is nan; it should be a finite number",
+        ),
+        (
+            changed("seed = 7", "seed = true"),
+            "f.toml: train.seed is True; it should be a valid integer",
+        ),
+        (
+            changed('device = "cpu"', 'device = "tpu"'),
+            "f.toml: train.device is 'tpu'; it should be 'cpu' or 'cuda'",
+        ),
+        (
+            changed("hidden = 33", "channels = [3, 0]"),
+            "f.toml: channels is [3, 0]; both must be at least 1",
+        ),
+        (
+            changed("hidden = 33", 'reset = "subtract"'),
+            "f.toml: model.reset is 'subtract', but target 'loihi1' resets to zero and would "
+            'spike differently; train with reset = "zero"',
+        ),
+        (
+            changed("lr = 1", "lr = = 1"),
+            "f.toml: no valid TOML: Invalid value (at line 10, column 6)",
+        ),
+    ],
+)
+def test_every_mistake_is_one_sentence(text: str, message: str) -> None:
+    with pytest.raises(ValueError) as caught:  # noqa: PT011 (compared whole below)
+        loads(text, "f.toml")
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("train.epochs", "--set 'train.epochs': write it as section.key=value"),
+        ("epochs=3", "--set 'epochs=3': write it as section.key=value"),
+        ("trian.epochs=3", "--set 'trian.epochs=3': unknown key 'trian'; did you mean 'train'?"),
+        ("train.lr=-1", "--set: train.lr is -1; it should be greater than 0"),
+        ("train.etta=1", "--set: unknown key 'train.etta'; did you mean 'eta' in [train]?"),
+        ("model.channels=[1]", "--set: model.channels.1 is missing; it has no default"),
+    ],
+)
+def test_override_mistakes(setting: str, message: str) -> None:
+    config = loads(SMALL, "small.toml")
+    with pytest.raises(ValueError) as caught:  # noqa: PT011
+        override(config, [setting])
+    assert str(caught.value) == message
+
+
+def test_unreadable_files(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"no\.toml: cannot read the configuration \(No such file"):
+        load(tmp_path / "no.toml")
+    (tmp_path / "binary.toml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ValueError, match=r"binary\.toml: the file is not UTF-8 text, so it is no T"):
+        load(tmp_path / "binary.toml")
+
+
+def test_config_is_what_its_text_says_on_disk(tmp_path: Path) -> None:
+    (tmp_path / "c.toml").write_text(to_toml(loads(SMALL, "x")), encoding="utf-8")
+    assert isinstance(load(tmp_path / "c.toml"), Config)
