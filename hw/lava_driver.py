@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from graphlib import TopologicalSorter
 from typing import Any
+from unittest import mock
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,7 @@ from spikeport.hw.lava_import import quiet
 
 with quiet():
     from lava.magma.compiler.compiler import Compiler
+    from lava.magma.compiler.compiler_graphs import ProcGroupDiGraphs
     from lava.magma.core.process.ports.ports import create_port_id
     from lava.magma.core.run_configs import Loihi2SimCfg
 
@@ -54,7 +56,7 @@ class Driver:
     """Steps all process models connected to `process`. The graph must be free of loops."""
 
     def __init__(self, process: Any) -> None:
-        with quiet():
+        with quiet(), mock.patch.object(ProcGroupDiGraphs, "_find_proc_models", _models_of):
             executable = Compiler().compile(process, Loihi2SimCfg(select_tag="fixed_pt"))
         builders = executable.proc_builders
         feeds: dict[Any, set[Any]] = {process: set() for process in builders}
@@ -71,6 +73,19 @@ class Driver:
                 model.time_step += 1
                 model.run_spk()
             after(step)
+
+
+_find_models = ProcGroupDiGraphs._find_proc_models
+_models: dict[type, list[Any]] = {}
+
+
+def _models_of(proc: Any) -> list[Any]:
+    """Lava's search for the models of a process, done once a class: it executes every file beside
+    the class, which is nine tenths of a compilation."""
+    kind = type(proc)
+    if kind not in _models:
+        _models[kind] = _find_models(proc)
+    return list(_models[kind])
 
 
 def _connect(channel: Any, builders: Mapping[Any, Any]) -> None:
