@@ -13,9 +13,9 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = ("train", "export", "hw", "sim")
 
-# The first prefix that fits a module's name gives its layer.
+# The first part that holds a module gives its layer; a star stands for the rest of a file's name.
 LAYERS = (
-    ("spikeport.sim.twin", "sim-torch"),
+    ("spikeport.sim.twin*", "sim-torch"),
     ("spikeport.sim.attack", "sim-torch"),
     ("spikeport.sim.surrogate", "sim-torch"),
     ("spikeport.sim", "sim"),
@@ -24,7 +24,7 @@ LAYERS = (
     ("spikeport.train.quant", "train-parts"),
     ("spikeport.train", "train"),
     ("spikeport.export", "export"),
-    ("spikeport.hw.lava_", "hw-lava"),
+    ("spikeport.hw.lava_*", "hw-lava"),
     ("spikeport.hw", "hw"),
     ("spikeport", "shell"),
 )
@@ -49,7 +49,29 @@ RULES = {
 
 def layer(module: str) -> str:
     """Name of the layer that `module` belongs to."""
-    return next(name for prefix, name in LAYERS if module.startswith(prefix))
+    for part, name in LAYERS:
+        holds = part.endswith("*") and module.startswith(part[:-1])
+        if holds or module == part or module.startswith(f"{part}."):
+            return name
+    raise ValueError(f"{module!r} is none of ours")
+
+
+@pytest.mark.parametrize(
+    ("module", "expected"),
+    [
+        ("spikeport.sim.twin_lif", "sim-torch"),
+        ("spikeport.sim.attack.pgd", "sim-torch"),
+        ("spikeport.sim.net", "sim"),
+        ("spikeport.train.norm", "train-parts"),
+        ("spikeport.train.normal", "train"),
+        ("spikeport.hw.lava_processes.recorder", "hw-lava"),
+        ("spikeport.hw", "hw"),
+        ("spikeport.exporting", "shell"),
+        ("spikeport", "shell"),
+    ],
+)
+def test_layer_of_a_module(module: str, expected: str) -> None:
+    assert layer(module) == expected
 
 
 def sources() -> dict[str, Path]:
