@@ -1,7 +1,7 @@
 """The epoch loop, the same for the float and the quantisation-aware phase, and evaluation.
 
-Epoch e of a phase draws its order, augmentation and spikes from (seed, e, phase) alone, so a run that
-was resumed between epochs equals one that was not.
+Epoch e of a phase draws its order, augmentation and spikes from (seed, e, phase) alone, so a run
+that was resumed between epochs equals one that was not.
 """
 
 from __future__ import annotations
@@ -150,7 +150,7 @@ def _train_epoch(
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-        correct = float((record.logits.argmax(1) == y).double().mean())
+        correct = (record.logits.argmax(1) == y).double().mean()
         for name, value in zip(sums, (loss, task_loss, penalty, correct), strict=True):
             sums[name] += float(value) * len(batch)
     means = {name: total / len(order) for name, total in sums.items()}

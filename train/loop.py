@@ -137,7 +137,7 @@ def float_phase(config: Config, data: Dataset) -> Phase:
 
 
 def build(config: Config, shape: tuple[int, int, int], *, classes: int) -> SpikingNet:
-    """The untrained network of `config` for images `shape` (C, H, W), weights drawn from its seed."""
+    """The untrained network of `config` for images `shape` (C, H, W), weights by its seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.train.seed)
         return MODELS[config.model.name](

@@ -126,7 +126,9 @@ def test_other_refusals(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"c\.safetensors: no such checkpoint; train first or "):
         checkpoint.load(path, model)
     save_file({"x": torch.zeros(1)}, path)
-    with pytest.raises(ValueError, match=r": format is None, readable is 'spikeport checkpoint 1'$"):
+    with pytest.raises(
+        ValueError, match=r": format is None, readable is 'spikeport checkpoint 1'$"
+    ):
         checkpoint.load(path, model)
     checkpoint.save(path, model, facts={})
     with pytest.raises(ValueError, match=r": saved without optimiser, so training cannot resume "):
@@ -135,12 +137,14 @@ def test_other_refusals(tmp_path: Path) -> None:
     before = state(wide)
     with pytest.raises(
         ValueError,
-        match=r": saved from another network: '0\.bias' is of shape \(4,\) in the file and of shape "
-        r"\(6,\) in the model$",
+        match=r": saved from another network: '0\.bias' is of shape \(4,\) in the file and of "
+        r"shape \(6,\) in the model$",
     ):
         checkpoint.load(path, wide)
     assert same(before, state(wide))
-    with pytest.raises(ValueError, match=r"'0\.bias' is of shape \(4,\) in the file and absent in "):
+    with pytest.raises(
+        ValueError, match=r"'0\.bias' is of shape \(4,\) in the file and absent in "
+    ):
         checkpoint.load(path, nn.Sequential(nn.Linear(3, 4, bias=False)))
 
 

@@ -50,7 +50,7 @@ def test_reads_values_and_fills_defaults() -> None:
     assert (config.train.lr, config.train.seed, config.train.eta) == (1.0, 7, 0.0)
     assert (config.encode.steps, config.quantise.target) == (8, "loihi1")
     with pytest.raises(ValidationError):
-        config.train.lr = 3.0  # type: ignore[misc]
+        config.train.lr = 3.0
 
 
 def test_toml_round_trip_with_every_key_written() -> None:
@@ -179,7 +179,9 @@ def test_unreadable_files(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"no\.toml: cannot read the configuration \(No such file"):
         load(tmp_path / "no.toml")
     (tmp_path / "binary.toml").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(ValueError, match=r"binary\.toml: the file is not UTF-8 text, so it is no T"):
+    with pytest.raises(
+        ValueError, match=r"binary\.toml: the file is not UTF-8 text, so it is no T"
+    ):
         load(tmp_path / "binary.toml")
 
 

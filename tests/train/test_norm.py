@@ -18,8 +18,8 @@ def settled(norm: nn.Module, channels: int) -> nn.Module:
     if norm.weight is not None:
         norm.weight.data = random(channels, seed=1)
         norm.bias.data = random(channels, seed=2)
-    norm.running_mean = random(channels, seed=3)  # type: ignore[assignment]
-    norm.running_var = random(channels, seed=4).abs() + 0.1  # type: ignore[assignment]
+    norm.running_mean = random(channels, seed=3)
+    norm.running_var = random(channels, seed=4).abs() + 0.1
     return norm.eval()
 
 

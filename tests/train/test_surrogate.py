@@ -35,8 +35,15 @@ def test_backward_is_the_surrogate_times_the_incoming_gradient(name: str) -> Non
 
 @pytest.mark.parametrize(
     ("width", "d", "h"),
-    [(1.0, 0.0, 1.0), (1.0, 0.5, 0.5), (1.0, -0.5, 0.5), (1.0, 1.0, 0.0), (1.0, -1.0, 0.0)]
-    + [(0.5, 0.0, 2.0), (0.5, 0.25, 1.0)],
+    [
+        (1.0, 0.0, 1.0),
+        (1.0, 0.5, 0.5),
+        (1.0, -0.5, 0.5),
+        (1.0, 1.0, 0.0),
+        (1.0, -1.0, 0.0),
+        (0.5, 0.0, 2.0),
+        (0.5, 0.25, 1.0),
+    ],
 )
 def test_triangle_vectors(width: float, d: float, h: float) -> None:
     assert gradient(spike_function(Surrogate("triangle", width)), [d]) == [h]
