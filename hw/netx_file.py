@@ -136,7 +136,8 @@ def weight_units(dense: Dense, *, where: str) -> NDArray[np.int64]:
         return w
     if low < 0 and low >= -128 and high <= 127:
         return w
-    if low < 0 <= high and low >= -256 and high <= 254 and not (w % 2).any():
+    # With 0 as the largest weight NetX counts on a sign bit, but the synapse has none: -256 dies.
+    if low < 0 <= high <= 254 and low >= (-256 if high else -254) and not (w % 2).any():
         return w
     raise ValueError(
         f"{where}: weights times 2**w_exp span {low}..{high}; NetX keeps -128..127, even ones in"
