@@ -131,18 +131,29 @@ def weight_units(dense: Dense, *, where: str) -> NDArray[np.int64]:
             f" of {1 << -w_exp}; quantise with w_exp >= 0 or export to Lava directly"
         )
     w = w << w_exp if w_exp >= 0 else w >> -w_exp
-    low, high = int(w.min()), int(w.max())
-    if (low >= 0 and high <= 255) or (high < 0 and low >= -255):
-        return w
-    if low < 0 and low >= -128 and high <= 127:
-        return w
-    # With 0 as the largest weight NetX counts on a sign bit, but the synapse has none: -256 dies.
-    if low < 0 <= high <= 254 and low >= (-256 if high else -254) and not (w % 2).any():
+    if _kept(w):
         return w
     raise ValueError(
-        f"{where}: weights times 2**w_exp span {low}..{high}; NetX keeps -128..127, even ones in"
-        " -256..254, 0..255 and -255..-1, so quantise with a smaller w_exp"
+        f"{where}: weights times 2**w_exp span {w.min()}..{w.max()}; NetX keeps -128..127, even"
+        " ones in -256..254, 0..255, and without positive ones -127..0 and -255..-1 unless the"
+        " lowest is a power of two, so quantise to one of these"
     )
+
+
+def _kept(w: NDArray[np.int64]) -> bool:
+    """Whether `w` survives NetX, which shifts weights up to fill 8 bits, and Lava's truncation."""
+    low, high = int(w.min()), int(w.max())
+    eight_bits = low >= -128 and high <= 127
+    even = low >= -256 and high <= 254 and not (w % 2).any()
+    if low >= 0:
+        return high <= 255
+    if high > 0:
+        return eight_bits or even
+    # NetX shifts a power of two up to -256, which a synapse without positive weights clips to -255.
+    if -low & (-low - 1) == 0:
+        return False
+    # NetX counts on a sign bit when the largest weight is 0.
+    return low >= -255 if high < 0 else eight_bits or even
 
 
 def _conv(conv: Conv2d, population: Population) -> dict[str, Any]:

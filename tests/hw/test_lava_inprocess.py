@@ -215,8 +215,11 @@ def test_neurons_that_lava_lacks_are_refused(settings: dict[str, Any], message: 
 def test_convolutions_that_lava_lacks_are_refused() -> None:
     conv = Conv2d(w=np.ones((1, 1, 1, 1)))
     net = one_layer(conv, Input(shape=(1, 2, 2)), delay=3, v_th=2)
-    with pytest.raises(ValueError, match=r"^projection 'input' -> 'out': a convolution with delay 3"
-                       r" has no counterpart in Lava; use delay 0 or a dense synapse$"):  # fmt: skip
+    late = (
+        r"^projection 'input' -> 'out': a convolution with delay 3 has no counterpart in Lava;"
+        r" use delay 0 or a dense synapse$"
+    )
+    with pytest.raises(ValueError, match=late):
         lava_inprocess.run(net, np.ones((2, 1, 1, 2, 2), np.int64))
     wide = Conv2d(w=np.ones((128, 1, 1, 1)), geometry=ConvGeometry(groups=128))
     net = one_layer(wide, Input(shape=(128, 1, 1)), v_th=2)

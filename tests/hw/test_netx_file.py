@@ -149,12 +149,13 @@ def test_lava_dl_computes_what_the_reference_does(name: str, lava_dl: Any, tmp_p
 
 
 @pytest.mark.lava
+@pytest.mark.filterwarnings("ignore:divide by zero:RuntimeWarning")  # lava-dl's own
 def test_weights_are_accepted_only_if_netx_and_lava_keep_them(lava_dl: Any) -> None:
     """Every range of weights: what `weight_units` lets pass survives NetX's and Lava's rounding."""
     from lava.lib.dl.netx.utils import optimize_weight_bits
     from lava.utils.weightutils import clip_weights, determine_sign_mode, truncate_weights
 
-    accepted = 0
+    kept_or_refused = [0, 0]
     for low in (-256, -255, -200, -129, -128, -100, -65, -64, -3, -2, -1, 0, 1, 6):
         for high in (-1, 0, 1, 2, 5, 63, 64, 65, 100, 127, 128, 200, 254, 255):
             for factor in (1, 2):
@@ -162,13 +163,14 @@ def test_weights_are_accepted_only_if_netx_and_lava_keep_them(lava_dl: Any) -> N
                 try:
                     kept = netx_file.weight_units(Dense(w=w), where="w")
                 except ValueError:
+                    kept_or_refused[1] += 1
                     continue
                 scaled, bits, w_exp, _ = optimize_weight_bits(kept)
                 mode = determine_sign_mode(scaled)
                 held = truncate_weights(clip_weights(scaled, mode, num_bits=8), mode, bits)
                 np.testing.assert_array_equal(held, kept << -w_exp, err_msg=f"{kept}")
-                accepted += 1
-    assert accepted > 100
+                kept_or_refused[0] += 1
+    assert min(kept_or_refused) > 50, kept_or_refused
 
 
 def test_the_file_names_how_it_is_loaded(tmp_path: Path) -> None:
@@ -195,12 +197,14 @@ def refused(net: FixedNet, tmp_path: Path) -> str:
         (
             [[1, 2, 3, 200]], 1,
             "weights times 2**w_exp span 2..400; NetX keeps -128..127, even ones in -256..254,"
-            " 0..255 and -255..-1, so quantise with a smaller w_exp",
+            " 0..255, and without positive ones -127..0 and -255..-1 unless the lowest is a power"
+            " of two, so quantise to one of these",
         ),
         (
             [[-200, -1, 0, -3]], 0,
             "weights times 2**w_exp span -200..0; NetX keeps -128..127, even ones in -256..254,"
-            " 0..255 and -255..-1, so quantise with a smaller w_exp",
+            " 0..255, and without positive ones -127..0 and -255..-1 unless the lowest is a power"
+            " of two, so quantise to one of these",
         ),
         (
             [[2, -4, 6, 7]], -2,
