@@ -1,5 +1,5 @@
-"""The bits of `sim.reference`, fast: one matrix product a projection over all steps and samples,
-then one compiled pass a population over time.
+"""The bits of `sim.reference`, fast: one product a projection over all steps and samples, then
+one compiled pass a population over time.
 
 `plan(net)` says which arithmetic each projection was given and why (the table stands in
 `product.py`). The pass over time needs no choice: its int32 arithmetic wraps as Lava's own does.
@@ -30,17 +30,20 @@ BLOCK_BYTES = 8 << 20  # intermediate values of one block of samples
 @dataclass(frozen=True, kw_only=True)
 class Step:
     """How the sums of one projection are computed: in `product` arithmetic ("float32", "float64"
-    or "int64"), because no partial sum exceeds `bound`. The kernel behind it is always "int32"."""
+    or "int64"), because no partial sum exceeds `bound`; with `events`, by adding the weights of
+    spiking inputs in int32 while spikes are rare. The kernel behind it is always "int32"."""
 
     source: str
     target: str
     product: str
     bound: int
+    events: bool
     kernel: str = "int32"
 
     def __str__(self) -> str:
+        events = " or by events" if self.events else ""
         return (
-            f"{self.source} -> {self.target}: sums up to {self.bound} in {self.product},"
+            f"{self.source} -> {self.target}: sums up to {self.bound} in {self.product}{events},"
             f" neurons in {self.kernel}"
         )
 
@@ -48,7 +51,13 @@ class Step:
 def plan(net: FixedNet) -> tuple[Step, ...]:
     """One step a projection, in the order of execution."""
     return tuple(
-        Step(source=p.source, target=layer.name, product=p.arithmetic, bound=p.bound)
+        Step(
+            source=p.source,
+            target=layer.name,
+            product=p.arithmetic,
+            bound=p.bound,
+            events=p.events is not None,
+        )
         for layer in Engine(net).layers
         for p in layer.products
     )
@@ -75,12 +84,13 @@ class Engine:
         """As the function `run`."""
         x = self.net.input.shaped(x)
         steps, batch = x.shape[:2]
+        narrow = np.uint8 if self.net.input.largest == 1 else np.float32
         results = {
             layer.name: _Result.empty(steps, batch, layer.size, record=record)
             for layer in self.layers
         }
         for samples in self._blocks(steps, batch):
-            values = {"input": self.net.input.check(x[:, samples], dtype=np.float32)}
+            values = {"input": self.net.input.check(x[:, samples], dtype=narrow)}
             for layer in self.layers:
                 values[layer.name] = layer.run(values, results[layer.name], first=samples.start)
         if strict:

@@ -92,6 +92,33 @@ def test_bound_counts_each_sign_alone() -> None:
     )
 
 
+@pytest.mark.parametrize("rate", [0.0, 0.1, 0.9])
+def test_spikes_are_summed_by_events_where_they_are_rare(
+    monkeypatch: pytest.MonkeyPatch, rate: float
+) -> None:
+    rng = np.random.default_rng(8)
+    w = rng.choice([-256, -255, 255, 254], (70, 90))
+    net = one_layer(Input(shape=(90,)), Dense(w=w, w_exp=7), v_th=rng.integers(0, 99999, 70), du=9)
+    (step,) = engine.plan(net)
+    assert step.events
+    assert "in float32 or by events, neurons in int32" in str(step)
+    x = (rng.random((9, 7, 90)) < rate).astype(np.uint8)
+    calls = []
+    exact = product.add_events
+    monkeypatch.setattr(product, "add_events", lambda s, w: calls.append(1) or exact(s, w))
+    assert_same(reference.run(net, x), engine.run(net, x, record=True))
+    assert bool(calls) == (rate < product.EVENTS_BELOW)
+
+
+@pytest.mark.parametrize(
+    ("n_out", "bits"), [(63, 1), (70, 2)], ids=["narrow target", "graded source"]
+)
+def test_other_products_know_no_events(n_out: int, bits: int) -> None:
+    source = Input(shape=(4,), kind="graded", payload_bits=bits)
+    net = one_layer(source, Dense(w=np.ones((n_out, 4))))
+    assert not engine.plan(net)[0].events
+
+
 def test_convolution_beyond_24_bits_wraps_in_float64_and_float32() -> None:
     for bits, arithmetic in ((13, "float32"), (20, "float64")):
         source = Input(shape=(2, 5, 4), kind="graded", payload_bits=bits)
