@@ -7,8 +7,8 @@ against FloatNet, FloatNet against FixedNet) report their difference and fail no
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,6 @@ import numpy as np
 from spikeport.sim.net import Readout
 from spikeport.sim.trace import (
     Difference,
-    PopulationTrace,
     Trace,
     compared,
     differing_spikes,
@@ -56,10 +55,12 @@ class Rung:
 
 @dataclass(frozen=True, kw_only=True)
 class FidelityReport:
-    """All rungs of one check. `missing`: rungs that could not run, with the reason."""
+    """All rungs of one check. `missing`: rungs that could not run, with the reason. `accuracy`:
+    share of samples predicted right by whatever ran on all of them, where labels are known."""
 
     rungs: tuple[Rung, ...]
     missing: tuple[tuple[str, str], ...] = ()
+    accuracy: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def passed(self) -> bool:
@@ -70,6 +71,7 @@ class FidelityReport:
         """Plain numbers and strings."""
         return {
             "passed": self.passed,
+            "accuracy": dict(self.accuracy),
             "rungs": [rung.to_json() for rung in self.rungs],
             "missing": [{"rung": name, "reason": reason} for name, reason in self.missing],
         }
@@ -81,13 +83,14 @@ def compare(
     readout: Readout,
     *,
     exact: bool = True,
+    potentials: bool = True,
     seconds: float = 0.0,
 ) -> Rung:
-    """Compare two named traces of the same net on the same input, spikes and (when both recorded
-    them) u and v. Potentials of float nets are compared only through spikes and predictions."""
+    """Compare two named traces of the same net on the same input: spikes, predictions, and with
+    `potentials` also u and v wherever both sides have recorded them (integers on both sides)."""
     (left_name, a), (right_name, b) = left, right
-    quantities = ("spikes", "u", "v") if exact else ("spikes",)
-    state, differing_state = _state_differences(a, b) if exact else (0, 0)
+    quantities = ("spikes", "u", "v") if potentials else ("spikes",)
+    state, differing_state = _state_differences(a, b) if potentials else (0, 0)
     part = next(iter(a.populations.values()))
     return Rung(
         left=left_name,
@@ -121,29 +124,3 @@ def _state_differences(a: Trace, b: Trace) -> tuple[int, int]:
             if x is not None and y is not None:
                 total, differing = total + x.size, differing + int((x != y).sum())
     return total, differing
-
-
-def merge(traces: Sequence[Trace]) -> Trace:
-    """Traces of consecutive batches of samples as one; u and v only when all have them."""
-    parts = {}
-    for name in traces[0].populations:
-        runs = [trace[name] for trace in traces]
-        parts[name] = PopulationTrace(
-            spikes=np.concatenate([r.spikes for r in runs], axis=1),
-            v_last=np.concatenate([r.v_last for r in runs]),
-            u=_joined([r.u for r in runs]),
-            v=_joined([r.v for r in runs]),
-        )
-    return Trace(
-        populations=parts,
-        wraps=_summed([t.wraps for t in traces]),
-        clips=_summed([t.clips for t in traces]),
-    )
-
-
-def _joined(parts: list[Any]) -> Any:
-    return None if any(p is None for p in parts) else np.concatenate(parts, axis=1)
-
-
-def _summed(counts: list[Any]) -> dict[str, int]:
-    return {name: sum(c[name] for c in counts) for name in counts[0]}

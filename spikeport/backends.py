@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -82,13 +84,14 @@ def ladder(
     backends: Sequence[str],
     *,
     floats: Sequence[tuple[str, FloatNet]] = (),
+    labels: NDArray[np.int64] | None = None,
     lava_samples: int = 64,
     timeout_s: float = 600.0,
     progress: Progress = lambda _: None,
 ) -> fidelity.FidelityReport:
     """Compare the reference with each of `backends`, and float nets with the reference.
 
-    x: integers [T, B, *shape]. The multi-process Lava runtime is shown the first `lava_samples`
+    x: integers [T, B, *shape]; labels: their classes [B], where known. The multi-process Lava runtime is shown the first `lava_samples`
     samples in one execution. Where Lava is missing its rungs are listed with the reason.
     """
     from spikeport.hw import lava_run
@@ -98,13 +101,15 @@ def ladder(
     progress("reference")
     definition = run(net, x, backend="reference")
     rungs, missing = [], []
-    for (name, part), (right_name, right) in zip(floats, [*floats[1:], ("integer", None)]):
+    right = {"reference": _right(definition, net, labels)}
+    below = [("integer", definition)]
+    for name, part in reversed(floats):
         progress(name)
-        left = floating.run(part, x / part.input.scale)
-        other = definition if right is None else floating.run(right, x / right.input.scale)
-        rungs.append(fidelity.compare(
-            (name, left), (right_name, other), net.readout, exact=False
-        ))  # fmt: skip
+        trace = floating.run(part, x / part.input.scale, record=False)
+        right[name] = _right(trace, net, labels)
+        below.insert(0, (name, trace))
+    for left, other in pairwise(below):
+        rungs.append(fidelity.compare(left, other, net.readout, exact=False, potentials=False))
     for backend in backends:
         if backend == "reference":
             continue
@@ -115,17 +120,24 @@ def ladder(
         count = min(lava_samples, x.shape[1]) if backend == "lava" else x.shape[1]
         start = time.perf_counter()
         trace = run(net, x[:, :count], backend=backend, timeout_s=timeout_s)
-        rungs.append(fidelity.compare(
-            ("reference", first_samples(definition, count)), (backend, trace), net.readout,
-            seconds=time.perf_counter() - start,
-        ))  # fmt: skip
-    return fidelity.FidelityReport(rungs=tuple(rungs), missing=tuple(missing))
+        seconds = time.perf_counter() - start
+        same = ("reference", first_samples(definition, count))
+        rungs.append(fidelity.compare(same, (backend, trace), net.readout, seconds=seconds))
+        if count == x.shape[1]:
+            right[backend] = _right(trace, net, labels)
+    known = {name: share for name, share in right.items() if share is not None}
+    return fidelity.FidelityReport(rungs=tuple(rungs), missing=tuple(missing), accuracy=known)
+
+
+def _right(trace: Trace, net: FixedNet, labels: NDArray[np.int64] | None) -> float | None:
+    """Share of samples predicted as labelled."""
+    if labels is None:
+        return None
+    return float((fidelity.predict(trace, net.readout) == labels).mean())
 
 
 def first_samples(trace: Trace, count: int) -> Trace:
     """The first `count` samples of a trace."""
-    from dataclasses import replace
-
     parts = {
         name: replace(
             part,

@@ -219,7 +219,7 @@ def _show(result: Any, as_json: bool, describe: Any) -> None:
     if as_json:
         sys.stdout.write(json.dumps(result, indent=2) + "\n")
     else:
-        out.print(describe(result))
+        out.print(describe(result), soft_wrap=True, markup=False)
 
 
 def _status(quiet: bool) -> Any:

@@ -97,7 +97,7 @@ class QuantNet(nn.Module):
 
     def __init__(
         self, net: SpikingNet, chip: Chip, *, weight_bits: int = 8, learn_scale: bool = True,
-        learn_threshold: bool = True,
+        learn_threshold: bool = True, netx_bias: bool = True,
     ) -> None:  # fmt: skip
         super().__init__()
         if not 2 <= weight_bits <= chip.weight_bits:
@@ -110,7 +110,7 @@ class QuantNet(nn.Module):
         for stage in stages(net):
             layer = QuantLayer(
                 stage, chip, weight_bits=weight_bits, steps=net.steps,
-                source_largest=largest, source_scale=per_unit,
+                source_largest=largest, source_scale=per_unit, netx_bias=netx_bias,
             )  # fmt: skip
             layer.log_scale.requires_grad_(learn_scale)
             layer.v_th.requires_grad_(learn_threshold and isinstance(stage.neuron, Lif))
@@ -167,11 +167,12 @@ class QuantLayer(nn.Module):
 
     def __init__(
         self, stage: Stage, chip: Chip, *, weight_bits: int, steps: int,
-        source_largest: float, source_scale: float,
+        source_largest: float, source_scale: float, netx_bias: bool,
     ) -> None:  # fmt: skip
         super().__init__()
         self.pools, self.flatten, self.geometry = stage.pools, stage.flatten, stage.geometry
         self.chip, self.steps = chip, steps
+        self.bias_exp_min = STATE_SHIFT if netx_bias else 0
         self.q_max = (1 << (weight_bits - 1)) - 1
         self.source_scale = source_scale
         self.source_largest = source_largest / stage.pool_gain  # the largest pooled sum
@@ -241,10 +242,11 @@ class QuantLayer(nn.Module):
         return straight_round(self.scale() * self.v_th).clamp(1, self.chip.v_th_max)
 
     def biases(self) -> Tensor:
-        """Bias as added to v: a 13-bit mantissa shifted by the smallest exponent that fits."""
+        """Bias as added to v: a 13-bit mantissa shifted by the smallest exponent that fits (and
+        that a NetX file can hold, where biases count in synaptic units of 64)."""
         wanted = self.bias * self.membrane_unit()
         top = self.chip.bias_mantissa_max
-        exponent = 0
+        exponent = self.bias_exp_min
         while float(wanted.detach().abs().max()) > (top + 0.5) * 2**exponent:
             exponent += 1
         return straight_round(wanted / 2**exponent).clamp(-top, top) * 2**exponent

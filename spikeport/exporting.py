@@ -1,0 +1,270 @@
+"""The `export` command: a trained run, or a NIR file, becomes a bundle that has been checked."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from spikeport.backends import shown
+from spikeport.export import TARGETS, bounds, compile, nir_read, quantise
+from spikeport.export.report import report
+from spikeport.hw import netx_file, rules
+from spikeport.sim import bundle, engine, fidelity, floating, reference
+from spikeport.sim.chip import Chip
+from spikeport.sim.describe import describe
+from spikeport.sim.files import atomic
+from spikeport.sim.net import FixedNet, FloatNet
+from spikeport.sim.trace import PopulationTrace, Trace
+from spikeport.tables import describe_rung
+from spikeport.train.config import Config
+from spikeport.train.data import Dataset
+from spikeport.train.data import load as load_data
+from spikeport.train.encode import ENCODERS
+from spikeport.train.loop import load_float
+from spikeport.train.quantised import load_quantised
+
+BATCH = 128  # samples shown to a torch model at once
+NOISE_SAMPLES = 64  # test vectors of a net that comes without images
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exported:
+    """A run on its way into a bundle. float_net: before rounding; rounded_net: the chip's
+    parameters in float arithmetic; net: the chip's integers. rungs: torch against each of them."""
+
+    config: Config
+    data: Dataset
+    float_nir: bytes
+    nir: bytes
+    float_net: FloatNet
+    rounded_net: FloatNet
+    net: FixedNet
+    rungs: tuple[fidelity.Rung, ...]
+
+
+def export(
+    source: Path,
+    folder: Path,
+    *,
+    target: str,
+    vectors: int = 64,
+    dt_s: float | None = None,
+    steps: int | None = None,
+) -> dict[str, Any]:
+    """Export run folder or NIR file `source` for `target` into bundle `folder`; a JSON summary.
+
+    vectors: how many test images become test vectors, 0 for all. dt_s, steps: only for NIR files
+    whose metadata does not say. Raises ValueError in one sentence when something does not fit.
+    """
+    if target not in TARGETS:
+        raise ValueError(f"target is {target!r}; allowed are {', '.join(TARGETS)}")
+    if vectors < 0:
+        raise ValueError(f"vectors is {vectors}; give 0 for the whole test set or a number from 1")
+    if not source.exists():
+        raise ValueError(f"{source}: no such run folder or NIR file; train first or check the path")
+    chip = TARGETS[target]
+    if chip is None:
+        return _export_nir(source, folder)
+    if source.is_dir():
+        return _export_run(source, folder, target=target, vectors=vectors)
+    float_net = nir_read.read(source, dt_s=dt_s, steps=steps)
+    net = checked(quantise.to_fixed(float_net, chip, provenance={"target": target}), chip)
+    inputs = _noise(net, samples=vectors or NOISE_SAMPLES)
+    return _finish(
+        net, float_net, folder, target=target, files={"net.nir": source.read_bytes()},
+        rungs=(_against_fixed(float_net, net, inputs),), inputs=inputs, labels=None,
+    )  # fmt: skip
+
+
+def _export_run(source: Path, folder: Path, *, target: str, vectors: int) -> dict[str, Any]:
+    run = run_to_net(source, target=target)
+    inputs, labels = run_inputs(run, samples=vectors or len(run.data.y_test))
+    files = {"net.nir": run.nir, "float.nir": run.float_nir}
+    return _finish(
+        run.net, run.rounded_net, folder, target=target, files=files, rungs=run.rungs,
+        inputs=inputs, labels=labels,
+    )  # fmt: skip
+
+
+def _export_nir(source: Path, folder: Path) -> dict[str, Any]:
+    if not source.is_dir():
+        raise ValueError(f"{source}: is no run folder, which is what target nir exports")
+    model, _ = load_quantised(source)
+    content = compile(model.spiking_net().eval(), target="nir").nir
+    folder.mkdir(parents=True, exist_ok=True)
+    with atomic(folder / "net.nir") as path:
+        path.write_bytes(content)
+    return {"passed": True, "folder": str(folder), "target": "nir", "files": ["net.nir"]}
+
+
+def run_to_net(source: Path, *, target: str) -> Exported:
+    """The nets of a trained run, each compared with the torch model that it came from on the whole
+    test set. Raises ValueError when the integers could overflow or break the chip's rules."""
+    chip = TARGETS[target]
+    if chip is None:
+        raise ValueError(f"target {target!r} has no integers; choose one of the chips")
+    model, config = load_quantised(source)
+    trained, _ = load_float(source)
+    data = load_data(
+        config.data.name, config.data.folder, seed=config.train.seed,
+        validation_share=config.data.validation_share,
+    )  # fmt: skip
+    before = compile(trained, target="nir")
+    after = compile(
+        model.spiking_net().eval(), target=target, weight_bits=config.quantise.weight_bits
+    )
+    found = Exported(
+        config=config, data=data, float_nir=before.nir, nir=after.nir, float_net=before.float_net,
+        rounded_net=after.float_net, net=checked(after.net, chip), rungs=(),
+    )  # fmt: skip
+    inputs, _ = run_inputs(found, samples=len(data.y_test))
+    scaled, readout = inputs / found.net.input.scale, found.net.readout
+    rungs = (
+        fidelity.compare(
+            ("torch float", _record(trained, scaled)),
+            ("FloatNet", floating.run(found.float_net, scaled)),
+            readout, exact=False, potentials=False,
+        ),
+        _against_fixed(found.rounded_net, found.net, inputs),
+        fidelity.compare(
+            ("torch integers", _record(model, scaled)), ("engine", engine.run(found.net, inputs)),
+            readout, potentials=False,
+        ),
+    )  # fmt: skip
+    return Exported(**{**vars(found), "rungs": rungs})
+
+
+def checked(net: FixedNet, chip: Chip) -> FixedNet:
+    """`net`, or ValueError naming what can overflow or which rule of the chip it breaks."""
+    risks = bounds.prove(net)
+    if risks:
+        more = f" (and {len(risks) - 1} more)" if len(risks) > 1 else ""
+        raise ValueError(f"{chip.name}: {risks[0]}{more}")
+    rules.enforce(net, chip)
+    return net
+
+
+def run_inputs(run: Exported, *, samples: int) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """The first test images as the chip is shown them, integers [T, B, *shape], and labels [B]."""
+    images, labels = run.data.x_test[:samples], run.data.y_test[:samples]
+    if run.net.input.kind == "graded":
+        return shown(images, run.net.steps), labels
+    generator = torch.Generator().manual_seed(run.config.train.seed)
+    encode = ENCODERS[run.config.encode.name]
+    train = encode(torch.tensor(images).float() / 255, run.net.steps, generator)
+    return train.to(torch.uint8).numpy(), labels
+
+
+@torch.no_grad()
+def _record(model: Any, x: NDArray[Any]) -> Trace:
+    """Spikes of a torch model (SpikingNet or QuantNet) on x [T, B, *shape], float input units.
+
+    A readout that only integrates appears as a population without spikes whose `v_last` holds the
+    logits, so that predictions compare; potentials do not.
+    """
+    spikes: dict[str, list[NDArray[np.uint8]]] = {}
+    logits = []
+    for start in range(0, x.shape[1], BATCH):
+        found = model.eval()(torch.tensor(x[:, start : start + BATCH], dtype=torch.float32))
+        logits.append(found.logits.numpy())
+        for name, part in found.spikes.items():
+            spikes.setdefault(name, []).append(part.flatten(2).to(torch.uint8).numpy())
+    populations = {}
+    for name, parts in spikes.items():
+        joined = np.concatenate(parts, axis=1)
+        populations[name] = PopulationTrace(spikes=joined, v_last=np.zeros(joined.shape[1:]))
+    if model.readout == "last_v":
+        scores = np.concatenate(logits)
+        silent = np.zeros((len(x), *scores.shape), np.uint8)
+        populations["readout"] = PopulationTrace(spikes=silent, v_last=scores)
+    return Trace(populations=populations)
+
+
+def _against_fixed(float_net: FloatNet, net: FixedNet, inputs: NDArray[Any]) -> fidelity.Rung:
+    return fidelity.compare(
+        ("FloatNet", floating.run(float_net, inputs / net.input.scale)),
+        ("FixedNet", engine.run(net, inputs)),
+        net.readout, exact=False, potentials=False,
+    )  # fmt: skip
+
+
+def _noise(net: FixedNet, *, samples: int) -> NDArray[np.int64]:
+    """Seeded noise over the whole input range, for a net that comes without images."""
+    shape = (net.steps, samples, *net.input.shape)
+    return np.random.default_rng(0).integers(0, net.input.largest + 1, shape)
+
+
+def _finish(
+    net: FixedNet,
+    float_net: FloatNet,
+    folder: Path,
+    *,
+    target: str,
+    files: Mapping[str, bytes],
+    rungs: tuple[fidelity.Rung, ...],
+    inputs: NDArray[Any],
+    labels: NDArray[np.int64] | None,
+) -> dict[str, Any]:
+    """Write the bundle: files, a NetX file where it can hold the net, reports, test vectors."""
+    rounding = report(float_net, net)
+    ladder = fidelity.FidelityReport(rungs=rungs)
+    trace = reference.run(net, inputs)
+    vectors = bundle.Vectors(
+        inputs=inputs,
+        spikes={name: part.spikes for name, part in trace.populations.items()},
+        logits=trace.logits(net.readout),
+        labels=labels,
+    )
+    texts = {
+        "report.txt": rounding.as_text(),
+        "report.json": rounding.as_json(),
+        "fidelity.json": json.dumps(ladder.to_json(), indent=1),
+        "network.txt": describe(net) + "\n",
+    }
+    netx, refused = _netx(net)
+    written = bundle.write(folder, net, files={**files, **netx, **texts}, vectors=vectors)
+    return {
+        "passed": ladder.passed,
+        "folder": str(folder),
+        "target": target,
+        "chip": net.chip.name,
+        "digest": net.digest(),
+        "files": list(written.files),
+        "samples": vectors.samples,
+        "netx_refused": refused,
+        "fidelity": ladder.to_json(),
+        "report": rounding.as_text(),
+    }
+
+
+def _netx(net: FixedNet) -> tuple[dict[str, bytes], str | None]:
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / "net.net"
+        try:
+            netx_file.write(net, path)
+        except ValueError as refusal:
+            return {}, str(refusal)
+        return {path.name: path.read_bytes()}, None
+
+
+def describe_export(result: dict[str, Any]) -> str:
+    """The summary for people."""
+    if result["target"] == "nir":
+        return f"wrote {result['folder']}/net.nir"
+    lines = [result["report"]]
+    lines += [describe_rung(rung) for rung in result["fidelity"]["rungs"]]
+    lines.append(
+        f"wrote {result['folder']} for {result['target']} (limits of {result['chip']}):"
+        f" {', '.join(result['files'])}; {result['samples']} test vectors"
+    )
+    if result["netx_refused"]:
+        lines.append(f"no NetX file: {result['netx_refused']}")
+    return "\n".join(lines)

@@ -1,0 +1,34 @@
+"""Results as text for people."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+
+def describe_rung(rung: dict[str, Any]) -> str:
+    """One comparison as a line."""
+    state = f", {rung['differing_state']:,} of {rung['state']:,} u and v" if rung["state"] else ""
+    verdict = "" if not rung["exact"] else (" [ok]" if rung["passed"] else " [FAILED]")
+    first = f"\n    first: {rung['first']}" if rung["first"] and rung["exact"] else ""
+    return (
+        f"{rung['left']} against {rung['right']}, {rung['samples']} samples x {rung['steps']}"
+        f" steps: {rung['differing']:,} of {rung['spikes']:,} spikes{state} and"
+        f" {rung['predictions']} predictions differ{verdict}{first}"
+    )
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of cells as text: the first column left, the others right aligned."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = []
+    for row in rows:
+        cells = [row[0].ljust(widths[0])]
+        cells += [cell.rjust(width) for cell, width in zip(row[1:], widths[1:])]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def percent(share: float | None) -> str:
+    """A share as per cent with two digits; None reads "not run"."""
+    return "not run" if share is None else f"{share:.2%}"
