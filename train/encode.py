@@ -37,10 +37,11 @@ class _StraightThrough(torch.autograd.Function):
 def _check(x: Tensor, steps: int) -> None:
     if steps < 1:
         raise ValueError(f"encoder: steps is {steps}; it must be at least 1")
-    if x.numel() and not (0 <= float(x.min()) and float(x.max()) <= 1):
-        raise ValueError(
-            f"encoder: pixels span {float(x.min()):g}..{float(x.max()):g}; they must lie in [0, 1]"
-        )
+    if x.numel() == 0:
+        return
+    low, high = (float(end) for end in x.detach().aminmax())
+    if not (low >= 0 and high <= 1):
+        raise ValueError(f"encoder: pixels span {low:g}..{high:g}; they must lie in [0, 1]")
 
 
 def direct(x: Tensor, steps: int, generator: torch.Generator | None = None) -> Tensor:

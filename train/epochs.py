@@ -152,7 +152,7 @@ def _train_epoch(
         optimiser.step()
         correct = (record.logits.argmax(1) == y).double().mean()
         for name, value in zip(sums, (loss, task_loss, penalty, correct), strict=True):
-            sums[name] += float(value) * len(batch)
+            sums[name] += float(value.detach()) * len(batch)
     means = {name: total / len(order) for name, total in sums.items()}
     return {"phase": phase.name, "epoch": epoch + 1, **means, "eta": eta}
 

@@ -16,28 +16,14 @@ from pathlib import Path
 import torch
 
 from spikeport.sim.files import write_text
-from spikeport.train import checkpoint
 from spikeport.train.config import Config, to_toml
 from spikeport.train.config import load as load_config
-from spikeport.train.data import Dataset
 from spikeport.train.data import load as load_data
-from spikeport.train.encode import source
-from spikeport.train.epochs import METRICS, Phase, evaluate, run_epochs
-from spikeport.train.model import MODELS, SpikingNet
+from spikeport.train.epochs import evaluate, run_epochs
+from spikeport.train.floating import CONFIG, build, fit_float, load_float
 
-__all__ = [
-    "METRICS",
-    "Phase",
-    "Summary",
-    "evaluate",
-    "fit",
-    "fit_float",
-    "load_float",
-    "run_epochs",
-]
+__all__ = ["Summary", "evaluate", "fit", "fit_float", "load_float", "run_epochs"]
 
-CONFIG = "config.toml"
-FLOAT = "float.safetensors"
 SUMMARY = "summary.json"
 
 
@@ -89,74 +75,6 @@ def fit(
     )
     write_text(folder / SUMMARY, json.dumps(asdict(summary), indent=1) + "\n")
     return summary
-
-
-def fit_float(
-    config: Config,
-    data: Dataset,
-    folder: Path,
-    *,
-    net: SpikingNet | None = None,
-    resume: bool = False,
-    progress: bool = True,
-) -> SpikingNet:
-    """The float phase: train `net` (a fresh one by default) in place and return it."""
-    if net is None:
-        net = build(config, data.shape, classes=data.classes)
-    run_epochs(
-        net, data, float_phase(config, data), folder=folder, resume=resume, progress=progress
-    )
-    return net
-
-
-def float_phase(config: Config, data: Dataset) -> Phase:
-    """The settings of the float phase."""
-    train = config.train
-    return Phase(
-        name="float",
-        epochs=train.epochs,
-        batch=train.batch,
-        lr=train.lr,
-        weight_decay=train.weight_decay,
-        seed=train.seed,
-        device=train.device,
-        encoder=config.encode.name,
-        loss=train.loss,
-        eta=train.eta,
-        gamma=train.gamma,
-        stats=train.stats,
-        warm_up=train.warm_up,
-        shift=train.shift,
-        rotate=train.rotate,
-        facts={
-            "config": config.model_dump(mode="json", exclude={"quantise"}),
-            "shape": list(data.shape),
-            "classes": data.classes,
-        },
-    )
-
-
-def build(config: Config, shape: tuple[int, int, int], *, classes: int) -> SpikingNet:
-    """The untrained network of `config` for images `shape` (C, H, W), weights by its seed."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.train.seed)
-        return MODELS[config.model.name](
-            config.model,
-            source(config.encode.name, shape),
-            steps=config.encode.steps,
-            classes=classes,
-        )
-
-
-def load_float(run_folder: Path | str) -> tuple[SpikingNet, Config]:
-    """The trained float network of a run folder, in evaluation mode on the CPU, and its config."""
-    folder = Path(run_folder)
-    config = load_config(folder / CONFIG)
-    known = checkpoint.facts(folder / FLOAT)
-    channels, height, width = known["shape"]
-    net = build(config, (channels, height, width), classes=known["classes"])
-    checkpoint.load(folder / FLOAT, net)
-    return net.eval(), config
 
 
 def _check_folder(folder: Path, config: Config, *, resume: bool) -> None:

@@ -8,6 +8,7 @@ from typing import get_args
 import pytest
 from pydantic import ValidationError
 
+from spikeport.sim.chip import TARGETS
 from spikeport.sim.surrogate import SURROGATES
 from spikeport.train.config import (
     DIGITS,
@@ -15,6 +16,7 @@ from spikeport.train.config import (
     DataConfig,
     EncodeConfig,
     ModelConfig,
+    QuantiseConfig,
     TrainConfig,
     load,
     loads,
@@ -84,6 +86,7 @@ def test_overrides_are_toml_or_plain_text() -> None:
         (ModelConfig, "surrogate", SURROGATES),
         (ModelConfig, "readout", READOUTS),
         (TrainConfig, "loss", LOSSES),
+        (QuantiseConfig, "target", TARGETS),
     ],
 )
 def test_choices_are_the_registries(section: type, key: str, registry: object) -> None:

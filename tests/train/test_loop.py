@@ -10,7 +10,9 @@ import torch
 
 from spikeport.train.config import DIGITS, Config, load, override
 from spikeport.train.data import load as load_data
-from spikeport.train.loop import build, evaluate, fit, fit_float, load_float
+from spikeport.train.epochs import evaluate
+from spikeport.train.floating import load_float
+from spikeport.train.loop import fit
 
 
 @pytest.fixture
@@ -42,22 +44,6 @@ def test_resuming_a_finished_run_trains_no_more(config: Config, tmp_path: Path) 
     again = fit(config, tmp_path / "r", resume=True, progress=False)
     assert (tmp_path / "r" / "metrics.jsonl").read_text() == text
     assert again.float_test_accuracy == first.float_test_accuracy
-
-
-def test_fit_float_makes_the_net_of_the_seed(config: Config, tmp_path: Path) -> None:
-    data = load_data("digits", seed=6)
-    none = override(config, ["train.epochs=1"])
-    state = torch.get_rng_state()
-    a = build(none, data.shape, classes=10).state_dict()
-    b = build(override(none, ["train.seed=7"]), data.shape, classes=10).state_dict()
-    assert torch.equal(torch.get_rng_state(), state)
-    assert torch.equal(
-        a["layers.fc1.weight"],
-        build(none, data.shape, classes=10).state_dict()["layers.fc1.weight"],
-    )
-    assert not torch.equal(a["layers.fc1.weight"], b["layers.fc1.weight"])
-    net = fit_float(none, data, tmp_path, progress=False)
-    assert not torch.equal(net.state_dict()["layers.fc1.weight"], a["layers.fc1.weight"])
 
 
 def test_refuses_a_used_folder_and_another_configuration(config: Config, tmp_path: Path) -> None:

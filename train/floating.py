@@ -1,0 +1,89 @@
+"""The float phase of a run: build the network of a configuration, train it, load it again.
+
+run/float.safetensors   network, optimiser, epoch
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from spikeport.train import checkpoint
+from spikeport.train.config import Config
+from spikeport.train.config import load as load_config
+from spikeport.train.data import Dataset
+from spikeport.train.encode import source
+from spikeport.train.epochs import Phase, run_epochs
+from spikeport.train.model import MODELS, SpikingNet
+
+CONFIG = "config.toml"
+FLOAT = "float.safetensors"
+
+
+def fit_float(
+    config: Config,
+    data: Dataset,
+    folder: Path,
+    *,
+    net: SpikingNet | None = None,
+    resume: bool = False,
+    progress: bool = True,
+) -> SpikingNet:
+    """The float phase: train `net` (a fresh one by default) in place and return it."""
+    if net is None:
+        net = build(config, data.shape, classes=data.classes)
+    run_epochs(
+        net, data, float_phase(config, data), folder=folder, resume=resume, progress=progress
+    )
+    return net
+
+
+def float_phase(config: Config, data: Dataset) -> Phase:
+    """The settings of the float phase."""
+    train = config.train
+    return Phase(
+        name="float",
+        epochs=train.epochs,
+        batch=train.batch,
+        lr=train.lr,
+        weight_decay=train.weight_decay,
+        seed=train.seed,
+        device=train.device,
+        encoder=config.encode.name,
+        loss=train.loss,
+        eta=train.eta,
+        gamma=train.gamma,
+        stats=train.stats,
+        warm_up=train.warm_up,
+        shift=train.shift,
+        rotate=train.rotate,
+        facts={
+            "config": config.model_dump(mode="json", exclude={"quantise"}),
+            "shape": list(data.shape),
+            "classes": data.classes,
+        },
+    )
+
+
+def build(config: Config, shape: tuple[int, int, int], *, classes: int) -> SpikingNet:
+    """The untrained network of `config` for images `shape` (C, H, W), weights by its seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.train.seed)
+        return MODELS[config.model.name](
+            config.model,
+            source(config.encode.name, shape),
+            steps=config.encode.steps,
+            classes=classes,
+        )
+
+
+def load_float(run_folder: Path | str) -> tuple[SpikingNet, Config]:
+    """The trained float network of a run folder, in evaluation mode on the CPU, and its config."""
+    folder = Path(run_folder)
+    config = load_config(folder / CONFIG)
+    known = checkpoint.facts(folder / FLOAT)
+    channels, height, width = known["shape"]
+    net = build(config, (channels, height, width), classes=known["classes"])
+    checkpoint.load(folder / FLOAT, net)
+    return net.eval(), config
