@@ -119,6 +119,9 @@ def _checks(probe: _Probe, effort: Effort) -> list[Check]:
     fgsm, bim = probe.under(Fgsm()), probe.under(Bim(steps=effort.pgd.steps))
     pgd, square = probe.under(effort.pgd), probe.under(effort.square)
     gradient = fgsm.fooled | bim.fooled | pgd.fooled
+    if logits.shape[1] >= 3 and effort.pgd.loss == "ce":
+        # Cross-entropy pulls towards all classes at once, and may miss the nearest one.
+        gradient |= probe.under(replace(effort.pgd, loss="dlr")).fooled
     steps = [probe.under(replace(effort.pgd, steps=k)).robust_accuracy for k in effort.ladder]
     return [
         masking.repeatable(logits, probe.logits()),

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from spikeport.sim.attack import Bim, Fgsm, Noise, Pgd, Square
@@ -41,11 +42,17 @@ def _one_thread() -> Iterator[None]:
 
 
 def case_for(model: nn.Module, shape: tuple[int, ...], *, count: int, seed: int) -> Case:
-    """`count` random images on the grid, labelled by the model itself; ties are passed over."""
+    """`count` random images on the grid, labelled by the model itself; ties are passed over.
+
+    The last bias is first moved so that no class is preferred.
+    """
     g = torch.Generator().manual_seed(seed)
     x = torch.randint(0, LEVELS + 1, (8 * count, *shape), generator=g) / LEVELS
     model.eval()
+    *_, last = model.modules()
+    assert isinstance(last, nn.Linear)
     with torch.no_grad():
+        last.bias.sub_((model(x).mean(0) * 64).round() / 64)
         logits = model(x)
     y = logits.argmax(1)
     sure = (margin(logits, y) > 0).nonzero().squeeze(1)[:count]
@@ -82,6 +89,11 @@ def conv() -> Case:
     return case
 
 
+def whole(value: int) -> NDArray[np.int32]:
+    """One integer for all neurons of a population."""
+    return np.array(value, dtype=np.int32)
+
+
 def make_net(*, steps: int) -> FixedNet:
     """20 pixels -> 24 -> 4 integer neurons, spike-count readout, graded 8-bit input.
 
@@ -93,8 +105,8 @@ def make_net(*, steps: int) -> FixedNet:
     return FixedNet(
         input=Input(shape=(20,), kind="graded", payload_bits=8, scale=255.0),
         populations=(
-            Population(name="hidden", shape=(24,), v_th=9000, dv=400),
-            Population(name="out", shape=(4,), v_th=120, dv=200, bias=1000),
+            Population(name="hidden", shape=(24,), v_th=whole(9000), dv=whole(400)),
+            Population(name="out", shape=(4,), v_th=whole(120), dv=whole(200), bias=whole(1000)),
         ),
         projections=(
             Projection(source="input", target="hidden", synapse=Dense(w=hidden)),
@@ -132,7 +144,7 @@ def quick() -> dict[str, Spec]:
     return {
         "noise": Noise(draws=7),
         "fgsm": Fgsm(loss="dlr"),
-        "bim": Bim(steps=4, step_size=0.01),
+        "bim": Bim(steps=4, step_size=0.03),
         "pgd": Pgd(steps=5, restarts=2),
         "square": Square(queries=30, share=0.5),
     }

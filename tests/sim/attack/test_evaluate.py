@@ -1,0 +1,169 @@
+"""Several attacks on several models: the arithmetic of the figures, and what is recorded."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from spikeport.sim.attack import Bim, Budget, Evaluation, Noise, Pgd, Square, attack, evaluate
+from spikeport.sim.attack.losses import margin
+from spikeport.sim.surrogate import Surrogate
+from spikeport.sim.twin import Twin
+
+SPECS: dict[str, Any] = {
+    "noise": Noise(draws=9),
+    "pgd-ce": Pgd(steps=6),
+    "pgd-dlr": Pgd(steps=6, loss="dlr", restarts=2),
+    "square": Square(queries=40),
+}
+BUDGET = Budget(eps=20 / 255)
+
+
+@pytest.fixture
+def models(twin: Any, twin_with: Callable[[Surrogate], Twin]) -> dict[str, nn.Module]:
+    return {"wide": twin.model, "narrow": twin_with(Surrogate("triangle", 1.0))}
+
+
+@pytest.fixture
+def evaluation(twin: Any, models: Any) -> Evaluation:
+    y = twin.y.clone()
+    y[0] = 3  # one sample that no model gets right
+    return evaluate(models, twin.x, y, specs=SPECS, budget=BUDGET, seed=4, batch=7)
+
+
+def test_figures_are_those_of_the_single_attacks(
+    twin: Any, models: Any, evaluation: Evaluation
+) -> None:
+    y = twin.y.clone()
+    y[0] = 3
+    for name, model in models.items():
+        figures = evaluation.models[name]
+        results = {
+            label: attack(model, twin.x, y, spec, budget=BUDGET, seed=4)
+            for label, spec in SPECS.items()
+        }
+        fooled = torch.stack([r.fooled for r in results.values()]).any(0)
+        right = margin(model(twin.x), y) > 0
+        assert figures.right == tuple(right.tolist())
+        assert figures.fooled == tuple(fooled.tolist())
+        assert figures.clean_accuracy == pytest.approx(float(right.float().mean()))
+        assert figures.clean_accuracy < 1
+        assert figures.own_accuracy == pytest.approx(float((~fooled).float().mean()))
+        assert figures.success_rate == pytest.approx(float(fooled[right].float().mean()))
+        for label, r in results.items():
+            row = figures.attacks[label]
+            assert row.robust_accuracy == r.robust_accuracy >= figures.own_accuracy
+            assert row.success_rate == pytest.approx(float(r.fooled[right].float().mean()))
+            assert row.queries_mean == pytest.approx(float(r.queries.float().mean()))
+        least = torch.stack([r.margin for r in results.values()]).amin(0)
+        assert torch.equal(margin(model(evaluation.images[name]), y), least)
+
+
+def test_transfer_between_equal_decisions_follows_completely(evaluation: Evaluation) -> None:
+    # Both twins run the same integers, so what fools one fools the other.
+    pairs = {(t.source, t.target): t for t in evaluation.transfers}
+    assert set(pairs) == {("wide", "narrow"), ("narrow", "wide")}
+    wide, narrow = evaluation.models["wide"], evaluation.models["narrow"]
+    forth = pairs["wide", "narrow"]
+    assert forth.disagreement == 0
+    assert forth.followed == 1
+    lost = [f and r for f, r in zip(wide.fooled, wide.right, strict=True)]
+    assert forth.candidates == sum(lost) < sum(wide.fooled)
+    assert forth.robust_accuracy == wide.own_accuracy
+    assert forth.gap == pytest.approx(wide.own_accuracy - narrow.own_accuracy)
+    union = [a or b for a, b in zip(wide.fooled, narrow.fooled, strict=True)]
+    assert wide.worst_accuracy == narrow.worst_accuracy == pytest.approx(1 - sum(union) / 24)
+
+
+class Shifted(nn.Module):
+    """A model that sees a darker image, and so decides differently at times."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits of the inner model on 0.6 x."""
+        logits: Tensor = self.inner(0.6 * x)
+        return logits
+
+
+def test_transfer_between_different_models(linear: Any) -> None:
+    models = {"a": linear.model, "b": Shifted(linear.model)}
+    budget = Budget(eps=50 / 255)
+    found = evaluate(models, linear.x, linear.y, specs={"bim": Bim(steps=8)}, budget=budget, seed=0)
+    forth = next(t for t in found.transfers if t.source == "a")
+    with torch.no_grad():
+        on_a, on_b = (m(found.images["a"]) for m in models.values())
+        right = models["b"](linear.x).argmax(1) == linear.y
+    holds = (on_b.argmax(1) == linear.y) & right
+    assert forth.robust_accuracy == pytest.approx(float(holds.float().mean()))
+    assert forth.disagreement == pytest.approx(
+        float((on_a.argmax(1) != on_b.argmax(1)).float().mean())
+    )
+    lost_on_a = (margin(on_a, linear.y) <= 0) & right
+    assert forth.candidates == int(lost_on_a.sum()) > 0
+    assert forth.followed == pytest.approx(float((~holds)[lost_on_a].float().mean()))
+
+
+def test_json_holds_every_number_of_the_settings(evaluation: Evaluation) -> None:
+    data = json.loads(evaluation.to_json())
+    assert data["samples"] == 24
+    assert data["seed"] == 4
+    assert data["budget"] == {
+        "eps": 20 / 255, "norm": "linf", "levels": 255, "radius": 20 / 255
+    }  # fmt: skip
+    assert data["policy"]["ties"] == "misclassified"
+    assert "images" not in data
+    wide = data["models"]["wide"]
+    assert wide["settings"]["surrogate"] == {"name": "atan", "width": 1.0}
+    assert wide["settings"]["steps"] == 12
+    assert wide["settings"]["detach_reset"] is True
+    assert wide["settings"]["mode"] == "eval"
+    assert wide["attacks"]["pgd-dlr"]["settings"] == {
+        "attack": "pgd", "steps": 6, "step_size": 2.5 * 20 / 255 / 6, "restarts": 2, "loss": "dlr"
+    }  # fmt: skip
+    assert wide["attacks"]["square"]["seconds"] > 0
+
+
+def test_progress_notes_and_nothing_right(linear: Any) -> None:
+    seen: list[tuple[str, int, int]] = []
+    found = evaluate(
+        {"m": linear.model},
+        linear.x,
+        (linear.y + 1) % 4,
+        specs={"n": Noise(draws=2), "b": Bim(steps=2)},
+        budget=BUDGET,
+        seed=0,
+        notes={"m": {"encoder": "direct", "mode": "eval, running statistics"}},
+        progress=lambda *step: seen.append(step),
+    )
+    assert seen == [("n on m", 0, 2), ("b on m", 1, 2), ("transfer", 2, 2)]
+    figures = found.models["m"]
+    assert figures.settings["encoder"] == "direct"
+    assert figures.settings["mode"] == "eval, running statistics"
+    assert figures.success_rate is None
+    assert figures.clean_accuracy == figures.worst_accuracy == 0
+    assert json.loads(found.to_json())["models"]["m"]["success_rate"] is None
+    assert found.transfers == ()
+
+
+def test_an_evaluation_is_frozen(evaluation: Evaluation) -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        evaluation.seed = 5  # type: ignore[misc]
+
+
+def test_bad_arguments_are_refused(linear: Any) -> None:
+    with pytest.raises(ValueError, match=r"^evaluate: models and specs must each name at least"):
+        evaluate({}, linear.x, linear.y, specs=SPECS, budget=BUDGET, seed=0)
+    with pytest.raises(ValueError, match=r"^evaluate: notes name \['z'\], which are not among"):
+        evaluate(
+            {"m": linear.model}, linear.x, linear.y,
+            specs=SPECS, budget=BUDGET, seed=0, notes={"z": {}},
+        )  # fmt: skip
