@@ -168,7 +168,7 @@ def _state(population: Population, a: Interval, *, steps: int) -> tuple[Interval
         u_hull = u_hull.join(u)
         v_hull = fired if v_hull is None else v_hull.join(fired)
         v = _after_reset(fired, threshold, reset=p.reset)
-        if all(_same(x, y) for x, y in zip(before, (u, v))):
+        if all(_same(x, y) for x, y in zip(before, (u, v), strict=True)):
             break
         # Past the 24 bits the proof has failed already; stop before 64 bits are not enough.
         if max(u.largest.max(), fired.largest.max()) >> 40:

@@ -57,12 +57,15 @@ class Source:
 
 @dataclass(frozen=True, kw_only=True)
 class Rules:
+    """What bounds the integers: the chip, the weight bits to use, the steps to survive."""
+
     chip: Chip
     weight_bits: int
     steps: int
 
     @property
     def q_max(self) -> int:
+        """Largest weight on the grid; the smallest is -q_max - 1."""
         return (1 << (self.weight_bits - 1)) - 1
 
 
@@ -89,14 +92,14 @@ class Part:
 
     def overflow(self, fixed: Population, synapses: list[Projection]) -> list[Risk]:
         """What a legal input could overflow."""
-        wired = [(p, s.shape, s.largest) for p, s in zip(synapses, self.sources)]
+        wired = [(p, s.shape, s.largest) for p, s in zip(synapses, self.sources, strict=True)]
         bound = population_bound(fixed, wired, steps=self.rules.steps)
         return risks(fixed, bound, silent=self.silent)
 
     def weight_error(self, synapses: list[Projection], scale: float) -> float:
         """Root mean square error of all weights, in units of the largest."""
         total = count = top = 0.0
-        for s, fixed in zip(self.sources, synapses):
+        for s, fixed in zip(self.sources, synapses, strict=True):
             w = float_weights(s.projection)
             error = effective_weights(fixed.synapse, scale=scale, per_unit=s.per_unit) - w
             total, count = total + float((error**2).sum()), count + w.size
@@ -113,6 +116,7 @@ def effective_weights(synapse: Synapse, *, scale: float, per_unit: float) -> Flo
 
 
 def float_weights(projection: FloatProjection) -> Floats:
+    """The weights of any kind of synapse, () for a pool's one."""
     return np.asarray(projection.synapse.w, np.float64)
 
 
@@ -144,18 +148,18 @@ def _population(p: FloatPopulation, scale: float, rules: Rules, *, silent: bool)
         )
     bias, bias_exp = _bias(unit * p.bias, chip, where=where)
     return Population(
-        name=p.name, shape=p.shape, v_th=v_th, du=du.clip(max=chip.decay_max),
+        name=p.name, shape=p.shape, v_th=v_th.astype(np.int32), du=du.clip(max=chip.decay_max),
         dv=dv.clip(max=chip.decay_max), bias=bias, bias_exp=bias_exp, v_init=v_init,
         reset=p.reset, scale=float(scale),
     )  # fmt: skip
 
 
-def _bias(wanted: Floats, chip: Chip, *, where: str) -> tuple[Floats, int]:
+def _bias(wanted: Floats, chip: Chip, *, where: str) -> tuple[NDArray[np.int32], int]:
     """Mantissas and the smallest exponent at which all of them fit."""
     for exponent in range(chip.bias_exp_max + 1):
         mantissa = np.rint(wanted / 2**exponent)
         if np.abs(mantissa).max() <= chip.bias_mantissa_max:
-            return mantissa, exponent
+            return mantissa.astype(np.int32), exponent
     raise DoesNotFit(
         f"{where}: the bias becomes {np.abs(wanted).max():.0f}, {chip.name} allows"
         f" {chip.bias_mantissa_max << chip.bias_exp_max}; lower the bias or the scale"
@@ -168,7 +172,7 @@ def _synapse(source: Source, scale: float, rules: Rules) -> Synapse:
         return _dense(source.projection, synapse.w * per_integer, rules)
     q = np.rint(np.asarray(synapse.w) * per_integer)
     if q.min() < -rules.q_max - 1 or q.max() > rules.q_max:
-        raise _too_large(source.projection, q, rules)
+        raise _too_large(source.projection, q, -rules.q_max - 1, rules)
     if isinstance(synapse, FloatSumPool2d):
         return SumPool2d(
             kernel=synapse.kernel, stride=synapse.stride, padding=synapse.padding, w=int(q)
@@ -184,12 +188,12 @@ def _dense(projection: FloatProjection, wanted: Floats, rules: Rules) -> Dense:
     for k in range(EXTRA_BITS, -1, -1):
         if np.rint(top * 2**k) <= rules.q_max and np.rint(bottom * 2**k) >= least:
             return Dense(w=2 * np.rint(wanted * 2**k), w_exp=-1 - k)
-    raise _too_large(projection, np.rint(wanted), rules)
+    raise _too_large(projection, np.rint(wanted), least, rules)
 
 
-def _too_large(projection: FloatProjection, q: Floats, rules: Rules) -> DoesNotFit:
-    worst = q.flat[int(np.abs(q).argmax())]
+def _too_large(projection: FloatProjection, q: Floats, least: int, rules: Rules) -> DoesNotFit:
+    worst = q.flat[int(np.maximum(q - rules.q_max, least - q).argmax())]
     return DoesNotFit(
         f"projection {projection.source!r} -> {projection.target!r}: a weight becomes {worst:.0f},"
-        f" {rules.weight_bits} bits allow {-rules.q_max - 1}..{rules.q_max}; lower the scale"
+        f" {rules.weight_bits} bits allow {least}..{rules.q_max} there; lower the scale"
     )

@@ -19,7 +19,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from spikeport.export.neurons import NEURONS, Unsupported, amplitude, numbers, population
-from spikeport.export.passes import Stage
+from spikeport.export.passes import Stage, scaled
 from spikeport.sim.net import FloatPopulation
 from spikeport.sim.synapse import ConvGeometry, FloatConv2d, FloatDense, FloatSumPool2d, Shape
 from spikeport.train.norm import fold
@@ -64,6 +64,7 @@ def parts(module: nn.Sequential, source: Shape) -> list[Part]:
     """
     result: list[Part] = []
     shape, factor = source, 1.0
+    loud: tuple[str, nn.Module] = ("input", module)  # where the factor came from
     seen: dict[int, str] = {}
     for name, layer in named_layers(module):
         if isinstance(layer, SKIPPED):
@@ -76,8 +77,8 @@ def parts(module: nn.Sequential, source: Shape) -> list[Part]:
         if isinstance(part, Stage) and not isinstance(part.synapse, FloatSumPool2d):
             part, factor = _amplified(part, factor), 1.0
         if isinstance(part, FloatPopulation):
-            _no_amplitude_left(factor, name, layer)
-            factor = amplitude(name, layer)
+            _no_amplitude_left(factor, *loud)
+            factor, loud = amplitude(name, layer), (name, layer)
         result.append(part)
         shape = part.shape if isinstance(part, FloatPopulation) else part.target
     if not result or not isinstance(result[-1], FloatPopulation):
@@ -86,7 +87,7 @@ def parts(module: nn.Sequential, source: Shape) -> list[Part]:
             f"the network ends with layer {last!r}, which has no neurons; end it with spiking"
             " neurons (readout 'count') or an Integrator (readout 'last_v')"
         )
-    _no_amplitude_left(factor, result[-1].name, None)
+    _no_amplitude_left(factor, *loud)
     return result
 
 
@@ -143,13 +144,16 @@ def _conv(name: str, layer: nn.Conv2d, shape: Shape) -> Stage:
             f"padding_mode is {layer.padding_mode!r}, chips pad with silence only; use"
             ' padding_mode="zeros" and retrain',
         )  # fmt: skip
-    w, padding = numbers(layer.weight), layer.padding
-    if padding == "valid":
-        padding = (0, 0)
-    elif padding == "same":
+    w = numbers(layer.weight)
+    if layer.padding == "same":
         w, padding = _same(name, layer, w)
+    else:
+        padding = (0, 0) if layer.padding == "valid" else _pair(layer.padding)
     geometry = ConvGeometry(
-        stride=layer.stride, padding=padding, dilation=layer.dilation, groups=layer.groups
+        stride=_pair(layer.stride),
+        padding=padding,
+        dilation=_pair(layer.dilation),
+        groups=layer.groups,
     )
     synapse = FloatConv2d(w=w, geometry=geometry)
     target = synapse.output_shape(shape)
@@ -197,7 +201,9 @@ def _pool(name: str, layer: nn.AvgPool2d, shape: Shape) -> Stage:
         )  # fmt: skip
     pool = FloatSumPool2d(kernel=kernel, stride=stride, padding=padding, w=1 / area)
     stage = Stage(name=name, source=shape, synapse=pool)
-    uneven = any((n + 2 * p - k) % s for n, p, k, s in zip(shape[1:], padding, kernel, stride))
+    uneven = any(
+        (n + 2 * p - k) % s for n, p, k, s in zip(shape[1:], padding, kernel, stride, strict=True)
+    )
     if layer.ceil_mode and uneven:
         raise Unsupported(
             name, layer,
@@ -245,13 +251,13 @@ def _folded(name: str, norm: _BatchNorm, before: list[Part]) -> Stage:
 
 
 def _amplified(stage: Stage, factor: float) -> Stage:
+    """`stage` with its weights, but not its bias, multiplied by `factor`."""
     if factor == 1.0:
         return stage
-    w = np.asarray(stage.synapse.w) * factor
-    return replace(stage, synapse=replace(stage.synapse, w=w))
+    return replace(scaled(stage, np.array(factor)), bias=stage.bias)
 
 
-def _no_amplitude_left(factor: float, name: str, layer: nn.Module | None) -> None:
+def _no_amplitude_left(factor: float, name: str, layer: nn.Module) -> None:
     if factor != 1.0:
         raise Unsupported(
             name, layer,

@@ -42,7 +42,7 @@ def numbers(value: torch.Tensor) -> Floats:
 def population(name: str, layer: Any, shape: Shape) -> FloatPopulation:
     """`layer` (one of `NEURONS`) as neurons of `shape`; Unsupported when chips cannot repeat it."""
     if isinstance(layer, Integrator):
-        return FloatPopulation(name=name, shape=shape, v_th=NEVER, scale=layer.scale)
+        return FloatPopulation(name=name, shape=shape, v_th=np.array(NEVER), scale=layer.scale)
     _refuse_extras(name, layer)
     synaptic = isinstance(layer, snntorch.Synaptic)
     keep_u = _each(layer.alpha, shape).clip(0, 1) if synaptic else np.array(0.0)

@@ -103,7 +103,7 @@ def _text(value: Any) -> Any:
 
 def _node(path: Path, name: str, values: Any) -> Node:
     where = f"{path}: node {name!r}"
-    kind = values.get("type") if isinstance(values, dict) else None
+    kind = str(values.get("type")) if isinstance(values, dict) else "none"
     if kind == "NIRGraph":
         raise ValueError(f"{where} is a graph within the graph; flatten the file before import")
     if kind not in FIELDS:

@@ -83,7 +83,7 @@ def _padding(
         return _pair(node, "padding")
     if value == "valid":
         return 0, 0
-    total = [d * (k - 1) for d, k in zip(dilation, kernel)]
+    total = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
     if value != "same" or any(t % 2 for t in total) or stride != (1, 1):
         raise ValueError(
             f"padding is {value!r} for a kernel of {tuple(kernel)} and stride {stride}; allowed are"

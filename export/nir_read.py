@@ -259,7 +259,7 @@ def _wired(
         raise ValueError(f"{where}: {error}") from None
     projections = [
         FloatProjection(source=path.source, target=node.name, synapse=stage.synapse)
-        for path, stage in zip(paths, stages)
+        for path, stage in zip(paths, stages, strict=True)
     ]
     return population, projections
 

@@ -161,7 +161,7 @@ def _conv(stage: Stage, conv: FloatConv2d) -> nir.Conv2d:
         input_shape=stage.source[1:],
         weight=np.pad(w, ((0, 0), (0, 0), *((r, r) for r in rim))),
         stride=g.stride,
-        padding=tuple(p + b * d for p, b, d in zip(g.padding, rim, g.dilation)),
+        padding=tuple(p + b * d for p, b, d in zip(g.padding, rim, g.dilation, strict=True)),
         dilation=g.dilation,
         groups=1,
         bias=per_channel.reshape(stage.target[0], -1)[:, 0].copy(),

@@ -197,10 +197,10 @@ def _conv_after_conv(a: FloatConv2d, b: FloatConv2d, first: Stage) -> FloatConv2
     if any(not _edges_agree(a, b, axis, first.source, between) for axis in (0, 1)):
         return None
     full_a, full_b = ungrouped(a.w, g.groups), ungrouped(b.w, h.groups)
-    steps = tuple(d * s for d, s in zip(h.dilation, g.stride))
+    steps = tuple(d * s for d, s in zip(h.dilation, g.stride, strict=True))
     spans = [
         (kb - 1) * step + (ka - 1) * d + 1
-        for kb, ka, step, d in zip(b.w.shape[2:], a.w.shape[2:], steps, g.dilation)
+        for kb, ka, step, d in zip(b.w.shape[2:], a.w.shape[2:], steps, g.dilation, strict=True)
     ]
     w = np.zeros((len(full_b), full_a.shape[1], *spans))
     for y, x in np.ndindex(*b.w.shape[2:]):
@@ -211,7 +211,10 @@ def _conv_after_conv(a: FloatConv2d, b: FloatConv2d, first: Stage) -> FloatConv2
     w, groups = _regrouped(w, (g.groups, h.groups))
     geometry = ConvGeometry(
         stride=(g.stride[0] * h.stride[0], g.stride[1] * h.stride[1]),
-        padding=tuple(p + q * s for p, q, s in zip(g.padding, h.padding, g.stride)),
+        padding=(
+            g.padding[0] + h.padding[0] * g.stride[0],
+            g.padding[1] + h.padding[1] * g.stride[1],
+        ),
         groups=groups,
     )
     return FloatConv2d(w=w, geometry=geometry)

@@ -29,7 +29,7 @@ from spikeport.sim.net import (
 from spikeport.sim.synapse import FloatDense
 
 SEARCH = 0.05  # how far below the largest scale a better one is looked for, relative
-CANDIDATES = 16
+CANDIDATES = 8
 ATTEMPTS = 60
 
 
@@ -135,12 +135,12 @@ def _best_rounding(part: Part, largest: float) -> float:
 
 
 def _candidates(part: Part, largest: float) -> Iterator[float]:
-    top = float(part.population.v_th.max())
+    top = 0.0 if part.silent else float(part.population.v_th.max())
     for start in {largest, *_full_grids(part, largest)}:
         for i in range(CANDIDATES):
             scale = start * (1 - SEARCH * i / CANDIDATES)
             yield scale
-            whole = float(np.floor(scale * top)) if not part.silent else 0.0
+            whole = float(np.floor(scale * top))
             if whole >= (1 - SEARCH) * start * top > 0:
                 yield whole / top  # rounds this threshold without error
 

@@ -97,8 +97,8 @@ class Report:
         widths = [max(len(row[i]) for row in table) for i in range(len(titles))]
         lines = [f"rounding for {self.chip}, {self.weight_bits} weight bits; worst entry of each:"]
         for row in table:
-            left = [cell.ljust(w) for cell, w in zip(row[:2], widths)]
-            right = [cell.rjust(w) for cell, w in zip(row[2:], widths[2:])]
+            left = [cell.ljust(w) for cell, w in zip(row[:2], widths[:2], strict=True)]
+            right = [cell.rjust(w) for cell, w in zip(row[2:], widths[2:], strict=True)]
             lines.append("  ".join([*left, *right]).rstrip())
         lines += [
             f"state of {h.population}: u uses {h.u:.1%} and v {h.v:.1%} of 24 bits at worst"
@@ -117,7 +117,7 @@ def report(net: FloatNet, fixed: FixedNet) -> Report:
     for p in net.populations:
         chip_side = fixed.population(p.name)
         per_unit = {"input": net.input.scale}
-        for a, b in zip(net.incoming(p.name), fixed.incoming(p.name)):
+        for a, b in zip(net.incoming(p.name), fixed.incoming(p.name), strict=True):
             rows.append(_weights(a, b, chip_side.scale, per_unit.get(a.source, 1.0)))
         rows += _neurons(p, chip_side)
     proof, found = bounds(fixed), prove(fixed)

@@ -1,0 +1,418 @@
+"""snnTorch -> NIR -> FloatNet loses nothing, and what cannot be said is refused by name."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import h5py
+import nir
+import numpy as np
+import pytest
+import snntorch
+import torch
+from torch import Tensor, nn
+
+from spikeport.export.nir_read import read
+from spikeport.export.nir_write import write
+from spikeport.sim import floating
+from spikeport.sim.net import Input
+from spikeport.sim.synapse import FloatConv2d, FloatDense
+from spikeport.train.neuron import Integrator, Lif
+from spikeport.train.norm import TdBatchNorm2d
+
+GRADED = Input(shape=(2, 8, 8), kind="graded", payload_bits=8, scale=255.0)
+
+
+def leaky(keep: Any, v_th: Any = 1.0, **rest: Any) -> snntorch.Leaky:
+    return snntorch.Leaky(keep, threshold=v_th, reset_mechanism="zero", **rest)
+
+
+def conv_module(seed: int) -> nn.Sequential:
+    """Grouped oblong kernels, padding, folding, an amplitude, vectors, delays of both kinds."""
+    torch.manual_seed(seed)
+    module = nn.Sequential(
+        nn.Conv2d(2, 4, (3, 5), padding=(1, 2), groups=2),
+        nn.BatchNorm2d(4),
+        leaky(0.7, torch.rand(4, 8, 8) * 0.4 + 0.1, graded_spikes_factor=0.5),
+        nn.Dropout(0.5),
+        nn.AvgPool2d(2),
+        nn.Conv2d(4, 6, 2, padding="same", bias=False),
+        TdBatchNorm2d(6, v_th=0.6),
+        nn.Identity(),
+        leaky(1.0, 0.3, reset_delay=False),
+        nn.AvgPool2d((2, 1), stride=(2, 1)),
+        nn.Flatten(),
+        nn.Linear(48, 11, bias=False),
+        snntorch.Synaptic(0.3, 0.8, 0.4, reset_mechanism="zero", reset_delay=False),
+        nn.Linear(11, 5),
+        leaky(torch.rand(5), 0.2),
+    ).double()
+    for norm in (module[1], module[6]):
+        norm.running_mean.normal_(0, 0.1)
+        norm.running_var.uniform_(0.5, 1.5)
+        norm.bias.data.normal_(0.2, 0.2)
+    return module.eval()
+
+
+@torch.no_grad()
+def torch_spikes(module: nn.Sequential, x: Tensor) -> dict[str, Any]:
+    """The plain loop over time, states passed by hand."""
+    states: dict[str, Any] = {}
+    record: dict[str, list[Tensor]] = {}
+    for now in x:
+        s = now
+        for name, layer in module.named_children():
+            if isinstance(layer, (snntorch.Leaky, snntorch.Synaptic)):
+                s, *states[name] = layer(s, *states.get(name, ()))
+                s = s.double()
+                record.setdefault(name, []).append((s != 0).flatten(1))
+            else:
+                s = layer(s.unsqueeze(0))[0] if isinstance(layer, TdBatchNorm2d) else layer(s)
+    return {name: torch.stack(spikes).numpy() for name, spikes in record.items()}
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same'")
+@pytest.mark.parametrize("seed", range(6))
+def test_the_file_fires_as_the_module_does(tmp_path: Path, seed: int) -> None:
+    module = conv_module(seed)
+    write(module, tmp_path / "net.nir", input=GRADED, steps=6, dt_s=2e-3)
+    net = read(tmp_path / "net.nir")
+    assert (net.input, net.steps, net.readout.kind) == (GRADED, 6, "count")
+    x = torch.randint(0, 256, (6, 5, 2, 8, 8)).double() / 255
+    expected, found = torch_spikes(module, x), floating.run(net, x.numpy())
+    assert [p.name for p in net.populations] == list(expected)
+    for name, spikes in expected.items():
+        assert np.array_equal(spikes, found[name].spikes), name
+    assert sum(s.sum() for s in expected.values()) > 100
+    first = net.projections[0].synapse
+    assert isinstance(first, FloatConv2d)
+    assert first.w.shape == (4, 1, 3, 5)  # the zeros that nir needs are gone again
+
+
+def test_values_survive_bit_for_bit(tmp_path: Path) -> None:
+    module = nn.Sequential(nn.Linear(3, 4), leaky(0.9, 1.1), nn.Linear(4, 2), Integrator(scale=7.5))
+    write(module, tmp_path / "n.nir", input=Input(shape=(3,)), steps=4, dt_s=1e-3, readout="last_v")
+    net = read(tmp_path / "n.nir")
+    hidden, last = net.populations
+    w = net.projections[0].synapse.w
+    assert np.array_equal(w, module[0].weight.detach().double().numpy())
+    assert np.array_equal(hidden.bias, module[0].bias.detach().double().numpy())
+    assert hidden.keep_v == float(module[1].beta)  # not 1 - dt / tau, which rounds
+    assert hidden.keep_v.shape == hidden.v_th.shape == ()
+    assert (last.scale, last.v_th, net.readout.kind) == (7.5, floating.NEVER, "last_v")
+
+
+def test_a_reader_that_ignores_our_key_gets_a_legal_graph(tmp_path: Path) -> None:
+    module = nn.Sequential(
+        nn.Conv2d(2, 4, 3, padding=1, groups=2), leaky(0.75, 0.5), nn.Flatten(), nn.Linear(256, 3),
+        leaky(1.0, 2.0),
+    )  # fmt: skip
+    write(module, tmp_path / "net.nir", input=GRADED, steps=4, dt_s=1e-3)
+    graph = nir.read(tmp_path / "net.nir")
+    lif, last = graph.nodes["1"], graph.nodes["4"]
+    assert tuple(graph.nodes["input"].input_type["input"]) == (2, 8, 8)  # no batch dimension
+    assert lif.v_threshold.shape == lif.v_reset.shape == lif.tau.shape == (4, 8, 8)
+    assert lif.tau == pytest.approx(4e-3)
+    assert lif.r * 1e-3 / lif.tau == pytest.approx(1.0)
+    assert (type(last).__name__, last.v_threshold.tolist()) == ("IF", [2.0] * 3)
+    assert graph.nodes["0"].padding.tolist() == [1, 1]
+    assert json.loads(graph.metadata["spikeport"])["dt_s"] == 1e-3
+    for node in graph.nodes.values():
+        node.metadata.clear()
+    graph.metadata.clear()
+    nir.write(tmp_path / "bare.nir", graph)
+    bare = read(tmp_path / "bare.nir", dt_s=1e-3, steps=4, input=GRADED)
+    x = np.random.default_rng(0).random((4, 3, 2, 8, 8))
+    ours = read(tmp_path / "net.nir")
+    for name in ("1", "4"):
+        assert np.array_equal(
+            floating.run(bare, x)[name].spikes, floating.run(ours, x)[name].spikes
+        )
+
+
+REFUSALS: list[tuple[nn.Module, str]] = [
+    (nn.MaxPool2d(2), "max pooling is no sum of spikes and no chip synapse can do it; use"
+     " AvgPool2d or a strided Conv2d and retrain"),
+    (nn.Conv2d(2, 2, 3, padding=1, padding_mode="reflect"), "padding_mode is 'reflect', chips pad"
+     ' with silence only; use padding_mode="zeros" and retrain'),
+    (nn.Conv2d(2, 2, 2, padding="same", dilation=3), "padding 'same' of an even, dilated kernel is"
+     " not symmetric, which chips cannot do; use an odd kernel"),
+    (nn.AvgPool2d(2, padding=1, count_include_pad=False), "with count_include_pad=False borders"
+     " have weights of their own; use count_include_pad=True or padding=0"),
+    (nn.AvgPool2d(3, ceil_mode=True), "ceil_mode adds windows that reach beyond a map of (8, 8);"
+     " use ceil_mode=False or a map size that the stride divides"),
+    (nn.AvgPool2d(2, divisor_override=3), "divisor_override is 3, average pooling divides by 4;"
+     " drop it and scale the weights of the next layer"),
+    (nn.Flatten(2), "start_dim=2, end_dim=-1 flattens a part of the map only; use Flatten() as it"
+     " is"),
+    (nn.BatchNorm2d(2), "batch norm can be folded only into a Linear or Conv2d right before it;"
+     " move it there and retrain"),
+    (nn.Linear(8, 3), "it would act on rows of a map of shape (2, 8, 8); put a Flatten before it"),
+    (leaky(0.5, inhibition=True), "inhibition lets one neuron silence the others; set"
+     " inhibition=False"),
+    (leaky(0.5, state_quant=lambda v: v), "state_quant rounds the membrane in a way of its own; set"
+     " state_quant=False and let the quantisation-aware phase do it"),
+    (leaky(0.5, spike_grad=lambda d: d.sigmoid()), "its spike_grad does not fire exactly when the"
+     " membrane exceeds the threshold; use a surrogate with a hard forward step"),
+    (snntorch.Leaky(0.5), 'reset_mechanism is "subtract", and with a leak snnTorch subtracts after'
+     ' it, which chips and NIR cannot say; set reset_mechanism="zero" and retrain (a few epochs'
+     " from the present weights do)"),
+    (snntorch.Leaky(0.5, reset_mechanism="none"), 'reset_mechanism is "none", chips reset; set'
+     ' reset_mechanism="zero" and retrain (a few epochs from the present weights do)'),
+    (snntorch.Synaptic(0.5, 0.4, reset_mechanism="zero"), "with reset_delay=True snnTorch loses the"
+     " input of the step after a spike; use reset_delay=False, and if need be set"
+     ' reset_mechanism="zero" and retrain (a few epochs from the present weights do)'),
+    (leaky(torch.rand(3)), "a parameter of shape (3,) does not fit neurons of shape (2, 8, 8)"),
+    (leaky(0.5, graded_spikes_factor=0.5), "a graded_spikes_factor of 0.5 has no Linear or Conv2d"
+     " behind it to fold into; set it to 1"),
+    (nn.ReLU(), "this layer cannot be exported; supported are Linear, Conv2d, AvgPool2d, Flatten,"
+     " BatchNorm1d, BatchNorm2d, Dropout, Identity, Leaky, Synaptic, Lif, Integrator"),
+]  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore:Inhibition is an unstable")
+@pytest.mark.parametrize(("layer", "reason"), REFUSALS, ids=lambda value: type(value).__name__)
+def test_a_layer_that_cannot_be_said_is_named(
+    tmp_path: Path, layer: nn.Module, reason: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    module = nn.Sequential()
+    module.add_module("odd", layer)
+    module.add_module("last", leaky(0.5))
+    with pytest.raises(ValueError, match=r"^layer ") as error:
+        write(module, tmp_path / "net.nir", input=GRADED, steps=3, dt_s=1e-3)
+    assert str(error.value) == f"layer 'odd' ({type(layer).__name__}): {reason}"
+    assert list(tmp_path.iterdir()) == []
+    assert capsys.readouterr().out == ""
+
+
+def test_nan_weights_are_named(tmp_path: Path) -> None:
+    module = nn.Sequential(nn.Linear(3, 2), leaky(0.5))
+    module[0].weight.data[0, 1] = float("nan")
+    with pytest.raises(ValueError, match=r"^layer '0' \(Linear\): dense weight holds NaN or infin"):
+        write(module, tmp_path / "n.nir", input=Input(shape=(3,)), steps=3, dt_s=1e-3)
+
+
+def test_subtraction_without_leak_is_exact(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(6, 9), snntorch.Leaky(1.0, threshold=0.4)).double()
+    write(module, tmp_path / "n.nir", input=Input(shape=(6,)), steps=9, dt_s=1e-3)
+    net = read(tmp_path / "n.nir")
+    assert net.populations[0].reset == "subtract"
+    x = torch.randint(0, 2, (9, 20, 6)).double()
+    assert np.array_equal(torch_spikes(module, x)["1"], floating.run(net, x.numpy())["1"].spikes)
+
+
+def test_shared_neurons_and_missing_ones_are_refused(tmp_path: Path) -> None:
+    lif = Lif(0.5)
+    shared = nn.Sequential(nn.Linear(3, 3), lif, nn.Linear(3, 3), lif)
+    with pytest.raises(ValueError, match=r"^layer '3' .Lif.: it is the same object as layer '1'"):
+        write(shared, tmp_path / "n.nir", input=Input(shape=(3,)), steps=3, dt_s=1e-3)
+    with pytest.raises(ValueError, match=r"^the network ends with layer '2', which has no neurons"):
+        write(shared[:3], tmp_path / "n.nir", input=Input(shape=(3,)), steps=3, dt_s=1e-3)
+
+
+# Files of others.
+
+
+def foreign(path: Path, *nodes: nir.NIRNode) -> Path:
+    nir.write(path, nir.NIRGraph.from_list(*nodes))
+    return path
+
+
+def vector(*values: float) -> Any:
+    return np.array(values, dtype=float)
+
+
+def test_cubalif_of_others(tmp_path: Path) -> None:
+    w = np.arange(6.0).reshape(2, 3)
+    path = foreign(
+        tmp_path / "cuba.nir",
+        nir.Linear(weight=w),
+        nir.CubaLIF(
+            tau_syn=vector(0.004, 0.002), tau_mem=vector(0.01, 0.01), r=vector(2.0, 4.0),
+            v_leak=vector(0.5, 0.5), v_threshold=vector(0.3, 0.3), w_in=vector(3.0, 5.0),
+        ),
+    )  # fmt: skip
+    net = read(path, dt_s=1e-3, steps=5)
+    p = net.populations[0]
+    assert p.keep_u == pytest.approx([0.75, 0.5])
+    assert p.keep_v == pytest.approx(0.9)
+    assert p.bias == pytest.approx(0.05)
+    assert p.v_th == 0.3
+    gain = np.array([2 * 0.1 * 3 * 0.25, 4 * 0.1 * 5 * 0.5])
+    assert net.projections[0].synapse.w == pytest.approx(w * gain[:, None])
+
+
+def test_branches_are_brought_to_the_same_step(tmp_path: Path) -> None:
+    lif = {"tau": vector(2e-3, 2e-3), "r": vector(2, 2), "v_leak": vector(0, 0)}
+    graph = nir.NIRGraph(
+        nodes={
+            "input": nir.Input(input_type={"input": np.array([2])}),
+            "w1": nir.Linear(weight=np.eye(2) * 2),
+            "n1": nir.LIF(**lif, v_threshold=vector(1, 1)),
+            "w2": nir.Affine(weight=np.ones((2, 2)), bias=vector(0.25, 0.5)),
+            "skip": nir.Linear(weight=np.eye(2)[::-1].copy()),
+            "n2": nir.LIF(**lif, v_threshold=vector(1, 2)),
+            "output": nir.Output(output_type={"output": np.array([2])}),
+        },
+        edges=[
+            ("input", "w1"), ("w1", "n1"), ("n1", "w2"), ("w2", "n2"), ("input", "skip"),
+            ("skip", "n2"), ("n2", "output"),
+        ],
+    )  # fmt: skip
+    nir.write(tmp_path / "skip.nir", graph)
+    net = read(tmp_path / "skip.nir", dt_s=1e-3, steps=3)
+    assert {(p.source, p.target, p.delay) for p in net.projections} == {
+        ("input", "n1", 0), ("n1", "n2", 0), ("input", "n2", 1),
+    }  # fmt: skip
+    assert net.population("n2").bias.tolist() == [0.25, 0.5]
+    assert net.population("n2").v_th.tolist() == [1, 2]
+
+
+LIF = {"tau": vector(4e-3), "r": vector(1), "v_leak": vector(0)}
+
+
+@pytest.mark.parametrize(
+    ("nodes", "arguments", "message"),
+    [
+        ([nir.LIF(**LIF, v_threshold=vector(1))], {"steps": 3}, "node 'lif' (LIF): does not say how"
+         " long a step is; give dt_s in seconds"),
+        ([nir.LIF(**LIF, v_threshold=vector(1))], {"dt_s": 1e-3}, "does not say how many steps to"
+         " run; give steps"),
+        ([nir.LIF(**LIF, v_threshold=vector(1))], {"dt_s": 5e-3, "steps": 3}, "node 'lif' (LIF): tau"
+         " is 0.004 s and a step 0.005 s; a step must be positive and not longer than the time"
+         " constant"),
+        ([nir.LIF(**LIF, v_threshold=vector(1), v_reset=vector(0.5))], {"dt_s": 1e-3, "steps": 3},
+         "node 'lif' (LIF): v_reset is not 0; chips reset to 0, shift all potentials by it"),
+        ([nir.Scale(scale=vector(2)), nir.IF(r=vector(1), v_threshold=vector(1))], {"steps": 3},
+         "node 'scale' has type Scale, which is not supported; supported are Input, Output, Affine,"
+         " Linear, Conv2d, SumPool2d, AvgPool2d, Flatten, I, LI, IF, LIF, CubaLIF"),
+        ([nir.IF(r=vector(1), v_threshold=vector(1)), nir.Linear(weight=np.ones((2, 1)))],
+         {"steps": 3}, "the output comes from 'linear' (Linear), which has no neurons; end the"
+         " network with LIF, IF, CubaLIF, I or LI"),
+        ([nir.Linear(weight=np.array([[np.nan]])), nir.IF(r=vector(1), v_threshold=vector(1))],
+         {"steps": 3}, "node 'linear' (Linear): weight holds NaN or infinity; repair the network"
+         " before export"),
+    ],
+)  # fmt: skip
+def test_a_foreign_file_is_refused_in_one_sentence(
+    tmp_path: Path, nodes: list[nir.NIRNode], arguments: dict[str, Any], message: str
+) -> None:
+    path = foreign(tmp_path / "f.nir", *nodes)
+    with pytest.raises(ValueError, match=r"\S") as error:
+        read(path, **arguments)
+    assert str(error.value) == f"{path}: {message}"
+
+
+def test_damaged_files(tmp_path: Path) -> None:
+    path = tmp_path / "net.nir"
+    with pytest.raises(FileNotFoundError, match=r"net\.nir: there is no such file; give the path"):
+        read(path)
+    path.write_bytes(b"no HDF5")
+    with pytest.raises(
+        ValueError, match=r"cannot be read, it is no intact HDF5 file; write it aga"
+    ):
+        read(path)
+    module = nn.Sequential(nn.Linear(300, 20), leaky(0.5))
+    write(module, path, input=Input(shape=(300,)), steps=3, dt_s=1e-3)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match=r"cannot be read, it is truncated; write it again$"):
+        read(path)
+    path.write_bytes(whole)
+    with h5py.File(path, "a") as file:
+        del file["node/nodes/1/tau"]
+    with pytest.raises(ValueError, match=r"node '1' \(LIF\) lacks tau; write the file again$"):
+        read(path)
+    with h5py.File(path, "a") as file:
+        del file["node/edges"]
+    with pytest.raises(ValueError, match=r"the graph has no edges; write the file again$"):
+        read(path)
+
+
+def test_an_edited_time_constant_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "net.nir"
+    write(
+        nn.Sequential(nn.Linear(3, 2), leaky(0.5)),
+        path,
+        input=Input(shape=(3,)),
+        steps=3,
+        dt_s=1e-3,
+    )
+    with h5py.File(path, "a") as file:
+        file["node/nodes/1/tau"][...] *= 2
+    with pytest.raises(ValueError, match=r"time constants and the decays in the metadata disagree"):
+        read(path)
+
+
+def test_loops_and_nested_graphs_are_refused(tmp_path: Path) -> None:
+    path = foreign(tmp_path / "f.nir", nir.Linear(weight=np.eye(1)), nir.IF(vector(1), vector(1)))
+    with h5py.File(path, "a") as file:
+        edges = file["node/edges"][()]
+        del file["node/edges"]
+        file["node/edges"] = [*edges.tolist(), [b"if", b"linear"]]
+    with pytest.raises(
+        ValueError, match=r"'if', 'linear', 'output' lie on or behind a loop; recur"
+    ):
+        read(path, steps=3)
+    inner = nir.NIRGraph.from_list(nir.Linear(weight=np.eye(1)))
+    nested = foreign(tmp_path / "g.nir", inner, nir.IF(vector(1), vector(1)))
+    with pytest.raises(
+        ValueError, match=r"is a graph within the graph; flatten the file before imp"
+    ):
+        read(nested, steps=3)
+
+
+# What other exporters lose; these fail loudly when upstream changes.
+
+
+def test_snntorch_loses_the_reset_and_we_do_not() -> None:
+    from snntorch.export_nir import _extract_snntorch_module
+
+    one = torch.tensor([0.5])
+    node = _extract_snntorch_module(snntorch.Leaky(one, one, reset_mechanism="subtract"))
+    assert node.v_reset.tolist() == [0]
+
+
+def test_snntorch_cannot_say_a_scalar_threshold_beside_a_vector_decay() -> None:
+    from snntorch.export_nir import _extract_snntorch_module
+
+    with pytest.raises(AssertionError, match=r"^All parameters must have the same shape$"):
+        _extract_snntorch_module(snntorch.Leaky(torch.tensor([0.5])))
+
+
+def test_snntorch_prints_unknown_layers(capsys: pytest.CaptureFixture[str]) -> None:
+    from snntorch.export_nir import _extract_snntorch_module
+
+    assert _extract_snntorch_module(nn.MaxPool2d(2)) is None
+    assert capsys.readouterr().out == "[WARNING] module not implemented: MaxPool2d\n"
+
+
+def test_snntorch_drops_the_padding_of_pools() -> None:
+    from snntorch.export_nir import _extract_snntorch_module
+
+    assert _extract_snntorch_module(nn.AvgPool2d(3, padding=1)).padding == (0, 0)
+
+
+def test_nir_gets_shapes_of_groups_wrong() -> None:
+    with pytest.raises(ValueError, match=r"type mismatch"):
+        nir.NIRGraph.from_list(
+            nir.Input(input_type={"input": np.array([2, 4, 4])}),
+            nir.Conv2d((4, 4), np.ones((2, 1, 3, 3)), 1, 0, 1, 2, np.zeros(2)),
+        )
+
+
+def test_files_of_snntorch_are_read(tmp_path: Path) -> None:
+    from snntorch.export_nir import export_to_nir
+
+    torch.manual_seed(1)
+    keep, v_th = torch.full((4,), 0.75), torch.full((4,), 0.5)
+    module = nn.Sequential(nn.Linear(3, 4), snntorch.Leaky(keep, threshold=v_th, init_hidden=True))
+    nir.write(tmp_path / "s.nir", export_to_nir(module, torch.rand(3)))
+    net = read(tmp_path / "s.nir", dt_s=1e-4, steps=5)
+    synapse = net.projections[0].synapse
+    assert isinstance(synapse, FloatDense)
+    assert synapse.w == pytest.approx(module[0].weight.detach().numpy(), rel=1e-6)
+    assert net.populations[0].keep_v == pytest.approx(0.75, rel=1e-6)
