@@ -13,7 +13,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from multiprocessing import shared_memory
+from multiprocessing import resource_tracker, shared_memory
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +73,7 @@ def fail(folder: Path, message: str) -> None:
     """Leave `message` as one line and end the whole group: after an exception Lava's own `stop`
     waits for ever."""
     (folder / ERROR_FILE).write_text(" ".join(message.split()), encoding="utf-8")
-    lava_group.end(os.getpgrp(), folder, spare=os.getpid())
+    _end_others(folder)
     os._exit(1)
 
 
@@ -84,27 +84,42 @@ def _watched(runtime: Any, folder: Path) -> Iterator[None]:
 
     def watch() -> None:
         while not finished.wait(WATCH_S):
-            for actor in runtime._messaging_infrastructure.actors:
-                if actor.exception is not None:
-                    fail(folder, str(actor.exception[1]).strip().splitlines()[-1])
-                if actor.exitcode:
-                    fail(folder, f"a process of Lava's died with exit code {actor.exitcode}")
+            if (cause := _cause(runtime)) is not None:
+                fail(folder, cause)
 
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
     try:
         yield
+    except RuntimeError as problem:  # Lava noticed by itself, but only prints the cause
+        fail(folder, _cause(runtime) or str(problem))
     finally:
         finished.set()
         watcher.join()
 
 
+def _cause(runtime: Any) -> str | None:
+    """Why one of Lava's processes has failed, None while all is well."""
+    for actor in runtime._messaging_infrastructure.actors:
+        if actor.exception is not None:
+            return str(actor.exception[1]).strip().splitlines()[-1]
+        if not actor._is_done and actor.exitcode:
+            return f"a process of Lava's died with exit code {actor.exitcode}"
+    return None
+
+
 def _end_when_orphaned(folder: Path) -> None:
     while os.read(0, 1):
         pass
-    lava_group.end(os.getpgrp(), folder, spare=os.getpid())
+    _end_others(folder)
     shutil.rmtree(folder, ignore_errors=True)
     os._exit(1)
+
+
+def _end_others(folder: Path) -> None:
+    # The resource tracker ends by itself when we do; it ignores SIGTERM, so do not wait for it.
+    tracker = resource_tracker._resource_tracker._pid  # type: ignore[attr-defined]
+    lava_group.end(os.getpgrp(), folder, spare=frozenset({os.getpid(), tracker}))
 
 
 if __name__ == "__main__":

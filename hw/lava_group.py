@@ -38,17 +38,16 @@ def members(group: int) -> set[int]:
     return found
 
 
-def end(group: int, folder: Path, *, spare: int | None = None) -> None:
+def end(group: int, folder: Path, *, spare: frozenset[int | None] = frozenset()) -> None:
     """End all processes of `group` but `spare`, then remove the segments of the job in `folder`.
 
     SIGTERM first: it lets Python's resource tracker live, which removes segments by itself.
     """
-    others = {spare} if spare is not None else set()
     for number in (signal.SIGTERM, signal.SIGKILL):
-        for pid in members(group) - others:
+        for pid in members(group) - spare:
             _signal(pid, number)
         deadline = time.monotonic() + GRACE_S
-        while members(group) - others and time.monotonic() < deadline:
+        while members(group) - spare and time.monotonic() < deadline:
             time.sleep(POLL_S)
     for segment in SEGMENTS.glob(f"{segment_prefix(folder)}*"):
         segment.unlink(missing_ok=True)

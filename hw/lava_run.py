@@ -75,6 +75,8 @@ def guarded(command: Sequence[str], folder: Path, *, timeout_s: float) -> None:
         )
         try:
             code = child.wait(timeout_s)
+            # Read now: ending the group may print more.
+            reason = _reason(folder, log, code) if code else None
         except subprocess.TimeoutExpired:
             raise TimeoutError from None
         finally:
@@ -82,8 +84,8 @@ def guarded(command: Sequence[str], folder: Path, *, timeout_s: float) -> None:
             child.wait()
             if child.stdin is not None:
                 child.stdin.close()
-    if code:
-        raise LavaError(f"Lava failed: {_reason(folder, log, code)}")
+    if reason is not None:
+        raise LavaError(f"Lava failed: {reason}")
 
 
 def _environment() -> dict[str, str]:

@@ -151,7 +151,7 @@ def test_lava_dl_computes_what_the_reference_does(name: str, lava_dl: Any, tmp_p
 @pytest.mark.lava
 @pytest.mark.filterwarnings("ignore:divide by zero:RuntimeWarning")  # lava-dl's own
 def test_weights_are_accepted_only_if_netx_and_lava_keep_them(lava_dl: Any) -> None:
-    """Every range of weights: what `weight_units` lets pass survives NetX's and Lava's rounding."""
+    """What `weight_units` lets pass survives the rounding of NetX and of Lava."""
     from lava.lib.dl.netx.utils import optimize_weight_bits
     from lava.utils.weightutils import clip_weights, determine_sign_mode, truncate_weights
 
@@ -170,7 +170,7 @@ def test_weights_are_accepted_only_if_netx_and_lava_keep_them(lava_dl: Any) -> N
                 held = truncate_weights(clip_weights(scaled, mode, num_bits=8), mode, bits)
                 np.testing.assert_array_equal(held, kept << -w_exp, err_msg=f"{kept}")
                 kept_or_refused[0] += 1
-    assert min(kept_or_refused) > 50, kept_or_refused
+    assert min(kept_or_refused) > 40, kept_or_refused
 
 
 def test_the_file_names_how_it_is_loaded(tmp_path: Path) -> None:

@@ -1,0 +1,225 @@
+"""The real Lava runtime, and that nothing of it stays behind."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from spikeport.hw import lava_group, lava_inprocess, lava_job, lava_run
+from spikeport.hw.lava_run import LavaError, available
+from spikeport.sim import reference
+from spikeport.sim.net import FixedNet
+from spikeport.sim.trace import first_difference
+
+RandomNet = Callable[..., tuple[FixedNet, NDArray[np.int64]]]
+CHILD = Path(__file__).parent / "failing_child.py"
+SEGMENTS = Path("/dev/shm")
+
+
+def orphans() -> set[str]:
+    """Names of shared-memory segments that no living process maps; others may be using theirs."""
+    names = {path.name for path in SEGMENTS.glob("psm_*")}
+    for maps in Path("/proc").glob("[0-9]*/maps"):
+        try:
+            text = maps.read_text()
+        except OSError:
+            continue  # it ended while we looked
+        names = {name for name in names if name not in text}
+    return names
+
+
+@pytest.fixture
+def nothing_left() -> Iterator[None]:
+    """The test leaves no shared-memory segment behind that nobody uses."""
+    before = orphans()
+    yield
+    assert orphans() - before == set()
+
+
+def command(folder: Path, how: str) -> list[str]:
+    return [sys.executable, str(CHILD), str(folder), how]
+
+
+def wait_for(path: Path) -> str:
+    """The text of a file that another process is about to write."""
+    deadline = time.monotonic() + 60
+    while not (path.exists() and path.read_text()):
+        assert time.monotonic() < deadline, f"{path} did not appear"
+        time.sleep(0.02)
+    return path.read_text()
+
+
+def group_of(folder: Path) -> set[int]:
+    """Processes with the name of `folder` on their command line."""
+    found = set()
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (entry / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if str(folder).encode() in words:
+            found.add(int(entry.name))
+    return found
+
+
+@pytest.mark.lava
+@pytest.mark.usefixtures("nothing_left")
+@pytest.mark.parametrize("seed", range(6))
+def test_the_runtime_gives_the_bits_of_the_reference(seed: int, random_net: RandomNet) -> None:
+    net, x = random_net(seed, kind=(None, "conv", "dense")[seed % 3])
+    record = seed != 5
+    found = lava_run.run(net, x, timeout_s=120, record=record)
+    expected = reference.run(net, x)
+    assert first_difference(expected, found) is None
+    for name, part in found.populations.items():
+        np.testing.assert_array_equal(part.v_last, expected[name].v_last)
+        assert (part.u is not None) == record
+
+
+def test_a_job_survives_its_file(random_net: RandomNet, tmp_path: Path) -> None:
+    for seed in range(20):
+        net, x = random_net(seed, lava=False)
+        lava_job.save(tmp_path / "job.npz", net, x, record=bool(seed % 2))
+        again, x_again, record = lava_job.load(tmp_path / "job.npz")
+        assert again == net
+        np.testing.assert_array_equal(x_again, x)
+        assert record is bool(seed % 2)
+
+
+# Failures: one sentence, and nothing stays behind.
+
+
+@pytest.mark.lava
+@pytest.mark.usefixtures("nothing_left")
+def test_a_run_that_takes_too_long_is_ended(random_net: RandomNet) -> None:
+    net, x = random_net(0)
+    many = np.tile(x, (1, 100_000, *[1] * (x.ndim - 2)))
+    message = (
+        r"^Lava did not finish within 6 s \(chip step \d+ of \d+ reached\); allow more time, give"
+        r" fewer samples, or use the in-process backend$"
+    )
+    with pytest.raises(LavaError, match=message):
+        lava_run.run(net, many, timeout_s=6)
+
+
+@pytest.mark.lava
+@pytest.mark.usefixtures("nothing_left")
+def test_an_exception_in_a_process_model_surfaces(tmp_path: Path) -> None:
+    """Lava alone would hang for ever without a word."""
+    start = time.monotonic()
+    with pytest.raises(LavaError, match=r"^Lava failed: \w*TypeError: .*$") as found:
+        lava_run.guarded(command(tmp_path, "raise"), tmp_path, timeout_s=100)
+    assert "\n" not in str(found.value)
+    assert time.monotonic() - start < 60
+    assert group_of(tmp_path) == set()
+
+
+@pytest.mark.usefixtures("nothing_left")
+def test_a_child_that_hangs_is_ended_with_its_children(tmp_path: Path) -> None:
+    with pytest.raises(TimeoutError):
+        lava_run.guarded(command(tmp_path, "hang"), tmp_path, timeout_s=3)
+    assert wait_for(tmp_path / "ready").startswith(lava_group.segment_prefix(tmp_path))
+    assert group_of(tmp_path) == set()
+
+
+@pytest.mark.usefixtures("nothing_left")
+def test_a_child_that_dies_tells_its_last_words(tmp_path: Path) -> None:
+    with pytest.raises(LavaError, match=r"^Lava failed: exit code 7: the last words$"):
+        lava_run.guarded(command(tmp_path, "print"), tmp_path, timeout_s=60)
+    assert group_of(tmp_path) == set()
+
+
+@pytest.mark.usefixtures("nothing_left")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_group_that_is_killed_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:
+    def kill() -> None:
+        wait_for(tmp_path / "ready")
+        os.killpg(os.getpgid(min(group_of(tmp_path))), number)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    with pytest.raises(LavaError, match=rf"^Lava failed: its process was ended by signal {number}"):
+        lava_run.guarded(command(tmp_path, "hang"), tmp_path, timeout_s=60)
+    killer.join()
+    assert group_of(tmp_path) == set()
+
+
+@pytest.mark.usefixtures("nothing_left")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_parent_that_is_killed_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:
+    program = (
+        "import pathlib; from spikeport.hw import lava_run\n"
+        f"folder = pathlib.Path({str(tmp_path)!r})\n"
+        f"lava_run.guarded({command(tmp_path, 'hang')!r}, folder, timeout_s=600)"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.DEVNULL)
+    wait_for(tmp_path / "ready")
+    parent.send_signal(number)
+    assert parent.wait(30) != 0
+    deadline = time.monotonic() + 15
+    while group_of(tmp_path) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert group_of(tmp_path) == set()
+
+
+# Without Lava
+
+
+@pytest.mark.parametrize(
+    ("version", "message"),
+    [
+        (
+            (3, 11, 4),
+            "Lava 0.10.0 runs on Python 3.10 only and this is Python 3.11; make a Python 3.10"
+            " environment and install spikeport there",
+        ),
+        (
+            (3, 10, 9),
+            "Lava is not installed; install it with `pip install lava-nc==0.10.0`",
+        ),
+    ],
+)
+def test_without_lava_both_backends_say_so(
+    version: tuple[int, ...],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    random_net: RandomNet,
+) -> None:
+    net, x = random_net(0)
+    find = importlib.util.find_spec
+
+    def no_lava(name: str, package: str | None = None) -> Any:
+        return None if name == "lava" else find(name, package)
+
+    monkeypatch.setattr(importlib.util, "find_spec", no_lava)
+    monkeypatch.setattr(sys, "version_info", version)
+    assert available() == message
+    with pytest.raises(LavaError) as real:
+        lava_run.run(net, x, timeout_s=1)
+    with pytest.raises(LavaError) as inprocess:
+        lava_inprocess.run(net, x)
+    assert str(real.value) == str(inprocess.value) == message
+
+
+@pytest.mark.lava
+def test_with_lava_it_is_available_and_asking_does_not_import_it() -> None:
+    program = (
+        "import sys; from spikeport.hw import lava_run, lava_inprocess, deploy\n"
+        "print(lava_run.available(), 'lava' in sys.modules, 'torch' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "None False False\n"
