@@ -54,6 +54,9 @@ class Lif(snntorch.Leaky):  # type: ignore[misc]
             reset_mechanism="zero",
             learn_threshold=learn_v_th,
         )
+        # snnTorch lists every neuron ever made, for a global reset that ours do not need; the list
+        # would keep them, and the graph of their last call, for ever.
+        snntorch.SpikingNeuron.instances.remove(self)
         self.surrogate = surrogate
         self.detach_reset = detach_reset
         self.scale = scale

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from spikeport.sim.chip import TARGETS
@@ -61,6 +63,18 @@ def test_toml_round_trip_with_every_key_written() -> None:
     assert loads(text, "again") == config
     assert "channels = [12, 24]" in text
     assert "detach_reset = true" in text
+
+
+@given(folder=st.text(st.characters(exclude_categories=["Cs"])), lr=st.floats(1e-300, 10))
+def test_toml_round_trip_of_any_text_and_number(folder: str, lr: float) -> None:
+    config = loads(SMALL, "small.toml")
+    changed = config.model_copy(
+        update={
+            "data": config.data.model_copy(update={"folder": folder}),
+            "train": config.train.model_copy(update={"lr": lr}),
+        }
+    )
+    assert loads(to_toml(changed), "again") == changed
 
 
 def test_packaged_digits_config_is_the_issue_s_net() -> None:

@@ -45,6 +45,13 @@ def test_poisson_fires_at_the_pixels_rate_and_follows_its_generator() -> None:
     assert to_integers(out[:4], source("poisson", (1, 2, 2))).max() == 1
 
 
+def test_a_black_pixel_never_fires_not_even_on_a_draw_of_zero() -> None:
+    generator = torch.Generator().manual_seed(146)
+    assert bool((torch.rand(1 << 16, generator=generator) == 0).any())
+    generator.manual_seed(146)
+    assert poisson(torch.zeros(1, 1, 256, 256), 1, generator).sum() == 0
+
+
 @pytest.mark.parametrize("name", ENCODERS)
 def test_gradients_pass_straight_through(name: str) -> None:
     x = images().requires_grad_()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import gc
+import weakref
 
 import pytest
 import snntorch
@@ -102,6 +104,16 @@ def test_can_be_copied_after_a_call(current: Tensor) -> None:
     twin = copy.deepcopy(lif)
     assert (twin.keep_v, twin.scale, twin.membrane.numel()) == (0.25, 12.5, 0)
     assert torch.equal(twin(current), lif(current))
+
+
+def test_is_freed_with_its_graph(current: Tensor) -> None:
+    lif = Lif(0.5)
+    lif(current.requires_grad_())
+    neuron, potential = weakref.ref(lif), weakref.ref(lif.membrane)
+    del lif
+    gc.collect()
+    assert neuron() is None
+    assert potential() is None
 
 
 @pytest.mark.parametrize(
