@@ -281,8 +281,8 @@ LIF = {"tau": vector(4e-3), "r": vector(1), "v_leak": vector(0)}
          " long a step is; give dt_s in seconds"),
         ([nir.LIF(**LIF, v_threshold=vector(1))], {"dt_s": 1e-3}, "does not say how many steps to"
          " run; give steps"),
-        ([nir.LIF(**LIF, v_threshold=vector(1))], {"dt_s": 5e-3, "steps": 3}, "node 'lif' (LIF): tau"
-         " is 0.004 s and a step 0.005 s; a step must be positive and not longer than the time"
+        ([nir.LIF(**LIF, v_threshold=vector(1))], {"dt_s": 5e-3, "steps": 3}, "node 'lif' (LIF):"
+         " tau is 0.004 s and a step 0.005 s; a step must be positive and not longer than the time"
          " constant"),
         ([nir.LIF(**LIF, v_threshold=vector(1), v_reset=vector(0.5))], {"dt_s": 1e-3, "steps": 3},
          "node 'lif' (LIF): v_reset is not 0; chips reset to 0, shift all potentials by it"),

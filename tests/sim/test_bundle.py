@@ -103,7 +103,8 @@ def version(path: Path) -> None:
         ("note", flip, "note: was changed after the export; export again"),
         ("net.h5", flip, "net.h5: was changed after the export; export again"),
         ("vectors.h5", Path.unlink, "b: vectors.h5 is missing from the bundle; export again"),
-        ("checksums.json", Path.unlink, "b: is no bundle (checksums.json is missing); export again"),
+        ("checksums.json", Path.unlink, "b: is no bundle (checksums.json is missing); export"
+         " again"),
         ("checksums.json", lambda p: p.write_text("{"), "checksums.json: is damaged; export again"),
         ("checksums.json", version, "b: is a bundle of version 9, this program reads 1; export it"
          " again"),
