@@ -116,6 +116,10 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
     for a, b in zip(lines(whole), lines(parts), strict=True):
         assert {**a, "seconds": 0} == {**b, "seconds": 0}
     assert [m["eta"] for m in lines(whole)][-1] == 0.2
+    finished = with_dropout(fresh(encoder)).train()
+    train(finished, digits, parts, phase, resume=True)
+    assert same(one, finished)
+    assert not finished.training
 
 
 class Stopped(Exception):
