@@ -103,7 +103,7 @@ def _taps(
         for x in range(kernel[1]):
             rows, columns = (
                 slice(i * d, i * d + (n - 1) * stride + 1, stride)
-                for i, d, n, stride in zip((y, x), g.dilation, shape[1:], g.stride)
+                for i, d, n, stride in zip((y, x), g.dilation, shape[1:], g.stride, strict=True)
             )
             yield y, x, (..., rows, columns)
 

@@ -147,7 +147,7 @@ def _read_projection(group: Any) -> Projection:
 
 def _read_synapse(group: Any) -> Synapse:
     a, w = group.attrs, group["w"][()]
-    pairs = {
+    pairs: dict[str, Any] = {
         key: tuple(int(n) for n in a[key])
         for key in ("stride", "padding", "dilation", "kernel")
         if key in a
