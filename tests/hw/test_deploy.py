@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -17,10 +18,10 @@ from spikeport.sim.net import FixedNet, Input, Population, Projection, Readout
 from spikeport.sim.synapse import Dense
 
 
-def network(*, v_th: int = 3, bias: int = 64, reset: str = "zero") -> FixedNet:
+def network(*, bias: Any = 64, reset: str = "zero") -> FixedNet:
     return FixedNet(
         input=Input(shape=(3,), kind="graded", payload_bits=4),
-        populations=(Population(name="out", shape=(1,), v_th=v_th, bias=bias, reset=reset),),
+        populations=(Population(name="out", shape=(1,), v_th=np.array(3), bias=bias, reset=reset),),
         projections=(
             Projection(source="input", target="out", synapse=Dense(w=np.array([[2, -4, 6]]))),
         ),

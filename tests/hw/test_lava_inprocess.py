@@ -86,7 +86,7 @@ def test_weights_are_programmed_raw_and_rounded_by_lava() -> None:
 @pytest.mark.parametrize("delay", [0, 1, 62])
 def test_windows_shorter_than_the_depth(steps: int, delay: int) -> None:
     """Delays and depths beyond T: several samples are under way in the net at once."""
-    rng = np.random.default_rng(delay)
+    rng: Any = np.random.default_rng(delay)
     net = one_layer(
         Dense(w=rng.integers(-90, 90, (7, 5)), w_exp=-2), Input(shape=(5,)), delay=delay,
         v_th=20, du=1000, dv=300, bias=rng.integers(-900, 900, 7), bias_exp=1,
@@ -100,14 +100,16 @@ def test_windows_shorter_than_the_depth(steps: int, delay: int) -> None:
 @pytest.mark.lava
 def test_dense_layers_onto_maps_and_off_maps() -> None:
     """Neurons of a map filled by a dense layer keep their places, also their own parameters."""
-    rng = np.random.default_rng(3)
+    rng: Any = np.random.default_rng(3)
     size = 2 * 3 * 4
     net = FixedNet(
         input=Input(shape=(2, 5, 3), kind="graded", payload_bits=8),
         populations=(
-            Population(name="map", shape=(2, 3, 4), v_th=rng.integers(0, 900, size), dv=100),
-            Population(name="conv", shape=(3, 2, 4), v_th=90, bias=rng.integers(-99, 99, 24)),
-            Population(name="out", shape=(5,), v_th=100),
+            Population(name="map", shape=(2, 3, 4), v_th=rng.integers(0, 900, size)),
+            Population(
+                name="conv", shape=(3, 2, 4), v_th=np.array(90), bias=rng.integers(-99, 99, 24)
+            ),
+            Population(name="out", shape=(5,), v_th=np.array(100)),
         ),
         projections=(
             Projection(
@@ -145,7 +147,7 @@ def test_mutant_reset_offset(
 ) -> None:
     from spikeport.hw import lava_net
 
-    right = lava_net.LIFReset
+    right = vars(lava_net)["LIFReset"]
 
     def wrong(**settings: Any) -> Any:
         steps = settings["reset_interval"]
@@ -213,7 +215,7 @@ def test_neurons_that_lava_lacks_are_refused(settings: dict[str, Any], message: 
 
 @pytest.mark.lava
 def test_convolutions_that_lava_lacks_are_refused() -> None:
-    conv = Conv2d(w=np.ones((1, 1, 1, 1)))
+    conv = Conv2d(w=np.ones((1, 1, 1, 1), np.int16))
     net = one_layer(conv, Input(shape=(1, 2, 2)), delay=3, v_th=2)
     late = (
         r"^projection 'input' -> 'out': a convolution with delay 3 has no counterpart in Lava;"
@@ -221,7 +223,7 @@ def test_convolutions_that_lava_lacks_are_refused() -> None:
     )
     with pytest.raises(ValueError, match=late):
         lava_inprocess.run(net, np.ones((2, 1, 1, 2, 2), np.int64))
-    wide = Conv2d(w=np.ones((128, 1, 1, 1)), geometry=ConvGeometry(groups=128))
+    wide = Conv2d(w=np.ones((128, 1, 1, 1), np.int16), geometry=ConvGeometry(groups=128))
     net = one_layer(wide, Input(shape=(128, 1, 1)), v_th=2)
     with pytest.raises(ValueError, match=r"groups reach 128, but Lava keeps them in 8 bits"):
         lava_inprocess.run(net, np.ones((2, 1, 128, 1, 1), np.int64))

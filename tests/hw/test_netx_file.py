@@ -42,9 +42,9 @@ def spiking_input(net: FixedNet) -> NDArray[np.int64]:
     return values * (rng.random(values.shape) < 0.4)
 
 
-def dense_net(weights: NDArray[np.int64], *, w_exp: int = 0) -> FixedNet:
+def dense_net(weights: Any, *, w_exp: int = 0) -> FixedNet:
     """Two dense layers with biases; the second one takes the weights of interest."""
-    rng = np.random.default_rng(5)
+    rng: Any = np.random.default_rng(5)
     first = Dense(w=rng.integers(-128, 128, (weights.shape[1], 20)) // 2 * 2)
     bias = rng.integers(-20, 60, weights.shape[1])
     pull = rng.integers(100, 900, len(weights))
@@ -66,7 +66,7 @@ def drawn(low: int, high: int, *, factor: int = 1) -> NDArray[np.int64]:
 
 def conv_net() -> FixedNet:
     """Grouped convolution, pool, convolution with one bias a neuron, flatten, dense."""
-    rng = np.random.default_rng(7)
+    rng: Any = np.random.default_rng(7)
     first = ConvGeometry(stride=(1, 2), padding=(2, 1), dilation=(2, 1), groups=2)
     layers: list[tuple[Synapse, dict[str, Any]]] = [
         (
