@@ -19,8 +19,9 @@ from torch import Tensor
 from spikeport.sim.attack.budget import Budget
 from spikeport.sim.attack.guard import Model, logits_in_batches
 from spikeport.sim.attack.losses import margin
-from spikeport.sim.attack.run import Result, Spec, attack, settings
+from spikeport.sim.attack.run import BLIND, Result, Spec, attack, name_of, settings, worst_of
 from spikeport.sim.twin import Twin
+from spikeport.sim.twin_float import FloatTwin
 
 Progress = Callable[[str, int, int], None]
 """Called as (what runs now, runs finished, runs in all)."""
@@ -82,7 +83,8 @@ class Transfer:
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """What `evaluate` found. images: each model's worst legal images [B, ...], not in the JSON."""
+    """What `evaluate` found. images: each model's worst legal images [B, ...] of the attacks on
+    it; worst_images: of those and of the other models' images. Neither is in the JSON."""
 
     samples: int
     seed: int
@@ -90,6 +92,7 @@ class Evaluation:
     models: Mapping[str, ModelFigures]
     transfers: tuple[Transfer, ...]
     images: Mapping[str, Tensor] = field(repr=False)
+    worst_images: Mapping[str, Tensor] = field(repr=False)
 
     def to_json(self) -> str:
         """All figures and settings as indented JSON, images left out."""
@@ -105,7 +108,7 @@ class Evaluation:
 
 
 def evaluate(
-    models: Mapping[str, Model],
+    models: Mapping[str, Model | tuple[Model, ...]],
     x: Tensor,
     y: Tensor,
     *,
@@ -118,7 +121,9 @@ def evaluate(
 ) -> Evaluation:
     """Run every attack of `specs` (label -> spec) on every model, then exchange worst images.
 
-    x, y, budget, seed, batch: as for `attack`. notes: what to record about a model besides what a
+    A model may be several views of one network: models of equal logits and different gradients
+    (surrogates). Attacks that follow gradients climb each view, and a sample's worst case over the
+    views counts. x, y, budget, seed, batch: as for `attack`. notes: what to record about a model besides what a
     Twin says of itself (surrogate, steps, encoder, batch norm), plain JSON values by model name.
     """
     if not models or not specs:
@@ -132,24 +137,34 @@ def evaluate(
             if progress:
                 progress(f"{label} on {name}", m * len(specs) + a, len(models) * len(specs))
             start = time.perf_counter()
-            result = attack(model, x, y, spec, budget=budget, seed=seed, batch=batch)
+            views = _views(model)[:1] if name_of(spec) in BLIND else _views(model)
+            result = worst_of(
+                [attack(v, x, y, spec, budget=budget, seed=seed, batch=batch) for v in views]
+            )
             worst[name].add(label, result, seconds=time.perf_counter() - start)
     if progress:
         progress("transfer", len(models) * len(specs), len(models) * len(specs))
-    exchange = _Exchange(models, y, worst=worst, batch=batch)
+    shown = {name: _views(model)[0] for name, model in models.items()}
+    exchange = _Exchange(shown, y, worst=worst, batch=batch)
     return Evaluation(
         samples=len(x),
         seed=seed,
         budget=budget,
         models={
             name: worst[name].figures(
-                described(model, (notes or {}).get(name, {})), withstood=exchange.withstood(name)
+                {"views": [described(v, (notes or {}).get(name, {})) for v in _views(model)]},
+                withstood=exchange.withstood(name),
             )
             for name, model in models.items()
         },
         transfers=tuple(exchange.transfer(a, b) for a in models for b in models if a != b),
         images={name: w.x_adv for name, w in worst.items()},
+        worst_images={name: exchange.worst_images(name) for name in models},
     )
+
+
+def _views(model: Model | tuple[Model, ...]) -> tuple[Model, ...]:
+    return model if isinstance(model, tuple) else (model,)
 
 
 class _Worst:
@@ -216,6 +231,17 @@ class _Exchange:
         others = [self.right(s, target) for s in self.worst if s != target]
         return torch.stack([torch.ones_like(self.y, dtype=torch.bool), *others]).all(0)
 
+    def worst_images(self, target: str) -> Tensor:
+        """Per sample the image on which the target's margin is smallest, whoever found it."""
+        own = self.worst[target]
+        images, least = own.x_adv, own.margin
+        for source, other in self.worst.items():
+            if source != target:
+                found = margin(self.logits[source, target], self.y)
+                images = torch.where(_as_rows(found < least, images), other.x_adv, images)
+                least = torch.minimum(found, least)
+        return images
+
     def transfer(self, source: str, target: str) -> Transfer:
         """The figures of one direction."""
         a, b, right = self.worst[source], self.worst[target], self.right(source, target)
@@ -237,7 +263,7 @@ class _Exchange:
 def described(model: Model, notes: Mapping[str, Any]) -> dict[str, Any]:
     """How the model was attacked: eval mode, what a Twin knows of itself, then `notes`."""
     known: dict[str, Any] = {"mode": "eval", "gradient": "of the model as given"}
-    if isinstance(model, Twin):
+    if isinstance(model, (Twin, FloatTwin)):
         known = {
             "mode": "eval",
             "gradient": "surrogate",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -37,6 +37,9 @@ ATTACKS: dict[str, tuple[type[Any], Callable[[Oracle, Any], None]]] = {
     "pgd": (Pgd, run_pgd),
     "square": (Square, run_square),
 }
+
+BLIND = ("noise", "square")
+"""Attacks that take no gradient, so that one view of a network is as good as another."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +76,24 @@ class Result:
     def success_rate(self) -> float:
         """Fooled share of the samples right without attack; NaN if there are none."""
         return _mean(self.fooled[self.clean_margin > 0])
+
+
+def worst_of(results: Sequence[Result]) -> Result:
+    """Per sample the worst of several results of one attack on the same images; queries add up,
+    the path is the first one's."""
+    first, *others = results
+    for other in others:
+        worse = other.margin < first.margin
+        rows = worse.reshape(-1, *[1] * (first.x_adv.ndim - 1))
+        margin = torch.where(worse, other.margin, first.margin)
+        first = replace(
+            first,
+            x_adv=torch.where(rows, other.x_adv, first.x_adv),
+            margin=margin,
+            fooled=margin <= 0,
+            queries=first.queries + other.queries,
+        )
+    return first
 
 
 def attack(

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from spikeport.sim.attack import Bim, Budget, Evaluation, Noise, Pgd, Square, attack, evaluate
+from spikeport.sim.attack import Bim, Budget, Evaluation, Fgsm, Noise, Pgd, Square, attack, evaluate
 from spikeport.sim.attack.losses import margin
 from spikeport.sim.surrogate import Surrogate
 from spikeport.sim.twin import Twin
@@ -122,10 +122,10 @@ def test_json_holds_every_number_of_the_settings(evaluation: Evaluation) -> None
     assert data["policy"]["ties"] == "misclassified"
     assert "images" not in data
     wide = data["models"]["wide"]
-    assert wide["settings"]["surrogate"] == {"name": "atan", "width": 1.0}
-    assert wide["settings"]["steps"] == 12
-    assert wide["settings"]["detach_reset"] is True
-    assert wide["settings"]["mode"] == "eval"
+    assert wide["settings"]["views"][0]["surrogate"] == {"name": "atan", "width": 1.0}
+    assert wide["settings"]["views"][0]["steps"] == 12
+    assert wide["settings"]["views"][0]["detach_reset"] is True
+    assert wide["settings"]["views"][0]["mode"] == "eval"
     assert wide["attacks"]["pgd-dlr"]["settings"] == {
         "attack": "pgd", "steps": 6, "step_size": 2.5 * 20 / 255 / 6, "restarts": 2, "loss": "dlr"
     }  # fmt: skip
@@ -146,12 +146,48 @@ def test_progress_notes_and_nothing_right(linear: Any) -> None:
     )
     assert seen == [("n on m", 0, 2), ("b on m", 1, 2), ("transfer", 2, 2)]
     figures = found.models["m"]
-    assert figures.settings["encoder"] == "direct"
-    assert figures.settings["mode"] == "eval, running statistics"
+    assert [view["encoder"] for view in figures.settings["views"]] == ["direct"]
+    assert [view["mode"] for view in figures.settings["views"]] == ["eval, running statistics"]
     assert figures.success_rate is None
     assert figures.clean_accuracy == figures.worst_accuracy == 0
     assert json.loads(found.to_json())["models"]["m"]["success_rate"] is None
     assert found.transfers == ()
+
+
+class Reversed(torch.autograd.Function):
+    """The same values, the wrong gradient: a view that an attacker gains nothing from."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> torch.Tensor:
+        return -grads[0]
+
+
+def test_the_worst_view_of_a_network_counts(linear: Any) -> None:
+    def misled(x: torch.Tensor) -> torch.Tensor:
+        result: torch.Tensor = linear.model(Reversed.apply(x))
+        return result
+
+    specs = {"fgsm": Fgsm(), "noise": Noise(draws=3)}
+    found = evaluate(
+        {"good": linear.model, "misled": misled, "both": (misled, linear.model)},
+        linear.x, linear.y, specs=specs, budget=BUDGET, seed=0,
+    )  # fmt: skip
+    good, bad, both = (found.models[name] for name in ("good", "misled", "both"))
+    assert both.attacks["fgsm"].robust_accuracy == good.attacks["fgsm"].robust_accuracy
+    assert both.attacks["fgsm"].robust_accuracy < bad.attacks["fgsm"].robust_accuracy
+    assert len(both.settings["views"]) == 2
+    # Noise takes no gradient, so the second view is not asked again.
+    assert both.attacks["noise"].queries_mean == good.attacks["noise"].queries_mean
+    # The misled network's worst images are those found on the others: same logits, same harm.
+    assert torch.equal(
+        linear.model(found.worst_images["misled"]).argmax(1),
+        linear.model(found.worst_images["good"]).argmax(1),
+    )
+    assert bad.worst_accuracy == good.worst_accuracy < bad.own_accuracy
 
 
 def test_an_evaluation_is_frozen(evaluation: Evaluation) -> None:
