@@ -105,9 +105,7 @@ def attack(folder: Path, settings: Settings, *, progress: Progress = lambda _: N
         "settings": asdict(settings),
         "digest": bundle.net.digest(),
         "evaluation": json.loads(evaluation.to_json()),
-        "replay": replay(
-            bundle.net, evaluation, x, y, settings=settings, progress=progress
-        ),
+        "replay": replay(bundle.net, evaluation, x, y, settings=settings, progress=progress),
         "checks": None,
     }
     if settings.checks:
@@ -222,5 +220,3 @@ def describe_replay(replayed: dict[str, Any]) -> str:
         f" {replayed['disagreeing']} decided otherwise, {replayed['differing']:,} of"
         f" {replayed['spikes']:,} spikes differ"
     )
-
-

@@ -87,7 +87,9 @@ def simulate(
     bundle: BundlePath,
     backend: Annotated[
         list[str] | None,
-        typer.Option(help="engine, reference, twin, lava-inprocess, lava; repeatable. All if none."),
+        typer.Option(
+            help="engine, reference, twin, lava-inprocess, lava; repeatable. All if none."
+        ),
     ] = None,
     lava_samples: Annotated[int, typer.Option(help="Samples shown to multi-process Lava.")] = 64,
     timeout: Timeout = 600.0,

@@ -28,7 +28,7 @@ from spikeport.train.config import Config
 from spikeport.train.data import Dataset
 from spikeport.train.data import load as load_data
 from spikeport.train.encode import ENCODERS
-from spikeport.train.loop import load_float
+from spikeport.train.floating import load_float
 from spikeport.train.quantised import load_quantised
 
 BATCH = 128  # samples shown to a torch model at once

@@ -88,5 +88,3 @@ def describe_report(report: dict[str, Any]) -> str:
     lines += [f"{m['rung']}: not run: {m['reason']}" for m in report["missing"]]
     lines.append("all exact rungs hold" if report["passed"] else "an exact rung FAILED")
     return "\n".join(lines)
-
-

@@ -1,20 +1,14 @@
-"""The `train` command: float phase, quantised phase, summary."""
+"""The `train` command: a TOML configuration becomes a run folder."""
 
 from __future__ import annotations
 
-import json
-import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from spikeport.sim.files import write_text
 from spikeport.train import config as configs
 from spikeport.train import loop
-from spikeport.train.data import load as load_data
-from spikeport.train.epochs import evaluate
-from spikeport.train.quantised import fit_quantised
 
 
 def train(
@@ -29,23 +23,9 @@ def train(
 
     Raises ValueError in one sentence for bad configurations, data or folders.
     """
-    started = time.perf_counter()
     config = configs.load(config_path or configs.DIGITS)
     config = configs.override(config, overrides)
-    summary = asdict(loop.fit(config, folder, resume=resume, progress=progress))
-    net, config = loop.load_float(folder)
-    data = load_data(
-        config.data.name, config.data.folder, seed=config.train.seed,
-        validation_share=config.data.validation_share,
-    )  # fmt: skip
-    model = fit_quantised(config, data, folder, net=net, resume=resume, progress=progress)
-    summary["quantised_test_accuracy"] = evaluate(
-        model, data.x_test, data.y_test,
-        encoder=config.encode.name, seed=config.train.seed, device=config.train.device,
-    )  # fmt: skip
-    summary["seconds"] = round(time.perf_counter() - started, 1)
-    write_text(folder / loop.SUMMARY, json.dumps(summary, indent=1) + "\n")
-    return summary
+    return asdict(loop.fit(config, folder, resume=resume, progress=progress))
 
 
 def describe_run(summary: dict[str, Any]) -> str:

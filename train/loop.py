@@ -1,9 +1,10 @@
 """One training run: float phase, then the quantisation-aware one, into a run folder.
 
-run/config.toml         the resolved configuration
-run/float.safetensors   network, optimiser, epoch (one file a phase)
-run/metrics.jsonl       one line an epoch
-run/summary.json        written last: test accuracy, seconds
+run/config.toml             the resolved configuration
+run/float.safetensors       network, optimiser, epoch of the float phase
+run/quantised.safetensors   the same of the phase on the chip's integers
+run/metrics.jsonl           one line an epoch
+run/summary.json            written last: test accuracies, seconds
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -19,10 +21,9 @@ from spikeport.sim.files import write_text
 from spikeport.train.config import Config, to_toml
 from spikeport.train.config import load as load_config
 from spikeport.train.data import load as load_data
-from spikeport.train.epochs import evaluate, run_epochs
-from spikeport.train.floating import CONFIG, build, fit_float, load_float
-
-__all__ = ["Summary", "evaluate", "fit", "fit_float", "load_float", "run_epochs"]
+from spikeport.train.epochs import evaluate
+from spikeport.train.floating import CONFIG, build, fit_float
+from spikeport.train.quantised import fit_quantised
 
 SUMMARY = "summary.json"
 
@@ -33,6 +34,7 @@ class Summary:
 
     folder: str
     float_test_accuracy: float
+    quantised_test_accuracy: float
     test_images: int
     seconds: float
 
@@ -59,17 +61,17 @@ def fit(
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / CONFIG, to_toml(config))
     fit_float(config, data, folder, net=net, resume=resume, progress=progress)
-    accuracy = evaluate(
-        net,
-        data.x_test,
-        data.y_test,
-        encoder=config.encode.name,
-        seed=config.train.seed,
-        device=config.train.device,
-    )
+    tested = partial(
+        evaluate, x=data.x_test, y=data.y_test, encoder=config.encode.name,
+        seed=config.train.seed, device=config.train.device,
+    )  # fmt: skip
+    before = tested(net)
+    model = fit_quantised(config, data, folder, net=net, resume=resume, progress=progress)
+    after = tested(model)
     summary = Summary(
         folder=str(folder),
-        float_test_accuracy=accuracy,
+        float_test_accuracy=before,
+        quantised_test_accuracy=after,
         test_images=len(data.y_test),
         seconds=round(time.perf_counter() - started, 1),
     )

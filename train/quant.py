@@ -12,84 +12,29 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
-from spikeport.sim.arith import DECAY_ONE, STATE_SHIFT
+from spikeport.sim.arith import DECAY_ONE, STATE_SHIFT, U_LIMIT
 from spikeport.sim.chip import Chip
-from spikeport.sim.net import Input
 from spikeport.sim.surrogate import Surrogate
-from spikeport.sim.synapse import ConvGeometry
 from spikeport.sim.twin import convolve, shifted, to_grid
 from spikeport.sim.twin_lif import Neurons, integrate
 from spikeport.train.model import Record, SpikingNet
 from spikeport.train.neuron import Integrator, Lif
-from spikeport.train.norm import fold
 from spikeport.train.regularisers import Drive
+from spikeport.train.stages import Stage, stages
 
-# Synaptic sums must stay below 2**23 >> 6 or the current wraps; training keeps this share of it.
-SUM_LIMIT = (1 << 23) >> STATE_SHIFT
-HEADROOM = 0.9
+SUM_LIMIT = U_LIMIT >> STATE_SHIFT  # a synaptic sum beyond it wraps the current
+HEADROOM = 0.9  # the share of the range that training keeps to
 SHIFT_MAX = 7  # w_exp = -1 - shift must not fall below -8
 
 
 def straight_round(x: Tensor) -> Tensor:
     """Round half to even, identity backward."""
     return x + (x.round() - x).detach()
-
-
-@dataclass
-class Stage:
-    """One population of a SpikingNet: the pools before its weights, folded weights, its neurons."""
-
-    name: str
-    weight: Tensor
-    bias: Tensor
-    neuron: Lif | Integrator
-    geometry: ConvGeometry | None  # None: dense
-    pools: list[nn.AvgPool2d] = field(default_factory=list)
-    flatten: bool = False
-
-    @property
-    def pool_gain(self) -> float:
-        """What average pooling divides by, to be moved into the weights."""
-        return math.prod(1.0 / _area(pool) for pool in self.pools)
-
-
-def stages(net: SpikingNet) -> Iterator[Stage]:
-    """Cut `net` into populations, batch norm folded (evaluation statistics).
-
-    Raises ValueError naming the layer when it has no place in this chain.
-    """
-    pools: list[nn.AvgPool2d] = []
-    flatten = False
-    linear: nn.Linear | nn.Conv2d | None = None
-    norm: _BatchNorm | None = None
-    for name, layer in net.named_layers():
-        if isinstance(layer, nn.AvgPool2d) and linear is None:
-            pools.append(_plain_pool(name, layer))
-        elif isinstance(layer, nn.Flatten) and linear is None:
-            flatten = True
-        elif isinstance(layer, nn.Dropout):
-            continue
-        elif isinstance(layer, (nn.Linear, nn.Conv2d)) and linear is None:
-            linear = layer
-        elif isinstance(layer, _BatchNorm) and linear is not None:
-            norm = layer
-        elif isinstance(layer, (Lif, Integrator)) and linear is not None:
-            weight, bias = _folded(linear, norm)
-            yield Stage(name, weight, bias, layer, _geometry(linear), pools, flatten)
-            pools, flatten, linear, norm = [], False, None, None
-        else:
-            raise ValueError(
-                f"layer {name!r} ({type(layer).__name__}) cannot be trained on the chip's integers"
-                " at this place; use chains of pool, flatten, linear or conv, batch norm, Lif"
-            )
 
 
 class QuantNet(nn.Module):
@@ -231,9 +176,9 @@ class QuantLayer(nn.Module):
     # Integers of the present parameters, differentiable.
 
     def weights(self) -> Tensor:
-        """q: integers in -q_max - 1 .. q_max."""
+        """q: integers in -q_max .. q_max; a row of one sign could not hold -q_max - 1."""
         q = straight_round(self.weight * (self.scale() * 2**self.shift / self.source_scale))
-        return q.clamp(-self.q_max - 1, self.q_max)
+        return q.clamp(-self.q_max, self.q_max)
 
     def threshold(self) -> Tensor:
         """v_th mantissa; a readout that must not spike has the largest."""
@@ -307,32 +252,3 @@ class QuantLayer(nn.Module):
         v_th = float(self.threshold()) / float(scale)
         surrogate = self.surrogate.in_units_of(1 / v_th)
         return linear, Lif(keep_v, v_th=v_th, surrogate=surrogate, scale=float(scale))
-
-
-def _geometry(layer: nn.Linear | nn.Conv2d) -> ConvGeometry | None:
-    if isinstance(layer, nn.Linear):
-        return None
-    return ConvGeometry(
-        stride=layer.stride, padding=layer.padding, dilation=layer.dilation, groups=layer.groups  # type: ignore[arg-type]
-    )  # fmt: skip
-
-
-def _folded(layer: nn.Linear | nn.Conv2d, norm: _BatchNorm | None) -> tuple[Tensor, Tensor]:
-    if norm is not None:
-        return fold(layer, norm)
-    bias = torch.zeros(len(layer.weight)) if layer.bias is None else layer.bias
-    return layer.weight.detach().double(), bias.detach().double()
-
-
-def _area(pool: nn.AvgPool2d) -> int:
-    k = pool.kernel_size
-    return k * k if isinstance(k, int) else k[0] * k[1]
-
-
-def _plain_pool(name: str, pool: nn.AvgPool2d) -> nn.AvgPool2d:
-    if pool.padding not in (0, (0, 0)) or pool.ceil_mode or pool.divisor_override:
-        raise ValueError(
-            f"layer {name!r}: average pooling with padding, ceil_mode or divisor_override has no"
-            " exact integer form here; use plain windows"
-        )
-    return pool

@@ -12,7 +12,7 @@ from spikeport.train import checkpoint
 from spikeport.train.config import Config
 from spikeport.train.data import Dataset
 from spikeport.train.epochs import Phase, run_epochs
-from spikeport.train.loop import load_float
+from spikeport.train.floating import load_float
 from spikeport.train.model import SpikingNet
 from spikeport.train.quant import QuantNet
 
@@ -29,7 +29,7 @@ def fit_quantised(
     progress: bool = True,
 ) -> QuantNet:
     """Train the integers of `net` for config.quantise.target; same losses as the float phase."""
-    model = build(config, net)
+    model = build(config, net.cpu().eval())
     run_epochs(model, data, phase(config), folder=folder, resume=resume, progress=progress)
     return model
 

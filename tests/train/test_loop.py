@@ -18,17 +18,17 @@ from spikeport.train.loop import fit
 @pytest.fixture
 def config() -> Config:
     small = ["train.epochs=2", "model.name=dense", "model.hidden=24", "encode.steps=3"]
-    return override(load(DIGITS), [*small, "train.seed=6"])
+    return override(load(DIGITS), [*small, "train.seed=6", "quantise.epochs=1"])
 
 
 def test_a_run_leaves_config_metrics_checkpoint_and_summary(config: Config, tmp_path: Path) -> None:
     folder = tmp_path / "runs" / "one"
     summary = fit(config, folder, progress=False)
     assert sorted(p.name for p in folder.iterdir()) == [
-        "config.toml", "float.safetensors", "metrics.jsonl", "summary.json",
+        "config.toml", "float.safetensors", "metrics.jsonl", "quantised.safetensors", "summary.json",
     ]  # fmt: skip
     assert load(folder / "config.toml") == config
-    assert len((folder / "metrics.jsonl").read_text().splitlines()) == 2
+    assert len((folder / "metrics.jsonl").read_text().splitlines()) == 3
     assert json.loads((folder / "summary.json").read_text())["test_images"] == 540
     net, loaded = load_float(folder)
     data = load_data("digits", seed=6)
