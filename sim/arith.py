@@ -9,13 +9,14 @@ Sources: lava-nc 0.10.0 `lava/proc/lif/models.py`, `lava/utils/weightutils.py`,
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-# A numpy int64 array or a torch int64 tensor; written without torch so that `sim` needs none.
-Ints = TypeVar("Ints")
+# A numpy int64 array or a torch int64 tensor, the same kind in and out. No type says that numpy's
+# and torch's operators do the same, and `sim` must not need torch: hence Any.
+Ints: TypeAlias = Any
 
 U_LIMIT = 1 << 23  # u wraps beyond +-2**23
 V_LIMIT = (1 << 23) - 1  # v saturates at +-(2**23 - 1)
@@ -27,20 +28,20 @@ WEIGHT_LIMIT = 256  # 8-bit magnitude plus sign
 
 def shift_to_zero(x: Ints, keep: Ints | int) -> Ints:
     """`x * keep / 4096`, rounded toward zero. keep: kept fraction, 0..4096."""
-    product = x * keep  # type: ignore[operator]
-    magnitude = abs(product) >> 12  # type: ignore[operator]
+    product = x * keep
+    magnitude = abs(product) >> 12
     sign = (product > 0) * 1 - (product < 0) * 1
-    return sign * magnitude  # type: ignore[no-any-return]
+    return sign * magnitude
 
 
 def wrap_int32(x: Ints) -> Ints:
     """Two's complement wrap to 32 bits, which Lava's int32 arrays do silently."""
-    return ((x + (1 << 31)) & ((1 << 32) - 1)) - (1 << 31)  # type: ignore[operator]
+    return ((x + (1 << 31)) & ((1 << 32) - 1)) - (1 << 31)
 
 
 def wrap_int24(x: Ints) -> Ints:
     """Two's complement wrap to 24 bits; Lava applies it to the output of `Conv` only."""
-    return ((x + U_LIMIT) & (2 * U_LIMIT - 1)) - U_LIMIT  # type: ignore[operator]
+    return ((x + U_LIMIT) & (2 * U_LIMIT - 1)) - U_LIMIT
 
 
 def wrap_u(x: Ints) -> Ints:
@@ -48,23 +49,23 @@ def wrap_u(x: Ints) -> Ints:
 
     Further than one wrap out of range the value stays out of range, as in Lava.
     """
-    x = x - (x > U_LIMIT) * (2 * U_LIMIT)  # type: ignore[operator]
-    return x + (x <= -U_LIMIT) * (2 * U_LIMIT)  # type: ignore[operator]
+    x = x - (x > U_LIMIT) * (2 * U_LIMIT)
+    return x + (x <= -U_LIMIT) * (2 * U_LIMIT)
 
 
 def saturate_v(x: Ints) -> Ints:
     """Clip the membrane potential to +-(2**23 - 1)."""
-    return x.clip(-V_LIMIT, V_LIMIT)  # type: ignore[attr-defined,no-any-return]
+    return x.clip(-V_LIMIT, V_LIMIT)
 
 
 def shift_sum(total: Ints, w_exp: int) -> Ints:
     """Apply a weight exponent to an accumulated sum: left shift, or floor right shift."""
     if w_exp >= 0:
-        return wrap_int32(total << w_exp)  # type: ignore[operator]
-    return total >> -w_exp  # type: ignore[operator]
+        return wrap_int32(total << w_exp)
+    return total >> -w_exp
 
 
-def weight_on_chip(w: NDArray[np.integer]) -> NDArray[np.int64]:
+def weight_on_chip(w: NDArray[Any]) -> NDArray[np.int64]:
     """What a Dense synapse holds after being given `w`, 8 weight bits, sign mode from the data.
 
     Mixed signs: clipped to [-256, 255], then floored to even (3 -> 2, -3 -> -4), because the

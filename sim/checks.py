@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
+
+Element = TypeVar("Element", bound=np.generic)
+
+# Type of a field that is given as a number, a list or any array and read as a read-only array of
+# Element: a type checker sees the array where it is read, and Any lets the others in.
+Frozen = NDArray[Element] | Any
 
 
 def frozen_ints(
@@ -49,6 +55,14 @@ def whole(value: Any, *, where: str, low: int, high: int) -> int:
     if not low <= value <= high:
         raise ValueError(f"{where} is {value}; allowed are {low}..{high}")
     return int(value)
+
+
+def positive(value: Any, *, where: str) -> float:
+    """A Python float above 0 and finite, or ValueError naming `where`."""
+    number = float(value)
+    if not 0 < number < float("inf"):
+        raise ValueError(f"{where} is {value}; it must be a positive number")
+    return number
 
 
 def choice(value: str, allowed: tuple[str, ...], *, where: str) -> str:

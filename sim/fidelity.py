@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from spikeport.sim.net import Readout
 from spikeport.sim.trace import (
@@ -108,9 +109,9 @@ def compare(
     )
 
 
-def predict(trace: Trace, readout: Readout) -> np.ndarray[Any, np.dtype[np.int64]]:
+def predict(trace: Trace, readout: Readout) -> NDArray[np.int64]:
     """[B] predicted classes: the largest logit, the lowest index among equals."""
-    return trace.logits(readout).argmax(1)
+    return np.asarray(trace.logits(readout).argmax(1))
 
 
 def _state_differences(a: Trace, b: Trace) -> tuple[int, int]:

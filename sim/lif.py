@@ -17,7 +17,7 @@ arrays (the reference) and torch tensors (the twin, quantisation-aware training)
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Generic
+from typing import Any
 
 from spikeport.sim.arith import (
     DECAY_ONE,
@@ -34,22 +34,22 @@ from spikeport.sim.arith import (
 
 
 @dataclass(frozen=True, kw_only=True)
-class LifParameters(Generic[Ints]):
+class LifParameters:
     """What a tick needs besides state and input; scalars or arrays that broadcast to [..., n].
 
     du, dv: 0..4095, lost fractions of 4096. v_th: 0..131071. bias: mantissa already shifted by its
     exponent. reset: "zero" or "subtract".
     """
 
-    du: Ints | int
-    dv: Ints | int
-    v_th: Ints | int
-    bias: Ints | int
+    du: Ints
+    dv: Ints
+    v_th: Ints
+    bias: Ints
     reset: str = "zero"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tick(Generic[Ints]):
+class Tick:
     """Result of one step: new `u` and `v`, `v_fired` (v before the reset), spikes `s` as 0/1 of
     the comparison's type, and where the current wrapped or the potential was clipped."""
 
@@ -61,16 +61,16 @@ class Tick(Generic[Ints]):
     clipped: Any
 
 
-def tick(u: Ints, v: Ints, a: Ints, p: LifParameters[Ints]) -> Tick[Ints]:
+def tick(u: Ints, v: Ints, a: Ints, p: LifParameters) -> Tick:
     """Advance state (u, v) by one step with synaptic sum `a`; all int64, same shape [..., n]."""
-    decayed: Any = shift_to_zero(u, DECAY_ONE - DU_OFFSET - p.du)  # type: ignore[operator]
-    raw: Any = wrap_int32(wrap_int32(a << STATE_SHIFT) + decayed)  # type: ignore[operator]
-    u_new: Any = wrap_u(raw)
-    kept: Any = shift_to_zero(v, DECAY_ONE - p.dv)  # type: ignore[operator]
-    total: Any = wrap_int32(wrap_int32(kept + u_new) + p.bias)
-    v_fired: Any = saturate_v(total)
-    threshold: Any = p.v_th << STATE_SHIFT  # type: ignore[operator]
-    s: Any = v_fired > threshold
+    decayed: Ints = shift_to_zero(u, DECAY_ONE - DU_OFFSET - p.du)
+    raw: Ints = wrap_int32(wrap_int32(a << STATE_SHIFT) + decayed)
+    u_new: Ints = wrap_u(raw)
+    kept: Ints = shift_to_zero(v, DECAY_ONE - p.dv)
+    total: Ints = wrap_int32(wrap_int32(kept + u_new) + p.bias)
+    v_fired: Ints = saturate_v(total)
+    threshold: Ints = p.v_th << STATE_SHIFT
+    s: Ints = v_fired > threshold
     if p.reset == "zero":
         v_new = v_fired * (s == 0)
     else:

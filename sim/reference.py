@@ -26,10 +26,10 @@ def run(net: FixedNet, x: Any, *, strict: bool = False) -> Trace:
     outputs: dict[str, NDArray[np.int64]] = {"input": net.input.check(x)}
     traces, wraps, clips = {}, {}, {}
     for population in net.populations:
-        a = sum(
-            synapse_sum(p.synapse, outputs[p.source]) for p in net.incoming(population.name)
+        a = sum(synapse_sum(p.synapse, outputs[p.source]) for p in net.incoming(population.name))
+        trace, wraps[population.name], clips[population.name] = _run_population(
+            population, np.asarray(a)
         )
-        trace, wraps[population.name], clips[population.name] = _run_population(population, a)
         if strict:
             refuse_overflow(
                 population.name, wraps=wraps[population.name], clips=clips[population.name]
@@ -63,7 +63,11 @@ def synapse_sum(synapse: Synapse, s: NDArray[np.int64]) -> NDArray[np.int64]:
 def delivered(part: Dense | Conv2d, total: NDArray[np.int64]) -> NDArray[np.int64]:
     """What arrives of a plain sum: dense sums are shifted, convolutions wrap at 24 bits."""
     total = wrap_int32(total)
-    return shift_sum(total, part.w_exp) if isinstance(part, Dense) else wrap_int24(total)
+    if isinstance(part, Dense):
+        total = shift_sum(total, part.w_exp)
+    else:
+        total = wrap_int24(total)
+    return total
 
 
 def conv_sum(conv: Conv2d, s: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -90,7 +94,7 @@ def conv_sum(conv: Conv2d, s: NDArray[np.int64]) -> NDArray[np.int64]:
     return out
 
 
-def parameters(population: Population) -> LifParameters[Any]:
+def parameters(population: Population) -> LifParameters:
     """The tick's parameters as int64 numpy arrays."""
     return LifParameters(
         du=population.du.astype(np.int64),

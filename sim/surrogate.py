@@ -16,7 +16,8 @@ from torch import Tensor
 
 def triangle(d: Tensor, width: float) -> Tensor:
     """max(0, width - |d|) / width**2; area 1, support |d| < width (Bellec et al. 2018)."""
-    return (width - d.abs()).clamp_min(0) / width**2
+    h: Tensor = (width - d.abs()).clamp_min(0) / width**2
+    return h
 
 
 def rectangle(d: Tensor, width: float) -> Tensor:
@@ -26,23 +27,27 @@ def rectangle(d: Tensor, width: float) -> Tensor:
 
 def atan(d: Tensor, width: float) -> Tensor:
     """(a / 2) / (1 + (pi a d / 2)**2) with a = width; area 1 (Fang et al. 2021)."""
-    return (width / 2) / (1 + (torch.pi * width * d / 2) ** 2)
+    h: Tensor = (width / 2) / (1 + (torch.pi * width * d / 2) ** 2)
+    return h
 
 
 def sigmoid(d: Tensor, width: float) -> Tensor:
     """a s (1 - s), s = logistic(a d), a = width; area 1, finite for every d."""
     s = torch.sigmoid(width * d)
-    return width * s * (1 - s)
+    h: Tensor = width * s * (1 - s)
+    return h
 
 
 def superspike(d: Tensor, width: float) -> Tensor:
     """1 / (1 + b |d|)**2 with b = width; area 2 / b (Zenke and Ganguli 2018)."""
-    return 1 / (1 + width * d.abs()) ** 2
+    h: Tensor = 1 / (1 + width * d.abs()) ** 2
+    return h
 
 
 def gauss(d: Tensor, width: float) -> Tensor:
     """Normal density with standard deviation 1 / a, a = width; area 1."""
-    return width / (2 * torch.pi) ** 0.5 * torch.exp(-((width * d) ** 2) / 2)
+    h: Tensor = width / (2 * torch.pi) ** 0.5 * torch.exp(-((width * d) ** 2) / 2)
+    return h
 
 
 SURROGATES: dict[str, Callable[[Tensor, float], Tensor]] = {

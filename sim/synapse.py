@@ -8,13 +8,14 @@ shapes are (C, H, W); a dense synapse sees its source flattened in C order.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Union
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spikeport.sim import checks
 from spikeport.sim.arith import WEIGHT_LIMIT, weight_on_chip
+from spikeport.sim.checks import Frozen
 
 Shape = tuple[int, ...]
 Pair = tuple[int, int]
@@ -38,10 +39,8 @@ class ConvGeometry:
 
     def output_size(self, size: Pair, kernel: Pair) -> Pair:
         """(H, W) behind the convolution of a map of (H, W) `size`."""
-        out = tuple(
-            (n + 2 * p - d * (k - 1) - 1) // s + 1
-            for n, k, s, p, d in zip(size, kernel, self.stride, self.padding, self.dilation)
-        )
+        parts = zip(size, kernel, self.stride, self.padding, self.dilation, strict=True)
+        out = tuple((n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in parts)
         if min(out) < 1:
             raise ValueError(f"kernel {kernel} does not fit a map of {size} with {self}")
         return out[0], out[1]
@@ -79,7 +78,7 @@ class Dense:
     dropped by floor (source: lava-nc 0.10.0 weightutils).
     """
 
-    w: NDArray[np.int16]
+    w: Frozen[np.int16]
     w_exp: int = 0
 
     def __post_init__(self) -> None:
@@ -109,7 +108,7 @@ class Conv2d:
     `spikeport.hw.rules`.
     """
 
-    w: NDArray[np.int16]
+    w: Frozen[np.int16]
     geometry: ConvGeometry = ConvGeometry()
 
     def __post_init__(self) -> None:
@@ -152,7 +151,7 @@ class SumPool2d:
 class FloatDense:
     """All-to-all float synapse. w: float64 [n_out, n_in], finite."""
 
-    w: NDArray[np.float64]
+    w: Frozen[np.float64]
 
     def __post_init__(self) -> None:
         w = checks.frozen_floats(self.w, where="dense weight")
@@ -167,7 +166,7 @@ class FloatDense:
 class FloatConv2d:
     """Float convolution. w: float64 [C_out, C_in/groups, kH, kW], finite."""
 
-    w: NDArray[np.float64]
+    w: Frozen[np.float64]
     geometry: ConvGeometry = ConvGeometry()
 
     def __post_init__(self) -> None:
@@ -209,8 +208,8 @@ def _freeze_pool(pool: SumPool2d | FloatSumPool2d) -> None:
         object.__setattr__(pool, name, value)
 
 
-Synapse = Union[Dense, Conv2d, SumPool2d]
-FloatSynapse = Union[FloatDense, FloatConv2d, FloatSumPool2d]
+Synapse = Dense | Conv2d | SumPool2d
+FloatSynapse = FloatDense | FloatConv2d | FloatSumPool2d
 
 
 def lowered(synapse: Synapse, source: Shape) -> Dense | Conv2d:

@@ -44,7 +44,7 @@ class Trace:
         if readout.kind == "last_v":
             return part.v_last
         if readout.kind == "count":
-            return part.spikes.sum(0, dtype=np.int64)
+            return np.asarray(part.spikes.sum(0, dtype=np.int64))
         steps = len(part.spikes)
         first = np.where(part.spikes.any(0), part.spikes.argmax(0), steps)
         return np.asarray(steps - first, np.int64)

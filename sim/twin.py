@@ -28,10 +28,10 @@ class Twin(nn.Module):
     """FixedNet with exact integer forward and surrogate backward.
 
     `forward(x)`: x float [B, *shape] in the input's float unit (pixels in [0, 1] for graded
-    inputs, 0 or 1 for spikes), shown in every step, or a train [T, B, *shape]; returns logits [B, K] as floats carrying the
-    integers of `Trace.logits`, divided by `logit_unit` (1 for spike counts; the threshold-free
-    readout's own scale for potentials), so that losses see ordinary magnitudes. Values off the
-    input's integer grid are rounded, with the identity as gradient.
+    inputs, 0 or 1 for spikes), shown in every step, or a train [T, B, *shape]; returns logits
+    [B, K] as floats carrying the integers of `Trace.logits`, divided by `logit_unit` (1 for spike
+    counts; the threshold-free readout's own scale for potentials), so that losses see ordinary
+    magnitudes. Values off the input's integer grid are rounded, with the identity as gradient.
     """
 
     def __init__(

@@ -52,12 +52,12 @@ class FloatTwin(nn.Module):
         values = {"input": (to_grid(s, self.net.input) / self.net.input.scale).to(self.dtype)}
         last: dict[str, Tensor] = {}
         for population in self.net.populations:
-            a = sum(
-                _sum(p.synapse, self._buffers[f"w{i}"], values[p.source])  # type: ignore[arg-type]
+            parts = [
+                _sum(p.synapse, self.get_buffer(f"w{i}"), values[p.source])
                 for i, p in enumerate(self.net.projections)
                 if p.target == population.name
-            )
-            assert isinstance(a, Tensor)
+            ]
+            a = sum(parts[1:], start=parts[0])
             spikes, last[population.name] = self._integrate(population, a, steps)
             values[population.name] = spikes.reshape(*spikes.shape[:2], *population.shape)
         name = self.net.readout.population

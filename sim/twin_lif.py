@@ -9,7 +9,7 @@ arXiv 2511.08708): ds/dv = h(d) / (v_th << 6), ds/dv_th = -h(d) v / (v_th (v_th 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -34,7 +34,7 @@ class Neurons:
     v_init: Tensor
     unit: Tensor
     reset: str = "zero"
-    surrogate: Surrogate = Surrogate()
+    surrogate: Surrogate = field(default_factory=Surrogate)
     detach_reset: bool = True
 
 
@@ -55,7 +55,7 @@ class _Integrate(torch.autograd.Function):
     def forward(
         ctx: Any, a: Tensor, v_th: Tensor, bias: Tensor, neurons: Neurons
     ) -> tuple[Tensor, Tensor, Tensor]:
-        p: LifParameters[Any] = LifParameters(
+        p = LifParameters(
             du=neurons.du, dv=neurons.dv, v_th=v_th.long(), bias=bias.long(), reset=neurons.reset
         )
         sums = a.long()

@@ -90,7 +90,7 @@ class _Draw:
         size = (self.whole(1, 13), self.whole(1, 5), *self.input.shape)
         density = self.rng.choice([0.05, 0.2, 0.5, 1.0])
         values = self.rng.integers(1, self.input.largest + 1, size)
-        return values * (self.rng.random(size) < density)
+        return np.asarray(values * (self.rng.random(size) < density))
 
     def _connect(self, source: str, target: str, *, flat: bool) -> None:
         """Projections into `target`, sometimes a second one beside the first."""
@@ -188,7 +188,7 @@ class _Draw:
         """One threshold or one a neuron, at a quantile of the potentials [T, B, n]."""
         level = float(self.rng.uniform(0.5, 0.95))
         each = np.quantile(v, level, axis=(0, 1) if self.chance(0.4) else None)
-        return np.clip(np.floor(each / 64), 0, NEVER).astype(np.int64)
+        return np.asarray(np.clip(np.floor(each / 64), 0, NEVER), np.int64)
 
     def _net(self, readout: str) -> FixedNet:
         return FixedNet(

@@ -128,7 +128,7 @@ def dequantised(net: FloatNet, fixed: Any) -> FloatNet:
     for a, b in zip(net.projections, fixed.projections, strict=True):
         per_unit = net.input.scale if a.source == "input" else 1.0
         scale = fixed.population(b.target).scale
-        w = effective_weights(b.synapse, scale=scale, per_unit=per_unit)
+        w: Any = effective_weights(b.synapse, scale=scale, per_unit=per_unit)
         projections.append(replace(a, synapse=replace(a.synapse, w=w)))
     return replace(net, populations=tuple(populations), projections=tuple(projections))
 
@@ -144,7 +144,7 @@ def test_quantising_what_was_quantised_changes_nothing(seed: int, bits: int) -> 
     for p, q in zip(once.populations, twice.populations, strict=True):
         for name in ("v_th", "du", "dv", "bias_shifted", "v_init"):
             assert np.array_equal(getattr(p, name), getattr(q, name)), name
-        assert np.array_equal(first[p.name].v, second[p.name].v)
+        assert np.array_equal(np.asarray(first[p.name].v), np.asarray(second[p.name].v))
 
 
 @settings(max_examples=10)

@@ -109,6 +109,7 @@ def test_float_net() -> None:
 def test_nets_that_look_alike_differ_in_the_digest() -> None:
     net = fixed_net()
     last = net.projections[3]
+    assert isinstance(last.synapse, Dense)
     upside_down = replace(last, synapse=Dense(w=last.synapse.w[::-1]))
     turned = replace(net, projections=(*net.projections[:3], upside_down))
     assert describe(turned).splitlines()[1:] == describe(net).splitlines()[1:]

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
 from spikeport.sim.lif import LifParameters, Tick, tick
 
@@ -16,13 +15,11 @@ DECAYS = st.one_of(st.sampled_from([0, 1, 2047, 4094, 4095]), st.integers(0, 409
 CURRENTS = st.lists(st.integers(-(1 << 17), 1 << 17), min_size=1, max_size=20)
 
 
-def parameters(**changed: Any) -> LifParameters[Any]:
+def parameters(**changed: Any) -> LifParameters:
     return LifParameters(**{"du": 4095, "dv": 2048, "v_th": 30, "bias": 0} | changed)
 
 
-def ticks(
-    a: list[int], *, p: LifParameters[Any], u: int = 0, v: int = 0
-) -> list[Tick[NDArray[np.int64]]]:
+def ticks(a: list[int], *, p: LifParameters, u: int = 0, v: int = 0) -> list[Tick]:
     state, trace = (np.array([u]), np.array([v])), []
     for value in a:
         new = tick(*state, np.array([value]), p)

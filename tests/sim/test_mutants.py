@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from spikeport.sim import arith, engine, lif, net, reference, synapse
 from spikeport.sim.trace import PopulationTrace, Trace, first_difference
@@ -28,7 +29,7 @@ def cases(load_file: Callable[[Path], ModuleType]) -> ModuleType:
     return load_file(GOLDEN / "golden_nets.py")
 
 
-def recorded(name: str) -> tuple[dict[str, str], np.ndarray, Trace]:
+def recorded(name: str) -> tuple[dict[str, str], NDArray[Any], Trace]:
     """Header, input and trace of a golden file."""
     with np.load(GOLDEN / f"{name}.npz") as arrays:
         names = dict.fromkeys(key.split(".")[0] for key in arrays if "." in key)
