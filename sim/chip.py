@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 
+from spikeport.sim.digest import NO_IDENTITY
+
 
 @dataclass(frozen=True, kw_only=True)
 class Chip:
@@ -29,7 +31,7 @@ class Chip:
     w_exp_max: int
     delay_max: int  # steps beyond the one every synapse costs
     graded_bits: int  # payload of one spike; 0: spikes are binary only
-    sources: Mapping[str, str] = field(repr=False)
+    sources: Mapping[str, str] = field(repr=False, metadata=NO_IDENTITY)
 
 
 _LIF = {

@@ -9,19 +9,22 @@ from typing import Any
 
 import numpy as np
 
+# Metadata of dataclass fields that say where a value comes from, not what it is.
+NO_IDENTITY: Mapping[str, bool] = {"identity": False}
 
-def digest(value: Any, *, leave_out: tuple[str, ...] = ()) -> str:
-    """64 hex digits over type names, field names and values; `leave_out` skips top-level fields."""
+
+def digest(value: Any) -> str:
+    """64 hex digits over type names, field names and values, NO_IDENTITY fields left out."""
     sha = hashlib.sha256()
-    _feed(sha, value, leave_out)
+    _feed(sha, value)
     return sha.hexdigest()
 
 
-def _feed(sha: Any, value: Any, leave_out: tuple[str, ...] = ()) -> None:
+def _feed(sha: Any, value: Any) -> None:
     if is_dataclass(value):
         sha.update(f"<{type(value).__name__}".encode())
         for item in fields(value):
-            if item.name not in leave_out:
+            if item.metadata.get("identity", True):
                 sha.update(f"|{item.name}=".encode())
                 _feed(sha, getattr(value, item.name))
         sha.update(b">")

@@ -21,8 +21,9 @@ from numpy.typing import DTypeLike, NDArray
 
 from spikeport.sim import checks
 from spikeport.sim.arith import V_LIMIT
+from spikeport.sim.checks import Frozen
 from spikeport.sim.chip import CHIPS, Chip
-from spikeport.sim.digest import digest
+from spikeport.sim.digest import NO_IDENTITY, digest
 from spikeport.sim.synapse import FloatSynapse, Shape, Synapse
 from spikeport.sim.topology import depths
 
@@ -47,9 +48,10 @@ class Input:
         object.__setattr__(self, "shape", checks.shape_of(self.shape, where="input"))
         checks.choice(self.kind, ("spike", "graded"), where="input kind")
         high = 1 if self.kind == "spike" else 24
-        checks.whole(self.payload_bits, where=f"{self.kind} input payload_bits", low=1, high=high)
-        if not (np.isfinite(self.scale) and self.scale > 0):
-            raise ValueError(f"input scale is {self.scale}; it must be a positive number")
+        where = f"{self.kind} input payload_bits"
+        bits = checks.whole(self.payload_bits, where=where, low=1, high=high)
+        object.__setattr__(self, "payload_bits", bits)
+        object.__setattr__(self, "scale", checks.positive(self.scale, where="input scale"))
 
     @property
     def size(self) -> int:
@@ -101,12 +103,12 @@ class Population:
 
     name: str
     shape: Shape
-    v_th: NDArray[np.int32]
-    du: NDArray[np.int32] = field(default_factory=lambda: np.array(4095))
-    dv: NDArray[np.int32] = field(default_factory=lambda: np.array(0))
-    bias: NDArray[np.int32] = field(default_factory=lambda: np.array(0))
+    v_th: Frozen[np.int32]
+    du: Frozen[np.int32] = 4095
+    dv: Frozen[np.int32] = 0
+    bias: Frozen[np.int32] = 0
     bias_exp: int = 0
-    v_init: NDArray[np.int32] = field(default_factory=lambda: np.array(0))
+    v_init: Frozen[np.int32] = 0
     reset: str = "zero"
     scale: float = 1.0
 
@@ -129,8 +131,8 @@ class Population:
         bias_exp = checks.whole(self.bias_exp, where=f"{where}: bias_exp", low=0, high=7)
         object.__setattr__(self, "bias_exp", bias_exp)
         checks.choice(self.reset, RESETS, where=f"{where}: reset")
-        if not (np.isfinite(self.scale) and self.scale > 0):
-            raise ValueError(f"{where}: scale is {self.scale}; it must be a positive number")
+        scale = checks.positive(self.scale, where=f"{where}: scale")
+        object.__setattr__(self, "scale", scale)
 
     @property
     def size(self) -> int:
@@ -153,11 +155,11 @@ class FloatPopulation:
 
     name: str
     shape: Shape
-    v_th: NDArray[np.float64]
-    keep_u: NDArray[np.float64] = field(default_factory=lambda: np.array(0.0))
-    keep_v: NDArray[np.float64] = field(default_factory=lambda: np.array(1.0))
-    bias: NDArray[np.float64] = field(default_factory=lambda: np.array(0.0))
-    v_init: NDArray[np.float64] = field(default_factory=lambda: np.array(0.0))
+    v_th: Frozen[np.float64]
+    keep_u: Frozen[np.float64] = 0.0
+    keep_v: Frozen[np.float64] = 1.0
+    bias: Frozen[np.float64] = 0.0
+    v_init: Frozen[np.float64] = 0.0
     reset: str = "zero"
     scale: float | None = None
 
@@ -169,12 +171,15 @@ class FloatPopulation:
             _scalar_or_each(value, self.size, where=f"{where}: {name}")
             object.__setattr__(self, name, value)
             if name.startswith("keep") and (value.min() < 0 or value.max() > 1):
-                raise ValueError(f"{where}: {name} must lie in [0, 1], got {value.min()}..{value.max()}")
+                raise ValueError(
+                    f"{where}: {name} must lie in [0, 1], got {value.min()}..{value.max()}"
+                )
         if self.v_th.min() < 0:
             raise ValueError(f"{where}: v_th is {self.v_th.min()}; thresholds must not be negative")
         checks.choice(self.reset, RESETS, where=f"{where}: reset")
-        if self.scale is not None and not (np.isfinite(self.scale) and self.scale > 0):
-            raise ValueError(f"{where}: scale is {self.scale}; it must be a positive number")
+        if self.scale is not None:
+            scale = checks.positive(self.scale, where=f"{where}: scale")
+            object.__setattr__(self, "scale", scale)
 
     @property
     def size(self) -> int:
@@ -197,18 +202,27 @@ class Projection:
     delay: int = 0
 
     def __post_init__(self) -> None:
-        where = f"projection {self.source!r} -> {self.target!r}: delay"
-        object.__setattr__(self, "delay", checks.whole(self.delay, where=where, low=0, high=62))
+        _freeze_delay(self)
 
 
 @dataclass(frozen=True, kw_only=True)
 class FloatProjection:
-    """Float synapses from `source` ("input" or a population) to `target`."""
+    """Float synapses from `source` ("input" or a population) to `target`. delay: as in
+    `Projection`."""
 
     source: str
     target: str
     synapse: FloatSynapse
     delay: int = 0
+
+    def __post_init__(self) -> None:
+        _freeze_delay(self)
+
+
+def _freeze_delay(projection: Projection | FloatProjection) -> None:
+    where = f"projection {projection.source!r} -> {projection.target!r}: delay"
+    delay = checks.whole(projection.delay, where=where, low=0, high=62)
+    object.__setattr__(projection, "delay", delay)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -224,7 +238,8 @@ class _Net:
     def __post_init__(self) -> None:
         object.__setattr__(self, "populations", tuple(self.populations))
         object.__setattr__(self, "projections", tuple(self.projections))
-        checks.whole(self.steps, where="network steps", low=1, high=1 << 20)
+        steps = checks.whole(self.steps, where="network steps", low=1, high=1 << 20)
+        object.__setattr__(self, "steps", steps)
         depths(self)  # raises when the topology is not aligned
         if self.readout.population not in {p.name for p in self.populations}:
             raise ValueError(f"readout names {self.readout.population!r}, which is no population")
@@ -247,11 +262,12 @@ class _Net:
         return depths(self)
 
     def digest(self) -> str:
-        """64 hex digits that change when any value changes, provenance excepted."""
-        return digest(self, leave_out=("provenance",))
+        """64 hex digits that change when any value changes, except those that only tell where
+        something comes from: a net's provenance and the sources of a chip's limits."""
+        return digest(self)
 
     def __eq__(self, other: object) -> bool:
-        return type(other) is type(self) and self.digest() == other.digest()  # type: ignore[attr-defined]
+        return type(other) is type(self) and self.digest() == other.digest()
 
     def __hash__(self) -> int:
         return hash(self.digest())
@@ -276,4 +292,4 @@ class FixedNet(_Net):
     populations: tuple[Population, ...]
     projections: tuple[Projection, ...]
     chip: Chip = CHIPS["loihi2"]
-    provenance: Mapping[str, Any] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict, metadata=NO_IDENTITY)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from spikeport.sim.chip import LOIHI_1
+from spikeport.sim.chip import LOIHI_1, LOIHI_2
 from spikeport.sim.net import (
     FixedNet,
     FloatNet,
@@ -46,7 +46,8 @@ def net(**changed: Any) -> FixedNet:
 
 
 def population(**changed: Any) -> Population:
-    return Population(**{"name": "a", "shape": (3,), "v_th": 5} | changed)
+    parts: dict[str, Any] = {"name": "a", "shape": (3,), "v_th": 5}
+    return Population(**parts | changed)
 
 
 def first(projections: tuple[Projection, ...], **changed: Any) -> tuple[Projection, ...]:
@@ -169,6 +170,10 @@ REFUSED: list[tuple[Callable[[], Any], str]] = [
     ),
     # floats
     (
+        lambda: FloatProjection(source="a", target="b", synapse=FloatDense(w=[[1]]), delay=-1),
+        "projection 'a' -> 'b': delay is -1; allowed are 0..62",
+    ),
+    (
         lambda: FloatDense(w=[[np.inf]]),
         "dense weight holds NaN or infinity; retrain or repair it before export",
     ),
@@ -240,6 +245,27 @@ def test_equal_nets_are_equal() -> None:
     assert other == net()
     assert hash(other) == hash(net())
     assert net() != "net"
+
+
+def test_where_a_chips_limits_are_cited_takes_no_part_in_the_identity() -> None:
+    other = net(chip=replace(LOIHI_2, sources={"name": "elsewhere"}))
+    assert other == net()
+    assert replace(LOIHI_2, cores=3) != LOIHI_2
+    assert net(chip=replace(LOIHI_2, cores=3)) != net()
+
+
+def test_numbers_of_numpy_and_of_python_make_the_same_net() -> None:
+    scale: Any = np.float64(7)
+    bits: Any = np.int64(3)
+    shown = Input(shape=(4,), kind="graded", payload_bits=bits, scale=scale)
+    populations = (P[0], replace(P[1], scale=scale - 5))
+    other = net(input=shown, populations=populations, steps=bits + 2)
+    assert other == net()
+    assert (type(other.input.scale), type(other.populations[1].scale)) == (float, float)
+    assert (type(other.input.payload_bits), type(other.steps)) == (int, int)
+    whole = FloatPopulation(name="a", shape=(2,), v_th=1, scale=3)
+    assert type(whole.scale) is float
+    assert FloatPopulation(name="a", shape=(2,), v_th=1).scale is None
 
 
 def test_lookup() -> None:
