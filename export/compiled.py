@@ -12,7 +12,8 @@ import numpy as np
 
 from spikeport.sim import bundle
 from spikeport.sim.bundle import Bundle, Content, Vectors
-from spikeport.sim.chip import LOIHI_1, LOIHI_2, Chip
+from spikeport.sim.chip import TARGETS as CHIP_TARGETS
+from spikeport.sim.chip import Chip
 from spikeport.sim.net import FixedNet, FloatNet, Input
 
 if TYPE_CHECKING:
@@ -20,13 +21,8 @@ if TYPE_CHECKING:
 
     from spikeport.export.report import Report
 
-# "loihi" stands for the limits of Loihi 2, the chip that people can get; None: a file, no integers.
-TARGETS: Mapping[str, Chip | None] = {
-    "loihi": LOIHI_2,
-    "loihi1": LOIHI_1,
-    "loihi2": LOIHI_2,
-    "nir": None,
-}
+# The chips, and None for a file without integers.
+TARGETS: Mapping[str, Chip | None] = {**CHIP_TARGETS, "nir": None}
 PIXEL_BITS = 8
 
 
