@@ -113,9 +113,9 @@ def test_builders(name: str, readout: str) -> None:
     assert first == ((STEPS, 3, 3, 8, 12) if name == "conv" else (STEPS, 3, 7))
     lif = net.layers.lif1
     assert (lif.keep_v, lif.detach_reset) == (0.25, False)
-    assert float(lif.v_th) == pytest.approx(0.6)
+    assert float(lif.v_th.detach()) == pytest.approx(0.6)
     assert (lif.surrogate.name, lif.surrogate.width) == ("atan", 2.0)
-    assert float(net.layers.norm1.weight[0]) == pytest.approx(0.6)
+    assert float(net.layers.norm1.weight.detach()[0]) == pytest.approx(0.6)
 
 
 def test_last_v_logits_are_the_mean_current() -> None:

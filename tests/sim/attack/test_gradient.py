@@ -37,11 +37,11 @@ def naive(
     """Climb for one image alone; the judged image of smallest margin, and that margin."""
     low, high = (x0 - radius / 255).clamp(min=0), (x0 + radius / 255).clamp(max=1)
     label, x = torch.tensor([y]), start.clone()
-    best, least = x0, float(margin(model(x0), label))
+    best, least = x0, float(margin(model(x0), label).detach())
     for i in range(steps + 1):
         image = ((x * 255).round() / 255).requires_grad_()
         logits = model(image)
-        if (m := float(margin(logits, label))) < least:
+        if (m := float(margin(logits, label).detach())) < least:
             best, least = image.detach(), m
         if least <= 0 or i == steps:
             break
