@@ -21,10 +21,8 @@ os.environ.update(
 
 import argparse  # noqa: E402
 import json  # noqa: E402
-import platform  # noqa: E402
 import time  # noqa: E402
 from collections.abc import Callable  # noqa: E402
-from importlib import metadata  # noqa: E402
 from pathlib import Path  # noqa: E402
 from statistics import median  # noqa: E402
 from typing import Any, TypeVar  # noqa: E402
@@ -33,6 +31,7 @@ import numpy as np  # noqa: E402
 import snntorch  # noqa: E402
 import torch  # noqa: E402
 from numpy.typing import NDArray  # noqa: E402
+from where import machine, versions  # noqa: E402
 
 from spikeport.sim import engine, files, product  # noqa: E402
 from spikeport.sim.net import FixedNet, Input, Population, Projection, Readout  # noqa: E402
@@ -211,21 +210,6 @@ def ratios(per_step: dict[str, Summary]) -> dict[str, float | None]:
     }
 
 
-def machine() -> dict[str, Any]:
-    """Class of the machine: processor and cores, no names."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return {"cpu": models[0] if models else platform.machine(), "cores": os.cpu_count()}
-
-
-def version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--out", type=Path, default=OUT)
@@ -234,7 +218,7 @@ def main() -> None:
         "command": "python benchmarks/engine.py",
         "machine": machine(),
         "threads": THREADS,
-        "versions": {"python": platform.python_version()} | {p: version(p) for p in PACKAGES},
+        "versions": versions(PACKAGES),
         **measure(),
     }
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from spikeport.export.report import Report
+    from spikeport.sim.twin import Twin
 
 # The chips, and None for a file without integers.
 TARGETS: Mapping[str, Chip | None] = {**CHIP_TARGETS, "nir": None}
@@ -43,6 +44,12 @@ class Compiled:
         if self.fixed is None:
             raise ValueError('target "nir" has no integers; compile for loihi, loihi1 or loihi2')
         return self.fixed
+
+    def twin(self, **options: Any) -> Twin:
+        """The integers as a differentiable torch module; options: see `spikeport.sim.twin.Twin`."""
+        from spikeport.sim.twin import Twin
+
+        return Twin(self.net, **options)
 
     def save(
         self, folder: Path | str, vectors: Vectors, *, files: Mapping[str, Content] | None = None

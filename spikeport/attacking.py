@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,7 @@ from spikeport.sim.twin_float import FloatTwin
 from spikeport.simulating import float_nets
 
 Progress = Callable[[str], None]
+DLR_CLASSES = 3  # the ratio needs a third logit
 REPLAYS = ("lava-inprocess", "lava", "none")
 INTEGER = "integer"
 
@@ -73,17 +74,20 @@ class Settings:
         if self.samples < 0:
             raise ValueError(f"samples is {self.samples}; give 0 for all or a number from 1")
 
-    @property
-    def specs(self) -> dict[str, Any]:
-        """Label -> attack, the iterative ones labelled with their effort."""
-        every = {
-            "noise": ("noise-100", Noise(draws=100)),
-            "fgsm": ("fgsm", Fgsm()),
-            "bim": (f"bim-{self.steps}", Bim(steps=self.steps)),
-            "pgd": (f"pgd-{self.steps}", Pgd(steps=self.steps, restarts=self.restarts)),
-            "square": (f"square-{self.queries}", Square(queries=self.queries)),
+    def specs(self, classes: int) -> dict[str, Any]:
+        """Label -> attack, labelled with its effort. PGD climbs cross-entropy and, where there are
+        classes enough for it, the difference of logits ratio, which misses other samples."""
+        pgd = Pgd(steps=self.steps, restarts=self.restarts)
+        every: dict[str, dict[str, Any]] = {
+            "noise": {"noise-100": Noise(draws=100)},
+            "fgsm": {"fgsm": Fgsm()},
+            "bim": {f"bim-{self.steps}": Bim(steps=self.steps)},
+            "pgd": {f"pgd-{self.steps}": pgd},
+            "square": {f"square-{self.queries}": Square(queries=self.queries)},
         }
-        return dict(every[name] for name in self.attacks or every)
+        if classes >= DLR_CLASSES:
+            every["pgd"][f"pgd-{self.steps}-dlr"] = replace(pgd, loss="dlr")
+        return {k: v for name in self.attacks or every for k, v in every[name].items()}
 
 
 def attack(folder: Path, settings: Settings, *, progress: Progress = lambda _: None) -> Any:
@@ -98,7 +102,7 @@ def attack(folder: Path, settings: Settings, *, progress: Progress = lambda _: N
     models[INTEGER] = tuple(Twin(bundle.net, surrogate=s) for s in SURROGATES)
     budget = Budget(eps=settings.eps, levels=bundle.net.input.largest)
     evaluation = evaluate(
-        models, x, y, specs=settings.specs, budget=budget, seed=settings.seed,
+        models, x, y, specs=settings.specs(_classes(bundle)), budget=budget, seed=settings.seed,
         progress=lambda what, done, of: progress(f"{what} ({min(done + 1, of)} of {of})"),
     )  # fmt: skip
     result: dict[str, Any] = {
@@ -134,6 +138,11 @@ def _images(bundle: Bundle, samples: int) -> tuple[Tensor, Tensor]:
     return x, torch.tensor(vectors.labels[:count])
 
 
+def _classes(bundle: Bundle) -> int:
+    size: int = bundle.net.population(bundle.net.readout.population).size
+    return size
+
+
 def replay(
     net: FixedNet, evaluation: Evaluation, clean: Tensor, y: Tensor, *, settings: Settings,
     progress: Progress,
@@ -149,8 +158,9 @@ def replay(
 
     absent = "replay none was asked for" if settings.replay == "none" else lava_run.available()
     if absent:
-        return {"backend": settings.replay, "reason": absent, "images": 0, "disagreeing": 0,
-                "spikes": 0, "differing": 0, "clean_accuracy": None, "worst_accuracy": None}  # fmt: skip
+        nothing = dict.fromkeys(("images", "disagreeing", "spikes", "differing"), 0)
+        unknown = dict.fromkeys(("clean_accuracy", "worst_accuracy"))
+        return {"backend": settings.replay, "reason": absent, **nothing, **unknown}
     images = torch.cat([clean, evaluation.worst_images[INTEGER]])
     pixels = np.rint(images.double().numpy() * net.input.scale).astype(np.int64)
     x = backends.shown(pixels, net.steps)

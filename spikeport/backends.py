@@ -91,8 +91,9 @@ def ladder(
 ) -> fidelity.FidelityReport:
     """Compare the reference with each of `backends`, and float nets with the reference.
 
-    x: integers [T, B, *shape]; labels: their classes [B], where known. The multi-process Lava runtime is shown the first `lava_samples`
-    samples in one execution. Where Lava is missing its rungs are listed with the reason.
+    x: integers [T, B, *shape]; labels: their classes [B], where known. The multi-process Lava
+    runtime is shown the first `lava_samples` samples in one execution. Where Lava is missing its
+    rungs are listed with the reason.
     """
     from spikeport.hw import lava_run
     from spikeport.sim import floating

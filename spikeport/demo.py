@@ -52,16 +52,17 @@ def describe_demo(result: dict[str, Any]) -> str:
     simulated, attacked = result["simulate"], result["attack"]
     accuracy, models = simulated["accuracy"], attacked["evaluation"]["models"]
     replayed = attacked["replay"]
-    label = next(iter(models["integer"]["attacks"]))
     samples = attacked["evaluation"]["samples"]
     rows = [["", "float", "quantised", "integer", "Lava"]]
     names = ("float", "quantised", "integer")
     clean = [accuracy.get(n) for n in ("float", "quantised", "reference", "lava-inprocess")]
     few = [models[n]["clean_accuracy"] for n in names] + [replayed["clean_accuracy"]]
-    robust = [models[n]["attacks"][label]["robust_accuracy"] for n in names]
-    rungs = [r for r in simulated["rungs"] if r["exact"]]
+    robust = [models[n]["worst_accuracy"] for n in names]
+    ladder = result["export"]["fidelity"]["rungs"] + simulated["rungs"]
+    rungs = [r for r in ladder if r["exact"]]
     images = max(r["samples"] for r in rungs)
-    title = f"{label}, eps {EPS:.4f}, {samples} images"
+    grey = round(EPS * 255)
+    title = f"the same under PGD-{PGD_STEPS}, eps {grey}/255, worst case"
     for name, shares in (
         (f"clean, all {images} test images", clean),
         (f"clean, the {samples} attacked ones", few),

@@ -1,0 +1,160 @@
+"""Put the figures of `benchmarks/results` into the README.
+
+    python benchmarks/readme.py [--check]
+
+Everything between `<!-- NAME: begin -->` and `<!-- NAME: end -->` is written by the function of
+that name here, from JSON. With --check nothing is written; exit code 1 says that README and
+results disagree (a test does the same).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+README = HERE.parent / "README.md"
+
+
+def load(name: str) -> dict[str, Any]:
+    """A result file."""
+    found: dict[str, Any] = json.loads((HERE / "results" / f"{name}.json").read_text("utf-8"))
+    return found
+
+
+def table(rows: list[list[str]]) -> str:
+    """Rows as a Markdown table, the first one its head."""
+    head, *body = ["| " + " | ".join(row) + " |" for row in rows]
+    return "\n".join([head, "|" + "---|" * len(rows[0]), *body])
+
+
+def percent(share: float | None) -> str:
+    """A share as per cent."""
+    return "not run" if share is None else f"{100 * share:.1f} %"
+
+
+def spread(figure: dict[str, float]) -> str:
+    """Mean and standard deviation of shares, in per cent."""
+    return f"{100 * figure['mean']:.1f} ± {100 * figure['std']:.1f}"
+
+
+def made_by(result: dict[str, Any]) -> str:
+    """Where figures come from."""
+    versions = result["versions"]
+    listed = ", ".join(f"{name} {v}" for name, v in versions.items() if v)
+    m = result["machine"]
+    return f"`{result['command']}`; {m['cpu']}, {m['cores']} cores; {listed}."
+
+
+def demo() -> str:
+    """The demo's table."""
+    r = load("demo")
+    models, replay, accuracy = r["attack"]["models"], r["attack"]["replay"], r["accuracy"]
+    names = ("float", "quantised", "integer")
+    rungs = [rung for rung in r["rungs"] if rung["exact"]]
+    images = max(rung["samples"] for rung in rungs)
+    eps = round(255 * r["attack"]["budget"]["radius"])
+    steps = r["attack"]["settings"]["steps"]
+    clean = [accuracy.get(k) for k in ("float", "quantised", "reference", "lava-inprocess")]
+    attacked = [*(models[n]["worst_accuracy"] for n in names), replay["worst_accuracy"]]
+    rows = [
+        ["digits, 8 steps", "float", "quantised", "integer", "Lava"],
+        [f"clean, {images} test images", *map(percent, clean)],
+        [
+            f"PGD-{steps}, eps {eps}/255, first {r['attack']['samples']} test images",
+            *map(percent, attacked),
+        ],
+    ]
+    proof = [["compared bit for bit", "samples", "spikes", "differing", "u and v", "differing"]]
+    for rung in rungs:
+        proof.append([
+            f"{rung['left']} : {rung['right']}", str(rung["samples"]), f"{rung['spikes']:,}",
+            str(rung["differing"]), f"{rung['state']:,}", str(rung["differing_state"]),
+        ])  # fmt: skip
+    replayed = (
+        f"{replay['images']} clean and {replay['images']} adversarial images replayed on Lava"
+        f" ({replay['backend']}): {replay['disagreeing']} decided otherwise than by the twin,"
+        f" {replay['differing']} of {replay['spikes']:,} spikes differ."
+    )
+    return "\n\n".join([table(rows), table(proof), replayed, made_by(r)])
+
+
+def mpd_sgr() -> str:
+    """MPD-SGR against the same network without it."""
+    r = load("mpd_sgr")
+    seeds = len({run["seed"] for run in r["runs"]})
+    first = next(iter(r["summary"].values()))
+    attacks = [name for name in first["robust_accuracy"] if name != "clean"]
+    rows = [["eta", "occupancy", "float", "integer", *attacks]]
+    for eta, s in r["summary"].items():
+        test = s["test_accuracy"]
+        rows.append([
+            eta, spread(s["occupancy_mean"]), spread(test["float"]), spread(test["integer"]),
+            *(spread(s["robust_accuracy"][a]) for a in attacks),
+        ])  # fmt: skip
+    about = (
+        f"Per cent, mean and standard deviation over {seeds} seeds; accuracies on the whole test set"
+        f" (float, integer) and, under attack at eps {round(255 * r['eps'])}/255, of the integer twin"
+        f" on {r['attacked_images']} images; gradient attacks through {' and '.join(r['surrogates'])},"
+        " per-sample worst."
+    )
+    return "\n\n".join([table(rows), about, made_by(r)])
+
+
+def engine() -> str:
+    """Speed as ratios."""
+    r = load("engine")
+    ratios = r["ratios"]
+    sizes = "-".join(map(str, r["network"]["sizes"]))
+    rows = [
+        ["time per sample-step, relative", "ratio"],
+        ["engine / bare float32 products", f"{ratios['engine_over_products']:.2f}"],
+        [
+            "engine with matrix products only / bare float32 products",
+            f"{ratios['dense_engine_over_products']:.2f}",
+        ],
+        ["snnTorch float forward / engine", f"{ratios['snntorch_over_engine']:.1f}"],
+    ]
+    for key, name in (("lava_inprocess", "Lava in process"), ("lava_runtime", "Lava's runtime")):
+        value = ratios[f"{key}_over_engine"]
+        rows.append([f"{name} / engine", "not run" if value is None else f"{value:.0f}"])
+    about = (
+        f"{sizes}, T = {r['network']['steps']}, B = {r['network']['batch']}, input rate"
+        f" {percent(r['rates']['input'])}, hidden rate {percent(r['rates']['hidden'])}, one thread."
+    )
+    return "\n\n".join([table(rows), about, made_by(r)])
+
+
+BLOCKS: dict[str, Callable[[], str]] = {"demo": demo, "mpd_sgr": mpd_sgr, "engine": engine}
+
+
+def filled(text: str) -> str:
+    """`text` with every block written anew."""
+    for name, block in BLOCKS.items():
+        begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
+        if text.count(begin) != 1 or text.count(end) != 1:
+            raise ValueError(f"README: block {name!r} must begin and end exactly once")
+        pattern = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
+        content = f"{begin}\n{block()}\n{end}"
+        text = pattern.sub(lambda _, content=content: content, text)  # type: ignore[misc]
+    return text
+
+
+def main() -> None:
+    """Write the README, or check it."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--check", action="store_true")
+    before = README.read_text("utf-8")
+    after = filled(before)
+    if parser.parse_args().check:
+        sys.exit(before != after)
+    README.write_text(after, "utf-8")
+
+
+if __name__ == "__main__":
+    main()

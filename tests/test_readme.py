@@ -1,0 +1,60 @@
+"""The README's example runs, its commands exist, and its figures are those of the results."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from spikeport.cli import app
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def text() -> str:
+    return (ROOT / "README.md").read_text("utf-8")
+
+
+def block(text: str, language: str, number: int = 0) -> str:
+    found = re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)[number]
+    assert isinstance(found, str)
+    return found
+
+
+def test_the_python_example_runs(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    scope: dict[str, Any] = {}
+    exec(compile(block(text, "python"), "README.md", "exec"), scope)
+    assert scope["logits"].shape == (5, 10)
+    assert "proven: no input can wrap u or clip v" in capsys.readouterr().out
+    assert len(block(text, "python").strip().splitlines()) <= 16
+
+
+def test_its_commands_and_options_exist(text: str) -> None:
+    group = typer.main.get_command(app)
+    lines = [shlex.split(line, comments=True) for line in block(text, "sh", 1).splitlines()]
+    assert {words[1] for words in lines} == set(group.commands) - {"demo"}  # type: ignore[attr-defined]
+    for _, name, *words in lines:
+        command = group.commands[name]  # type: ignore[attr-defined]
+        known = {option for p in command.params for option in p.opts}
+        assert {word for word in words if word.startswith("--")} <= known
+
+
+def test_two_commands_are_make_targets(text: str) -> None:
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    for line in block(text, "sh").splitlines():
+        target = shlex.split(line, comments=True)[1]
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE)
+
+
+def test_figures_are_those_of_the_results(text: str, load_file: Callable[[Path], Any]) -> None:
+    generator = load_file(ROOT / "benchmarks" / "readme.py")
+    assert generator.filled(text) == text
+    changed = re.sub(r"\d\.\d %", "9.9 %", text, count=1)
+    assert changed != text
+    assert generator.filled(changed) == text
