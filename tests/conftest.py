@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 # Before numpy loads its BLAS: the suite shares small machines, and timings need one thread.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import numpy as np
 import pytest
 from hypothesis import settings
 
@@ -24,10 +27,30 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """A warning that our own code raises is an error; those of other packages are theirs."""
-    config.addinivalue_line("filterwarnings", r"error:::spikeport(\.|$)")
-    config.addinivalue_line("markers", "lava: runs Lava, which needs Python 3.10")
-    config.addinivalue_line("markers", "slow: takes more than ten seconds")
+    """Switch the strict modes on, which `test_strict.py` checks."""
+    # A warning that our own code causes is an error; those of other packages are theirs.
+    config.addinivalue_line("filterwarnings", r"error:::(spikeport|tests)(\.|$)")
+    np.seterr(all="raise")
+    block_network()
+    if importlib.util.find_spec("torch"):
+        import torch
+
+        torch.set_num_threads(1)
+        torch.use_deterministic_algorithms(True)
+        torch.set_warn_always(True)  # else only the first place is warned of
+
+
+def block_network() -> None:
+    """Refuse every socket but local ones, through which processes of one machine talk."""
+    opened = socket.socket.__init__
+
+    def opened_if_local(self: socket.socket, *args: Any, **kwargs: Any) -> None:
+        opened(self, *args, **kwargs)
+        if self.family != socket.AF_UNIX:
+            self.close()
+            raise PermissionError("tests must not use the network")
+
+    socket.socket.__init__ = opened_if_local  # type: ignore[method-assign]
 
 
 def load(path: Path) -> ModuleType:

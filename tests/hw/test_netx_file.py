@@ -165,7 +165,8 @@ def test_weights_are_accepted_only_if_netx_and_lava_keep_them(lava_dl: Any) -> N
                 except ValueError:
                     kept_or_refused[1] += 1
                     continue
-                scaled, bits, w_exp, _ = optimize_weight_bits(kept)
+                with np.errstate(divide="ignore"):  # lava-dl takes ratios before it looks for zeros
+                    scaled, bits, w_exp, _ = optimize_weight_bits(kept)
                 mode = determine_sign_mode(scaled)
                 held = truncate_weights(clip_weights(scaled, mode, num_bits=8), mode, bits)
                 np.testing.assert_array_equal(held, kept << -w_exp, err_msg=f"{kept}")
