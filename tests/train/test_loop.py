@@ -25,8 +25,12 @@ def test_a_run_leaves_config_metrics_checkpoint_and_summary(config: Config, tmp_
     folder = tmp_path / "runs" / "one"
     summary = fit(config, folder, progress=False)
     assert sorted(p.name for p in folder.iterdir()) == [
-        "config.toml", "float.safetensors", "metrics.jsonl", "quantised.safetensors", "summary.json",
-    ]  # fmt: skip
+        "config.toml",
+        "float.safetensors",
+        "metrics.jsonl",
+        "quantised.safetensors",
+        "summary.json",
+    ]
     assert load(folder / "config.toml") == config
     assert len((folder / "metrics.jsonl").read_text().splitlines()) == 3
     assert json.loads((folder / "summary.json").read_text())["test_images"] == 540
