@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from spikeport.sim.arith import STATE_SHIFT
-from spikeport.sim.net import FixedNet, FloatNet, Input, Population
+from spikeport.sim.net import FixedNet, FloatNet, Input, Population, Projection
 from spikeport.sim.surrogate import Surrogate
 from spikeport.sim.synapse import ConvGeometry, Dense, Shape, Synapse, lowered
 from spikeport.sim.trace import PopulationTrace, Trace
@@ -49,8 +49,8 @@ class Twin(nn.Module):
             raise ValueError(
                 "the twin cannot differentiate a first_spike readout; use count or last_v"
             )
-        self._weights = [_synapse_tensor(net, p.synapse, p.source) for p in net.projections]
-        for i, w in enumerate(self._weights):
+        for i, projection in enumerate(net.projections):
+            w = _integers(net, projection).to(_exact_type(net, projection.target))
             self.register_buffer(f"w{i}", w, persistent=False)
 
     @property
@@ -73,7 +73,7 @@ class Twin(nn.Module):
     def run(self, x: Any) -> Trace:
         """Run integers x [T, B, *shape] like `sim.reference.run`; spikes and v_last only."""
         checked = self.net.input.check(x)
-        device = self._buffers["w0"].device  # type: ignore[union-attr]
+        device = self.get_buffer("w0").device
         s = _tensor(checked, device).to(torch.float32)
         parts = {}
         for name, (spikes, v_last, _) in self._run(s, steps=len(s)).items():
@@ -92,7 +92,7 @@ class Twin(nn.Module):
             a: Tensor | float = 0.0
             for i, projection in enumerate(self.net.projections):
                 if projection.target == population.name:
-                    w = self._buffers[f"w{i}"]
+                    w = self.get_buffer(f"w{i}")
                     a = a + synapse_sum(projection.synapse, w, values[projection.source])
             assert isinstance(a, Tensor)
             a = a.expand(steps, *a.shape[1:])
@@ -142,7 +142,7 @@ def to_grid(x: Tensor, source: Input) -> Tensor:
 def synapse_sum(synapse: Synapse, w: Any, s: Tensor) -> Tensor:
     """Synaptic sums [T, B, n_out] (floats carrying integers) for source values [T, B, *shape].
 
-    `w` is the tensor made by `_synapse_tensor`; its type is wide enough to be exact. Exponents,
+    `w`: the synapse's integers as floats of a type wide enough to be exact. Exponents,
     and the 24-bit wrap of convolutions, act on the value and are transparent to the gradient
     except for their scale.
     """
@@ -178,14 +178,23 @@ def wrapped(total: Tensor, bits: int) -> Tensor:
     return total + (wrap - total).detach()
 
 
-def _synapse_tensor(net: FixedNet, synapse: Synapse, source: str) -> Tensor:
-    shape: Shape = net.shape_of(source)
-    part = lowered(synapse, shape)
-    w: NDArray[np.int64] = part.w_chip if isinstance(part, Dense) else part.w.astype(np.int64)
-    largest = net.input.largest if source == "input" else 1
-    bound = int(np.abs(w).reshape(len(w), -1).sum(1).max()) * largest
-    dtype = torch.float32 if bound < FLOAT32_EXACT else torch.float64
-    return torch.from_numpy(w).to(dtype)
+def _integers(net: FixedNet, projection: Projection) -> Tensor:
+    """int64 weights of a projection as its core multiplies with them."""
+    shape: Shape = net.shape_of(projection.source)
+    part = lowered(projection.synapse, shape)
+    return torch.from_numpy(part.w_chip if isinstance(part, Dense) else part.w.astype(np.int64))
+
+
+def _exact_type(net: FixedNet, target: str) -> torch.dtype:
+    """The float type that holds every sum that can arrive at population `target`, exponents
+    applied, without rounding."""
+    bound = 0
+    for projection in net.incoming(target):
+        w = _integers(net, projection).abs().flatten(1)
+        largest = net.input.largest if projection.source == "input" else 1
+        w_exp = projection.synapse.w_exp if isinstance(projection.synapse, Dense) else 0
+        bound += int(w.sum(1).max()) * largest << max(w_exp, 0)
+    return torch.float32 if bound < FLOAT32_EXACT else torch.float64
 
 
 def _tensor(values: NDArray[Any], device: torch.device) -> Tensor:

@@ -49,7 +49,7 @@ class FloatTwin(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Logits [B, K]; see the class."""
         s, steps = shown(x, self.net)
-        values = {"input": (to_grid(s, self.net.input) / self.net.input.scale).to(self.dtype)}
+        values = {"input": to_grid(s.to(self.dtype), self.net.input) / self.net.input.scale}
         last: dict[str, Tensor] = {}
         for population in self.net.populations:
             parts = [
@@ -66,8 +66,10 @@ class FloatTwin(nn.Module):
         return last[name] / steps
 
     def _integrate(self, p: FloatPopulation, a: Tensor, steps: int) -> tuple[Tensor, Tensor]:
+        top = torch.finfo(a.dtype).max
         keep_u, keep_v, bias, v_th, v_init = (
-            torch.tensor(np.array(value), dtype=a.dtype, device=a.device)
+            # What float32 cannot hold (a threshold that is never reached) must not become infinite.
+            torch.tensor(np.array(value), device=a.device).clamp(-top, top).to(a.dtype)
             for value in (p.keep_u, p.keep_v, p.bias, p.v_th, p.v_init)
         )
         unit = torch.where(v_th > 0, v_th, torch.ones_like(v_th))

@@ -26,7 +26,8 @@ class Neurons:
     differentiate them.
 
     `bias` is the shifted bias. `unit`: integers of v per unit of d, float (the threshold << 6, or
-    what stands for it where the threshold is 0). detach_reset: leave the reset out of the gradient.
+    what stands for it where the threshold is 0). detach_reset: leave the reset out of the gradient,
+    both what a spike and what the threshold does through it.
     """
 
     du: Tensor
@@ -82,19 +83,23 @@ class _Integrate(torch.autograd.Function):
         unit = n.unit.to(fired.dtype)
         slope = n.surrogate((fired - threshold) / unit) / unit
         g_u, g_v = torch.zeros_like(g_v_last), g_v_last
-        g_a, g_fired, g_step = (torch.empty_like(fired) for _ in range(3))
+        g_a, g_fired, g_step, g_th = (torch.zeros_like(fired) for _ in range(4))
         for t in reversed(range(len(fired))):
             g_s = g_spikes[t]
             jump = fired[t] if n.reset == "zero" else threshold
             if not n.detach_reset:
                 g_s = g_s - g_v * jump
+                if n.reset == "subtract":
+                    g_th[t] = -g_v * spikes[t]
             g_pass = g_v * (1 - spikes[t]) if n.reset == "zero" else g_v
             g_step[t] = g_s * slope[t]
             g_fired[t] = g_step[t] + g_pass + g_seen[t]
             g_u = g_fired[t] + keep_u * g_u
             g_a[t] = g_u * (1 << STATE_SHIFT)
             g_v = keep_v * g_fired[t]
-        g_v_th = _reduced(-g_step * fired / unit, v_th.shape) * (1 << STATE_SHIFT)
+        # d = v / threshold - 1 where the unit is the threshold, (v - threshold) / unit elsewhere.
+        moved = torch.where(unit == threshold, fired / unit, torch.ones_like(fired))
+        g_v_th = _reduced(g_th - g_step * moved, v_th.shape) * (1 << STATE_SHIFT)
         return g_a, g_v_th, _reduced(g_fired, ctx.bias_shape), None
 
 
