@@ -1,0 +1,67 @@
+"""Whole files or none: what a reader finds after success, failure and in between."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from spikeport.sim.files import atomic, write_text
+
+
+def test_replaces_only_when_the_block_ends(tmp_path: Path) -> None:
+    path = tmp_path / "result.json"
+    path.write_text("old")
+    with atomic(path) as temporary:
+        assert temporary.parent == tmp_path
+        assert temporary.suffix == ".json"
+        temporary.write_text("new")
+        assert path.read_text() == "old"
+    assert path.read_text() == "new"
+    assert os.listdir(tmp_path) == ["result.json"]
+
+
+@pytest.mark.parametrize("older", [None, "old"])
+def test_an_exception_leaves_no_trace(tmp_path: Path, older: str | None) -> None:
+    path = tmp_path / "result.json"
+    if older:
+        path.write_text(older)
+
+    def half() -> None:
+        with atomic(path) as temporary:
+            temporary.write_text("half of the ne")
+            raise KeyError("stopped")
+
+    with pytest.raises(KeyError, match="stopped"):
+        half()
+    assert os.listdir(tmp_path) == (["result.json"] if older else [])
+    assert not older or path.read_text() == older
+
+
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "gone" / "result.json"
+    with pytest.raises(FileNotFoundError) as refusal, atomic(path):
+        pass
+    assert str(refusal.value) == (
+        f"{path}: the folder {path.parent} does not exist; create it first"
+    )
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
+def test_permissions_are_those_of_an_ordinary_new_file(
+    tmp_path: Path, umask: int, mode: int
+) -> None:
+    before = os.umask(umask)
+    try:
+        write_text(tmp_path / "a", "text")
+        assert os.umask(umask) == umask  # looking at it did not change it
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == mode
+
+
+def test_text_is_utf_8(tmp_path: Path) -> None:
+    write_text(str(tmp_path / "a.txt"), "μ\n")
+    assert (tmp_path / "a.txt").read_bytes() == b"\xce\xbc\n"
