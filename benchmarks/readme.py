@@ -98,10 +98,11 @@ def mpd_sgr() -> str:
             *(spread(s["robust_accuracy"][a]) for a in attacks),
         ])  # fmt: skip
     about = (
-        f"Per cent, mean and standard deviation over {seeds} seeds; accuracies on the whole test set"
-        f" (float, integer) and, under attack at eps {round(255 * r['eps'])}/255, of the integer twin"
-        f" on {r['attacked_images']} images; gradient attacks through {' and '.join(r['surrogates'])},"
-        " per-sample worst."
+        f"Per cent, mean and standard deviation over {seeds} seeds. Occupancy: share of quantised"
+        " membranes within one threshold of firing, test set. Float and integer: accuracy on the"
+        f" whole test set. Attacks: accuracy of the integer twin on {r['attacked_images']} test"
+        f" images at eps {round(255 * r['eps'])}/255, gradient attacks through"
+        f" {' and '.join(r['surrogates'])}, per-sample worst."
     )
     return "\n\n".join([table(rows), about, made_by(r)])
 

@@ -123,13 +123,10 @@ def evaluate(
 
     A model may be several views of one network: models of equal logits and different gradients
     (surrogates). Attacks that follow gradients climb each view, and a sample's worst case over the
-    views counts. x, y, budget, seed, batch: as for `attack`. notes: what to record about a model besides what a
-    Twin says of itself (surrogate, steps, encoder, batch norm), plain JSON values by model name.
+    views counts. x, y, budget, seed, batch: as for `attack`. notes: what to record about a model
+    besides what a Twin says of itself (encoder, batch norm ...), plain JSON values by model name.
     """
-    if not models or not specs:
-        raise ValueError("evaluate: models and specs must each name at least one entry")
-    if unknown := set(notes or {}) - set(models):
-        raise ValueError(f"evaluate: notes name {sorted(unknown)}, which are not among the models")
+    _check_names(models, specs, notes)
     worst: dict[str, _Worst] = {}
     for m, (name, model) in enumerate(models.items()):
         worst[name] = _Worst()
@@ -138,10 +135,8 @@ def evaluate(
                 progress(f"{label} on {name}", m * len(specs) + a, len(models) * len(specs))
             start = time.perf_counter()
             views = _views(model)[:1] if name_of(spec) in BLIND else _views(model)
-            result = worst_of(
-                [attack(v, x, y, spec, budget=budget, seed=seed, batch=batch) for v in views]
-            )
-            worst[name].add(label, result, seconds=time.perf_counter() - start)
+            results = [attack(v, x, y, spec, budget=budget, seed=seed, batch=batch) for v in views]
+            worst[name].add(label, worst_of(results), seconds=time.perf_counter() - start)
     if progress:
         progress("transfer", len(models) * len(specs), len(models) * len(specs))
     shown = {name: _views(model)[0] for name, model in models.items()}
@@ -161,6 +156,15 @@ def evaluate(
         images={name: w.x_adv for name, w in worst.items()},
         worst_images={name: exchange.worst_images(name) for name in models},
     )
+
+
+def _check_names(
+    models: Mapping[str, Any], specs: Mapping[str, Spec], notes: Mapping[str, Any] | None
+) -> None:
+    if not models or not specs:
+        raise ValueError("evaluate: models and specs must each name at least one entry")
+    if unknown := set(notes or {}) - set(models):
+        raise ValueError(f"evaluate: notes name {sorted(unknown)}, which are not among the models")
 
 
 def _views(model: Model | tuple[Model, ...]) -> tuple[Model, ...]:
