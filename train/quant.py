@@ -23,12 +23,14 @@ from spikeport.sim.surrogate import Surrogate
 from spikeport.sim.twin import convolve, shifted, to_grid
 from spikeport.sim.twin_lif import Neurons, integrate
 from spikeport.train.model import Record, SpikingNet
-from spikeport.train.neuron import Integrator, Lif
+from spikeport.train.neuron import LEAST_V_TH, Integrator, Lif
 from spikeport.train.regularisers import Drive
 from spikeport.train.stages import Stage, stages
 
 SUM_LIMIT = U_LIMIT >> STATE_SHIFT  # a synaptic sum beyond it wraps the current
 HEADROOM = 0.9  # the share of the range that training keeps to
+SAFE = 0.98  # what biases and thresholds, rounded too, cannot use up
+BACK_OFF = 0.95  # per attempt, where rounding has used up more than the headroom
 SHIFT_MAX = 7  # w_exp = -1 - shift must not fall below -8
 
 
@@ -130,6 +132,7 @@ class QuantLayer(nn.Module):
         threshold = float(stage.neuron.threshold) if isinstance(stage.neuron, Lif) else 1.0
         surrogate = stage.neuron.surrogate if isinstance(stage.neuron, Lif) else Surrogate()
         self.surrogate = surrogate.in_units_of(threshold)
+        self.detach_reset = stage.neuron.detach_reset if isinstance(stage.neuron, Lif) else True
         self.v_th = nn.Parameter(torch.tensor(threshold))
         self.shift = self._choose_shift()
         limit = min(self._grid_limit(), self._range_limit())
@@ -139,7 +142,11 @@ class QuantLayer(nn.Module):
 
     def scale(self) -> Tensor:
         """S: synaptic integers per membrane unit, kept within the chip's ranges."""
-        return self.log_scale.exp().clamp(max=self._range_limit())
+        wanted = self.log_scale.exp()
+        limit = self._safe_limit(float(wanted.detach()))
+        # A scale at its limit goes on learning, or else it could never come down again.
+        safe: Tensor = wanted * (limit / wanted.detach()).clamp(max=1)
+        return safe
 
     def membrane_unit(self) -> Tensor:
         """Integers of v per unit of the float membrane."""
@@ -148,21 +155,41 @@ class QuantLayer(nn.Module):
     def _grid_limit(self) -> float:
         """Largest S at which every weight is on the grid."""
         top = float(self.weight.detach().abs().max()) or 1.0
-        return self.q_max * self.source_scale / (top * 2**self.shift)
+        return float(self.q_max * self.source_scale / (top * 2**self.shift))
 
     @torch.no_grad()
     def _range_limit(self) -> float:
-        """Largest S at which u cannot wrap, v cannot clip and the threshold fits its 17 bits."""
-        reach = self.weight.flatten(1).abs().sum(1) * self.source_largest + self.bias.abs()
-        lost = self.dv / DECAY_ONE
-        memory = min(self.steps, 1 / lost if lost else self.steps)
-        widest = float(reach.max()) * memory + float(self.v_th) * self.spiking
+        """Largest S at which, but for rounding, u cannot wrap, v cannot clip and the threshold
+        fits its 17 bits."""
         by_bias = self.chip.bias_mantissa_max << self.chip.bias_exp_max
         return min(
-            HEADROOM * SUM_LIMIT / max(widest, 1e-9),
-            self.chip.v_th_max / float(self.v_th),
+            HEADROOM * SUM_LIMIT / max(self._widest(self.weight), 1e-9),
+            self.chip.v_th_max / max(float(self.v_th), LEAST_V_TH),
             by_bias / (1 << STATE_SHIFT) / max(float(self.bias.abs().max()), 1e-9),
         )
+
+    @torch.no_grad()
+    def _safe_limit(self, wanted: float) -> float:
+        """The range limit, or less where the weights' rounding at S = `wanted` exceeds the headroom
+        (half a step of many small weights, all in one direction)."""
+        limit = self._range_limit()
+        scale = min(wanted, limit)
+        while self._widest(self._rounded(scale)) * scale > SAFE * SUM_LIMIT:
+            limit = scale = scale * BACK_OFF
+        return limit
+
+    def _rounded(self, scale: float) -> Tensor:
+        """The weights, in membrane units, that the grid holds at S = `scale`."""
+        per_unit = scale * 2**self.shift / self.source_scale
+        q: Tensor = (self.weight * per_unit).round().clamp(-self.q_max, self.q_max)
+        return q / per_unit
+
+    def _widest(self, weight: Tensor) -> float:
+        """A bound of |u| and |v|, membrane units, with these weights."""
+        reach = weight.flatten(1).abs().sum(1) * self.source_largest + self.bias.abs()
+        lost = self.dv / DECAY_ONE
+        memory = min(self.steps, 1 / lost if lost else self.steps)
+        return float(reach.max()) * memory + float(self.v_th) * self.spiking
 
     def _choose_shift(self) -> int:
         """Bits by which a dense sum is shifted right, so that weights keep their bits although
@@ -199,6 +226,7 @@ class QuantLayer(nn.Module):
     def forward(self, s: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Integers [T, B, *shape] -> spikes [T, B, *shape], v_last [B, n], membrane in thresholds
         [T, B, *shape]."""
+        self._project()
         steps, batch = s.shape[:2]
         s = s.flatten(0, 1)
         for pool in self.pools:
@@ -218,6 +246,14 @@ class QuantLayer(nn.Module):
         full = (steps, batch, *shape)
         return spikes.reshape(full), v_last, membrane.reshape(full)
 
+    @torch.no_grad()
+    def _project(self) -> None:
+        """Projected gradient descent, as in `Lif`: what has been learned, back into its range."""
+        if self.v_th.requires_grad:
+            self.v_th.clamp_(min=LEAST_V_TH)
+        if self.log_scale.requires_grad:
+            self.log_scale.copy_(self.scale().log())
+
     def _neurons(self, unit: Tensor) -> Neurons:
         device = self.weight.device
         return Neurons(
@@ -226,6 +262,7 @@ class QuantLayer(nn.Module):
             v_init=torch.tensor(0, device=device),
             unit=unit,
             surrogate=self.surrogate,
+            detach_reset=self.detach_reset,
         )
 
     # Back to plain layers.
@@ -251,4 +288,7 @@ class QuantLayer(nn.Module):
         keep_v = 1 - self.dv / DECAY_ONE
         v_th = float(self.threshold()) / float(scale)
         surrogate = self.surrogate.in_units_of(1 / v_th)
-        return linear, Lif(keep_v, v_th=v_th, surrogate=surrogate, scale=float(scale))
+        return linear, Lif(
+            keep_v, v_th=v_th, surrogate=surrogate, detach_reset=self.detach_reset,
+            scale=float(scale),
+        )  # fmt: skip

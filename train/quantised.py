@@ -76,5 +76,9 @@ def load_quantised(run_folder: Path | str) -> tuple[QuantNet, Config]:
     """
     net, config = load_float(run_folder)
     model = build(config, net)
-    checkpoint.load(Path(run_folder) / QUANTISED, model)
+    if wanted := config.quantise.epochs:
+        path = Path(run_folder) / QUANTISED
+        done = checkpoint.load(path, model)["epoch"]
+        if done < wanted:
+            raise ValueError(f"{path}: holds epoch {done} of {wanted}; resume the training first")
     return model.eval(), config

@@ -50,8 +50,8 @@ def stages(net: SpikingNet) -> Iterator[Stage]:
         elif isinstance(layer, nn.Dropout):
             continue
         elif isinstance(layer, (nn.Linear, nn.Conv2d)) and linear is None:
-            linear = layer
-        elif isinstance(layer, _BatchNorm) and linear is not None:
+            linear = _zero_padded(name, layer)
+        elif isinstance(layer, _BatchNorm) and linear is not None and norm is None:
             norm = layer
         elif isinstance(layer, (Lif, Integrator)) and linear is not None:
             weight, bias = _folded(linear, norm)
@@ -62,6 +62,17 @@ def stages(net: SpikingNet) -> Iterator[Stage]:
                 f"layer {name!r} ({type(layer).__name__}) cannot be trained on the chip's integers"
                 " at this place; use chains of pool, flatten, linear or conv, batch norm, Lif"
             )
+
+
+def _zero_padded(name: str, layer: nn.Linear | nn.Conv2d) -> nn.Linear | nn.Conv2d:
+    if isinstance(layer, nn.Conv2d) and (
+        layer.padding_mode != "zeros" or isinstance(layer.padding, str)
+    ):
+        raise ValueError(
+            f"layer {name!r}: padding is {layer.padding!r} with {layer.padding_mode!r}, but chips"
+            " pad with silence by a number of pixels; use padding=(y, x) and zeros"
+        )
+    return layer
 
 
 def _geometry(layer: nn.Linear | nn.Conv2d) -> ConvGeometry | None:
@@ -80,8 +91,11 @@ def _folded(layer: nn.Linear | nn.Conv2d, norm: _BatchNorm | None) -> tuple[Tens
 
 
 def _area(pool: nn.AvgPool2d) -> int:
-    k = pool.kernel_size
-    return k * k if isinstance(k, int) else k[0] * k[1]
+    return math.prod(_pair(pool.kernel_size))
+
+
+def _pair(size: int | tuple[int, int]) -> tuple[int, int]:
+    return (size, size) if isinstance(size, int) else size
 
 
 def _plain_pool(name: str, pool: nn.AvgPool2d) -> nn.AvgPool2d:
@@ -89,5 +103,12 @@ def _plain_pool(name: str, pool: nn.AvgPool2d) -> nn.AvgPool2d:
         raise ValueError(
             f"layer {name!r}: average pooling with padding, ceil_mode or divisor_override has no"
             " exact integer form here; use plain windows"
+        )
+    pairs = zip(_pair(pool.kernel_size), _pair(pool.stride), strict=True)
+    if any(kernel > stride for kernel, stride in pairs):
+        raise ValueError(
+            f"layer {name!r}: average pooling {pool.kernel_size} with stride {pool.stride}"
+            " overlaps, so weights behind it add up beyond their bits; use a stride as large as the"
+            " window"
         )
     return pool
