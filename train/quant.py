@@ -267,6 +267,7 @@ class QuantLayer(nn.Module):
 
     # Back to plain layers.
 
+    @torch.no_grad()
     def plain(self) -> tuple[nn.Module, nn.Module]:
         """(Linear or Conv2d, Lif or Integrator) in float64 holding the integers over the scale."""
         scale = self.scale().double()

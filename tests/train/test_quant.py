@@ -231,7 +231,7 @@ def test_rounding_that_adds_up_cannot_overflow() -> None:
         first.bias.zero_()
     model = QuantNet(net, LOIHI_2, weight_bits=2)
     layer = parts(model)[0]
-    assert float(layer.scale()) < layer._range_limit()
+    assert float(layer.scale().detach()) < layer._range_limit()
     check_export(model, bits=2, rates=False)
 
 
