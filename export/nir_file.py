@@ -7,7 +7,7 @@ library answers a damaged file with whatever exception comes first.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,36 @@ FIELDS: Mapping[str, tuple[str, ...]] = {
 }
 OPTIONAL = ("v_reset", "w_in", "input_shape", "input_type")
 NEURONS = ("I", "LI", "IF", "LIF", "CubaLIF")
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _number(value: Any) -> bool:
+    return _whole(value) or isinstance(value, float)
+
+
+def _numbers(value: Any) -> bool:
+    return _number(value) or (isinstance(value, list) and all(map(_number, value)))
+
+
+# What may stand in our metadata under each key.
+ABOUT: Mapping[str, Callable[[Any], bool]] = {
+    "format": _whole,
+    "steps": _whole,
+    "dt_s": lambda value: value is None or _number(value),
+    "readout": lambda value: isinstance(value, dict),
+    "kind": lambda value: isinstance(value, str),
+    "reset": lambda value: isinstance(value, str),
+    "payload_bits": _whole,
+    "scale": lambda value: value is None or _number(value),
+    "keep_u": _numbers,
+    "keep_v": _numbers,
+    "v_init": _numbers,
+    "groups": _whole,
+    "rim": lambda value: isinstance(value, list) and len(value) == 2 and all(map(_whole, value)),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,10 +112,10 @@ def load(path: Path | str) -> Graph:
     root = tree.get("node")
     if not isinstance(root, dict) or not isinstance(root.get("nodes"), dict):
         raise ValueError(f"{path}: holds no graph (node/nodes is missing); is it a NIR file?")
-    if "edges" not in root:
+    if np.ndim(root.get("edges", 0)) == 0:
         raise ValueError(f"{path}: the graph has no edges; write the file again")
     nodes = {name: _node(path, name, values) for name, values in root["nodes"].items()}
-    edges = tuple(dict.fromkeys(_edge(path, edge, nodes) for edge in np.asarray(root["edges"])))
+    edges = tuple(dict.fromkeys(_edge(path, edge, nodes) for edge in root["edges"]))
     about = _about(path, "graph", root)
     return Graph(path=path, nodes=_ordered(path, nodes, edges), edges=edges, about=about)
 
@@ -115,12 +145,18 @@ def _node(path: Path, name: str, values: Any) -> Node:
         raise ValueError(f"{where} ({kind}) lacks {', '.join(missing)}; write the file again")
     kept = {key: values[key] for key in (*FIELDS[kind], *OPTIONAL) if key in values}
     for key, value in kept.items():
-        array = np.asarray(value)
-        if array.dtype.kind not in "OU" and not np.isfinite(array).all():
-            raise ValueError(
-                f"{where} ({kind}): {key} holds NaN or infinity; repair the network before export"
-            )
+        _check_value(f"{where} ({kind}): {key}", key, value)
     return Node(name=name, type=kind, values=kept, about=_about(path, name, values))
+
+
+def _check_value(where: str, key: str, value: Any) -> None:
+    array = np.asarray(value)
+    if (key == "padding" and isinstance(value, str)) or key == "input_type":
+        return
+    if array.dtype.kind not in "biuf" or array.size == 0:
+        raise ValueError(f"{where} holds no numbers; write the file again")
+    if not np.isfinite(array).all():
+        raise ValueError(f"{where} holds NaN or infinity; repair the network before export")
 
 
 def _about(path: Path, name: str, values: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -131,9 +167,15 @@ def _about(path: Path, name: str, values: Mapping[str, Any]) -> Mapping[str, Any
         about = json.loads(metadata[KEY])
     except (TypeError, ValueError):
         about = None
-    if not isinstance(about, dict):
-        raise ValueError(f"{path}: metadata {KEY!r} of {name!r} are damaged; export the file again")
-    return about
+    wrong = ["all"] if not isinstance(about, dict) else [
+        key for key, value in about.items() if key in ABOUT and not ABOUT[key](value)
+    ]  # fmt: skip
+    if wrong:
+        raise ValueError(
+            f"{path}: metadata {KEY!r} of {name!r} are damaged ({', '.join(wrong)}); export the"
+            " file again"
+        )
+    return about  # type: ignore[no-any-return]
 
 
 def _edge(path: Path, edge: Any, nodes: Mapping[str, Node]) -> tuple[str, str]:

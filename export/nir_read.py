@@ -74,10 +74,13 @@ def read(
     kind = graph.about.get("readout", {}).get("kind")
     if kind is None:
         kind = "last_v" if graph.nodes[output].type in ("I", "LI") else "count"
-    return FloatNet(
-        input=source, populations=tuple(populations), projections=tuple(_aligned(projections)),
-        readout=Readout(population=output, kind=kind), steps=steps,
-    )  # fmt: skip
+    try:
+        return FloatNet(
+            input=source, populations=tuple(populations), projections=tuple(_aligned(projections)),
+            readout=Readout(population=output, kind=kind), steps=steps,
+        )  # fmt: skip
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
 
 
 def _input(graph: Graph, given: Input | None) -> Input:
@@ -89,7 +92,11 @@ def _input(graph: Graph, given: Input | None) -> Input:
         if given.shape != shape:
             raise ValueError(f"{graph.path}: the input has shape {shape}, not {given.shape}")
         return given
-    return Input(shape=shape, **inputs[0].about)
+    about = {k: v for k, v in inputs[0].about.items() if k in ("kind", "payload_bits", "scale")}
+    try:
+        return Input(shape=shape, **about)
+    except ValueError as error:
+        raise ValueError(f"{graph.path}: node {inputs[0].name!r} (Input): {error}") from None
 
 
 def _readout_node(graph: Graph) -> str:
@@ -217,10 +224,13 @@ def _share(where: str, node: Node, key: str, dt_s: float | None) -> Floats:
 
 def _exact(where: str, neurons: _Neurons) -> _Neurons:
     """The decays our writer recorded, after checking them against the time constants."""
-    about = neurons.about
-    keep_u, keep_v = np.array(about["keep_u"]), np.array(about["keep_v"])
-    pairs = ((keep_u, neurons.keep_u), (keep_v, neurons.keep_v), (1.0, neurons.gain))
-    if not all(np.allclose(exact, found, rtol=AGREE, atol=AGREE) for exact, found in pairs):
+    keep_u, keep_v = (np.array(neurons.about.get(k, np.nan)) for k in ("keep_u", "keep_v"))
+    pairs = ((keep_u, neurons.keep_u), (keep_v, neurons.keep_v), (np.array(1.0), neurons.gain))
+    sizes = {1, neurons.size}
+    if not all(
+        exact.size in sizes and np.allclose(exact, found, rtol=AGREE, atol=AGREE)
+        for exact, found in pairs
+    ):
         raise ValueError(
             f"{where}: time constants and the decays in the metadata disagree; the file was edited"
             " or dt_s is not the one it was written with"

@@ -11,6 +11,7 @@ r = tau / dt a forward Euler step of dt is the discrete neuron that was trained.
 
 from __future__ import annotations
 
+import io
 import json
 from itertools import pairwise
 from pathlib import Path
@@ -61,9 +62,11 @@ def write(
         format=FORMAT, dt_s=float(dt_s), steps=int(steps),
         readout={"population": last.name, "kind": readout},
     )  # fmt: skip
+    content = io.BytesIO()  # where the disk is full, the HDF5 library would end the process
+    nir.write(content, graph)
+    _compare(graph.to_dict(), nir.read(content).to_dict(), where="graph")
     with atomic(path) as temporary:
-        nir.write(temporary, graph)
-        _compare(graph.to_dict(), nir.read(temporary).to_dict(), where="graph")
+        temporary.write_bytes(content.getbuffer())
     return graph
 
 

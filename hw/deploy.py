@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import shutil
 import tempfile
@@ -17,6 +18,7 @@ from spikeport.hw import netx_file, rules
 from spikeport.hw.lava_board import board_status
 from spikeport.sim.chip import LOIHI_1, LOIHI_2, Chip
 from spikeport.sim.describe import describe
+from spikeport.sim.files import naming
 from spikeport.sim.net import FixedNet
 from spikeport.sim.trace import Trace
 
@@ -79,20 +81,23 @@ def write_folder(
     if not folder.parent.is_dir():
         raise ValueError(f"{folder}: the folder {folder.parent} does not exist; create it first")
     rules.enforce(net, BOARDS[board].chip)
-    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-    try:
-        _fill(temporary, net, board=board, vectors=vectors)
-        temporary.chmod(0o755)  # mkdtemp makes folders for the owner only
-        temporary.rename(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with naming(folder):
+        temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+        try:
+            _fill(temporary, net, board=board, vectors=vectors)
+            temporary.chmod(0o755)  # mkdtemp makes folders for the owner only
+            temporary.rename(folder)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
     return sorted(folder.iterdir())
 
 
 def _fill(folder: Path, net: FixedNet, *, board: str, vectors: tuple[Any, Trace]) -> None:
     x, trace = vectors
     spikes = {f"spikes.{name}": part.spikes for name, part in trace.populations.items()}
-    np.savez_compressed(folder / "vectors.npz", x=net.input.check(x), **spikes)
+    content = io.BytesIO()  # on a full disk an open archive would complain once more when it goes
+    np.savez_compressed(content, x=net.input.check(x), **spikes)
+    (folder / "vectors.npz").write_bytes(content.getbuffer())
     (folder / "network.txt").write_text(describe(net) + "\n", encoding="utf-8")
     text = README.format(
         digest=net.digest()[:12],

@@ -10,12 +10,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from spikeport.hw.lava_limits import refuse
-from spikeport.sim.files import atomic
+from spikeport.sim.files import hdf5
 from spikeport.sim.net import FixedNet, Population, Projection
 from spikeport.sim.synapse import Conv2d, Dense, Shape, lowered
 
@@ -36,7 +35,7 @@ def write(net: FixedNet, path: Path | str) -> dict[str, int]:
     loading = {"reset_interval": net.steps, "reset_offset": 1, "input_message_bits": 0}
     if net.input.kind == "graded":
         loading["input_message_bits"] = max(8, net.input.payload_bits)
-    with atomic(path) as temporary, h5py.File(temporary, "w") as file:
+    with hdf5(path) as file:
         file.attrs.update(loading)
         for i, layer in enumerate(layers):
             _put(file.create_group(f"layer/{i}"), layer)

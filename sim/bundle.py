@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikeport.sim import checks
-from spikeport.sim.files import atomic, write_text
+from spikeport.sim.files import hdf5, naming, write_text
 from spikeport.sim.net import FixedNet
 from spikeport.sim.net_file import read_net, write_net
 
@@ -64,11 +64,13 @@ class Vectors:
                     f" [{inputs.shape[0]}, {inputs.shape[1]}, n]"
                 )
         object.__setattr__(self, "spikes", spikes)
-        for name in ("logits", "labels"):
+        for name, axes in (("logits", 2), ("labels", 1)):
             value = getattr(self, name)
-            if value is not None and len(value) != inputs.shape[1]:
+            found = np.shape(value)
+            if value is not None and (len(found) != axes or found[0] != inputs.shape[1]):
                 raise ValueError(
-                    f"vectors: {name} are for {len(value)} samples, inputs for {inputs.shape[1]}"
+                    f"vectors: {name} have shape {found}; needed are {axes} axes, the first for"
+                    f" the {inputs.shape[1]} samples of the inputs"
                 )
 
     @property
@@ -158,7 +160,7 @@ def read(folder: Path | str) -> Bundle:
 def write_vectors(path: Path | str, vectors: Vectors) -> None:
     """Write `vectors` to an HDF5 file, spikes packed eight to a byte."""
     small = vectors.inputs.max(initial=0) < 256
-    with atomic(path) as temporary, h5py.File(temporary, "w") as file:
+    with hdf5(path) as file:
         file.attrs["version"] = VERSION
         inputs = vectors.inputs.astype(np.uint8 if small else np.int32)
         file.create_dataset("inputs", data=inputs, compression="gzip")
@@ -184,8 +186,10 @@ def read_vectors(path: Path | str) -> Vectors:
                     for name, s in file["spikes"].items()
                 },
             )
-    except (OSError, RuntimeError, KeyError, TypeError):
+    except (OSError, RuntimeError, KeyError, TypeError, AttributeError):
         raise ValueError(f"{path}: is damaged or holds no test vectors; export again") from None
+    except ValueError as error:
+        raise ValueError(f"{path}: is damaged ({error}); export again") from None
 
 
 def sha256(path: Path) -> str:
@@ -212,21 +216,22 @@ def replacing(folder: Path) -> Iterator[Path]:
         raise ValueError(
             f"{folder}: exists and is no bundle; choose another place or remove it yourself"
         )
-    workshop = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-    try:
-        fresh, old = workshop / "new", workshop / "old"
-        fresh.mkdir()
-        yield fresh
-        if folder.exists():
-            os.replace(folder, old)
+    with naming(folder):
+        workshop = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
         try:
-            os.replace(fresh, folder)
-        except OSError:
-            if old.exists():
-                os.replace(old, folder)
-            raise
-    finally:
-        shutil.rmtree(workshop, ignore_errors=True)
+            fresh, old = workshop / "new", workshop / "old"
+            fresh.mkdir()
+            yield fresh
+            if folder.exists():
+                os.replace(folder, old)
+            try:
+                os.replace(fresh, folder)
+            except OSError:
+                if old.exists():
+                    os.replace(old, folder)
+                raise
+        finally:
+            shutil.rmtree(workshop, ignore_errors=True)
 
 
 def _replaceable(folder: Path) -> bool:
@@ -248,10 +253,23 @@ def _check_fit(net: FixedNet, vectors: Vectors) -> None:
             f"vectors: inputs have shape {vectors.inputs.shape}; the network needs"
             f" [T, B, *{net.input.shape}]"
         )
+    if len(vectors.inputs) != net.steps:
+        raise ValueError(
+            f"vectors: inputs have {len(vectors.inputs)} steps; the network runs {net.steps}"
+        )
     sizes = {p.name: p.size for p in net.populations}
+    classes = sizes[net.readout.population]
+    if np.shape(vectors.logits)[1] != classes:
+        raise ValueError(
+            f"vectors: logits are for {np.shape(vectors.logits)[1]} classes, the network has"
+            f" {classes}"
+        )
     for name, s in vectors.spikes.items():
         if sizes.get(name) != s.shape[-1]:
             raise ValueError(
                 f"vectors: spikes of {name!r} are for {s.shape[-1]} neurons, the network has"
                 f" {sizes.get(name, 'no such population')}"
             )
+    absent = [name for name in sizes if name not in vectors.spikes]
+    if absent:
+        raise ValueError(f"vectors: have no spikes of {absent[0]!r}; a bundle keeps those of all")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 
 @contextmanager
@@ -19,18 +21,49 @@ def atomic(path: Path | str) -> Iterator[Path]:
     path = Path(path)
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{path}: the folder {path.parent} does not exist; create it first")
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
-    os.close(handle)
-    temporary = Path(name)
+    with naming(path):
+        handle, name = tempfile.mkstemp(
+            dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix
+        )
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            yield temporary
+            # mkstemp makes files for the owner only; a result file gets the usual permissions.
+            umask = os.umask(0)
+            os.umask(umask)
+            temporary.chmod(0o666 & ~umask)
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Name `path` in errors of the system that name nothing, or the temporary place beside it."""
+    beside = str(path.parent / f".{path.name}.")
     try:
-        yield temporary
-        # mkstemp makes files for the owner only; a result file gets the usual permissions.
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        yield
+    except OSError as problem:
+        known = problem.filename
+        if problem.errno is None or not (known is None or str(known).startswith(beside)):
+            raise
+        raise OSError(problem.errno, os.strerror(problem.errno), str(path)) from problem
+
+
+@contextmanager
+def hdf5(path: Path | str) -> Iterator[Any]:
+    """Yield a new HDF5 file, built in memory; when the block ends well it replaces `path`.
+
+    Written by the HDF5 library itself a full disk ends the process (segmentation fault at close).
+    """
+    import h5py
+
+    content = io.BytesIO()
+    with atomic(path) as temporary:
+        with h5py.File(content, "w") as file:
+            yield file
+        temporary.write_bytes(content.getbuffer())
 
 
 def write_text(path: Path | str, text: str) -> None:

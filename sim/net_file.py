@@ -18,7 +18,7 @@ import h5py
 import numpy as np
 
 from spikeport.sim.chip import Chip
-from spikeport.sim.files import atomic
+from spikeport.sim.files import hdf5
 from spikeport.sim.net import FixedNet, Input, Population, Projection, Readout
 from spikeport.sim.synapse import Conv2d, ConvGeometry, Dense, SumPool2d, Synapse
 
@@ -29,7 +29,7 @@ ARRAYS = ("v_th", "du", "dv", "bias", "v_init")
 
 def write_net(path: Path | str, net: FixedNet) -> None:
     """Write `net` to `path`, atomically. Scalars stay scalars."""
-    with atomic(path) as temporary, h5py.File(temporary, "w") as file:
+    with hdf5(path) as file:
         header = {
             "input": asdict(net.input),
             "readout": asdict(net.readout),
@@ -56,11 +56,10 @@ def read_net(path: Path | str) -> FixedNet:
     try:
         with h5py.File(path, "r") as file:
             _check_header(path, file.attrs)
-            net = _read(file)
-            digest = file.attrs["digest"]
+            net, digest = _read(path, file), file.attrs["digest"]
     except (OSError, RuntimeError):
         raise ValueError(f"{path}: is damaged or no HDF5 file; export the network again") from None
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path}: lacks {error}; export the network again") from None
     if net.digest() != digest:
         raise ValueError(f"{path}: its values do not match its digest; export the network again")
@@ -70,8 +69,8 @@ def read_net(path: Path | str) -> FixedNet:
 def _check_header(path: Path, attributes: Any) -> None:
     if attributes.get("format") != FORMAT:
         raise ValueError(f"{path}: holds no FixedNet; give the net.h5 of a bundle")
-    version = int(attributes["version"])
-    if version != VERSION:
+    version = attributes["version"]
+    if not np.array_equal(version, VERSION):
         raise ValueError(
             f"{path}: is of version {version}, this program reads {VERSION}; export the network"
             " again"
@@ -112,7 +111,14 @@ def _write_projection(group: Any, p: Projection) -> None:
         group.attrs.update(kernel=synapse.kernel, stride=synapse.stride, padding=synapse.padding)
 
 
-def _read(file: Any) -> FixedNet:
+def _read(path: Path, file: Any) -> FixedNet:
+    try:
+        return _built(file)
+    except ValueError as error:
+        raise ValueError(f"{path}: is damaged ({error}); export the network again") from None
+
+
+def _built(file: Any) -> FixedNet:
     header = {
         key: json.loads(file.attrs[key]) for key in ("input", "readout", "chip", "provenance")
     }

@@ -71,6 +71,7 @@ class Settings:
             raise ValueError(f"attack is {unknown[0]!r}; allowed are {', '.join(ATTACKS)}")
         if self.replay not in REPLAYS:
             raise ValueError(f"replay is {self.replay!r}; allowed are {', '.join(REPLAYS)}")
+        backends.check_timeout(self.timeout_s)
         if self.samples < 0:
             raise ValueError(f"samples is {self.samples}; give 0 for all or a number from 1")
 

@@ -59,7 +59,14 @@ BACKENDS: dict[str, Callable[[FixedNet, Ints, float], Trace]] = {
     "lava-inprocess": _lava_inprocess,
     "lava": _lava,
 }
+LONGEST_S = 1e6  # the operating system cannot wait for ever longer
 NEEDS_LAVA = ("lava-inprocess", "lava")
+
+
+def check_timeout(seconds: float) -> None:
+    """Raise ValueError unless `seconds` is a time that can pass."""
+    if not 0 < seconds < LONGEST_S:
+        raise ValueError(f"timeout is {seconds:g}; allowed are 0 to {LONGEST_S:g} seconds")
 
 
 def run(net: FixedNet, x: Any, *, backend: str, timeout_s: float = 600.0) -> Trace:

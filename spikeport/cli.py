@@ -6,7 +6,9 @@ imported before a command needs it, so `spikeport --help` answers at once.
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,8 +25,15 @@ app = typer.Typer(
     help="Train spiking networks, export them to Loihi-class chips, prove the export on Lava, and"
     " attack the chip's own arithmetic.",
 )
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
+# No emoji: a colon in a path is a colon.
+out = Console(highlight=False, emoji=False)
+err = Console(stderr=True, highlight=False, emoji=False)
+
+# What any read or write may meet: a place that cannot be used, never a defect of ours.
+DISK = frozenset({
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO,
+    errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.ELOOP,
+})  # fmt: skip
 
 BundlePath = Annotated[Path, typer.Argument(help="Folder that `spikeport export` wrote.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document, nothing else.")]
@@ -191,6 +200,10 @@ def sentences() -> Iterator[None]:
     try:
         yield
     except (ValueError, OSError, OverflowError) as problem:
+        code = getattr(problem, "errno", None)
+        if code in DISK:
+            where = getattr(problem, "filename", None) or "a file"
+            _fail(f"{where}: {os.strerror(code)}; name another place, or mend this one")
         if not _raised_by_us(problem):
             raise
         _fail(str(problem))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ from spikeport.train.encode import ENCODERS
 from spikeport.train.floating import load_float
 from spikeport.train.quantised import load_quantised
 
-BATCH = 128  # samples shown to a torch model at once
+BATCH = 128  # samples compared at once
 NOISE_SAMPLES = 64  # test vectors of a net that comes without images
 
 
@@ -97,6 +98,8 @@ def _export_run(source: Path, folder: Path, *, target: str, vectors: int) -> dic
 def _export_nir(source: Path, folder: Path) -> dict[str, Any]:
     if not source.is_dir():
         raise ValueError(f"{source}: is no run folder, which is what target nir exports")
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder}: is a file; name a folder for net.nir")
     model, _ = load_quantised(source)
     content = compile(model.spiking_net().eval(), target="nir").nir
     folder.mkdir(parents=True, exist_ok=True)
@@ -125,21 +128,32 @@ def run_to_net(source: Path, *, target: str) -> Exported:
         config=config, data=data, float_nir=before.nir, nir=after.nir, float_net=before.float_net,
         rounded_net=after.float_net, net=checked(after.net, chip), rungs=(),
     )  # fmt: skip
-    inputs, _ = run_inputs(found, samples=len(data.y_test))
-    scaled, readout = inputs / found.net.input.scale, found.net.readout
-    rungs = (
-        fidelity.compare(
-            ("torch float", _record(trained, scaled)),
-            ("FloatNet", floating.run(found.float_net, scaled)),
+    return replace(found, rungs=_rungs(found, trained, model))
+
+
+def _rungs(run: Exported, trained: Any, model: Any) -> tuple[fidelity.Rung, ...]:
+    """Torch against FloatNet, rounded floats against integers, torch integers against the engine;
+    every test image, a batch at a time."""
+    inputs, _ = run_inputs(run, samples=len(run.data.y_test))
+    scale, readout = run.net.input.scale, run.net.readout
+
+    def floats(part: slice) -> fidelity.Rung:
+        x = inputs[:, part] / scale
+        return fidelity.compare(
+            ("torch float", _record(trained, x)),
+            ("FloatNet", floating.run(run.float_net, x, record=False)),
             readout, exact=False, potentials=False,
-        ),
-        _against_fixed(found.rounded_net, found.net, inputs),
-        fidelity.compare(
-            ("torch integers", _record(model, scaled)), ("engine", engine.run(found.net, inputs)),
+        )  # fmt: skip
+
+    def integers(part: slice) -> fidelity.Rung:
+        return fidelity.compare(
+            ("torch integers", _record(model, inputs[:, part] / scale)),
+            ("engine", engine.run(run.net, inputs[:, part])),
             readout, potentials=False,
-        ),
-    )  # fmt: skip
-    return Exported(**{**vars(found), "rungs": rungs})
+        )  # fmt: skip
+
+    over = partial(fidelity.in_batches, samples=inputs.shape[1], batch=BATCH)
+    return over(floats), _against_fixed(run.rounded_net, run.net, inputs), over(integers)
 
 
 def checked(net: FixedNet, chip: Chip) -> FixedNet:
@@ -170,30 +184,28 @@ def _record(model: Any, x: NDArray[Any]) -> Trace:
     A readout that only integrates appears as a population without spikes whose `v_last` holds the
     logits, so that predictions compare; potentials do not.
     """
-    spikes: dict[str, list[NDArray[np.uint8]]] = {}
-    logits = []
-    for start in range(0, x.shape[1], BATCH):
-        found = model.eval()(torch.tensor(x[:, start : start + BATCH], dtype=torch.float32))
-        logits.append(found.logits.numpy())
-        for name, part in found.spikes.items():
-            spikes.setdefault(name, []).append(part.flatten(2).to(torch.uint8).numpy())
+    found = model.eval()(torch.tensor(x, dtype=torch.float32))
     populations = {}
-    for name, parts in spikes.items():
-        joined = np.concatenate(parts, axis=1)
-        populations[name] = PopulationTrace(spikes=joined, v_last=np.zeros(joined.shape[1:]))
+    for name, part in found.spikes.items():
+        spikes = part.flatten(2).to(torch.uint8).numpy()
+        populations[name] = PopulationTrace(spikes=spikes, v_last=np.zeros(spikes.shape[1:]))
     if model.readout == "last_v":
-        scores = np.concatenate(logits)
+        scores = found.logits.numpy()
         silent = np.zeros((len(x), *scores.shape), np.uint8)
         populations["readout"] = PopulationTrace(spikes=silent, v_last=scores)
     return Trace(populations=populations)
 
 
 def _against_fixed(float_net: FloatNet, net: FixedNet, inputs: NDArray[Any]) -> fidelity.Rung:
-    return fidelity.compare(
-        ("FloatNet", floating.run(float_net, inputs / net.input.scale)),
-        ("FixedNet", engine.run(net, inputs)),
-        net.readout, exact=False, potentials=False,
-    )  # fmt: skip
+    def rung(part: slice) -> fidelity.Rung:
+        x = inputs[:, part]
+        return fidelity.compare(
+            ("FloatNet", floating.run(float_net, x / net.input.scale, record=False)),
+            ("FixedNet", engine.run(net, x)),
+            net.readout, exact=False, potentials=False,
+        )  # fmt: skip
+
+    return fidelity.in_batches(rung, samples=inputs.shape[1], batch=BATCH)
 
 
 def _noise(net: FixedNet, *, samples: int) -> NDArray[np.int64]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from spikeport.backends import BACKENDS, ladder
+from spikeport.backends import BACKENDS, check_timeout, ladder
 from spikeport.backends import run as run_backend
 from spikeport.sim import bundle as bundles
 from spikeport.sim.bundle import Bundle
@@ -37,6 +37,7 @@ def simulate(
             raise ValueError(f"backend is {name!r}; allowed are {', '.join(BACKENDS)}")
     if lava_samples < 1:
         raise ValueError(f"lava_samples is {lava_samples}; it must be at least 1")
+    check_timeout(timeout_s)
     bundle = bundles.read(folder)
     inputs = bundle.vectors.inputs
     if "lava" in backends or "lava-inprocess" in backends:

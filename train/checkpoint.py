@@ -50,7 +50,10 @@ def save(
         k: v.detach().cpu().clone(memory_format=torch.contiguous_format) for k, v in tensors.items()
     }
     with atomic(path) as temporary:
-        save_file(copies, temporary, metadata=header)
+        try:
+            save_file(copies, temporary, metadata=header)
+        except SafetensorError as error:  # as if from the system, which it does not tell apart
+            raise ValueError(f"{path}: cannot be written ({error}); make room there") from error
 
 
 def facts(path: Path | str) -> dict[str, Any]:
@@ -86,11 +89,20 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any], dict[str, Any]
                     f"{path}: format is {header.get('format')!r}, readable is {FORMAT!r}"
                 )
             tensors = {key: file.get_tensor(key) for key in file.keys()}
-            return tensors, json.loads(header["facts"]), json.loads(header["optimiser"])
+            known, scalars = json.loads(header["facts"]), json.loads(header["optimiser"])
     except (SafetensorError, KeyError, json.JSONDecodeError, OSError) as error:
         raise ValueError(
             f"{path}: truncated or no checkpoint of ours ({error}); go back to an older one"
         ) from error
+    if not (isinstance(known, dict) and isinstance(scalars, dict)):
+        raise ValueError(f"{path}: its facts are damaged; go back to an older one")
+    for key, tensor in _part(tensors, "model").items():
+        if not tensor.isfinite().all():
+            raise ValueError(
+                f"{path}: {key!r} holds NaN or infinity; train again with a smaller lr, or go back"
+                " to an older one"
+            )
+    return tensors, known, scalars
 
 
 def _part(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:
@@ -118,10 +130,14 @@ def _load_optimiser(
     if not scalars:
         raise ValueError(f"{path}: saved without optimiser, so training cannot resume from it")
     state: dict[int, dict[str, Any]] = {}
-    for key, value in (*tensors.items(), *scalars["state"].items()):
-        index, _, name = key.partition(".")
-        state.setdefault(int(index), {})[name] = value
     try:
+        for key, value in (*tensors.items(), *scalars["state"].items()):
+            index, _, name = key.partition(".")
+            state.setdefault(int(index), {})[name] = value
         optimiser.load_state_dict({"state": state, "param_groups": scalars["groups"]})
     except ValueError as error:
         raise ValueError(f"{path}: saved with another optimiser ({error})") from error
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"{path}: what it holds of the optimiser is damaged; go back to an older one"
+        ) from error

@@ -154,6 +154,11 @@ def _train_epoch(
         for name, value in zip(sums, (loss, task_loss, penalty, correct), strict=True):
             sums[name] += float(value.detach()) * len(batch)
     means = {name: total / len(order) for name, total in sums.items()}
+    if not math.isfinite(means["loss"]):
+        raise ValueError(
+            f"{phase.name} training diverged: the loss of epoch {epoch + 1} is {means['loss']};"
+            " choose a smaller lr or eta"
+        )
     return {"phase": phase.name, "epoch": epoch + 1, **means, "eta": eta}
 
 
@@ -237,14 +242,23 @@ def _resume(
                 f"{path}: was trained with another {key}; resume with the same one or start a "
                 "new run folder"
             )
-    return int(checkpoint.load(path, module, optimiser=optimiser)["epoch"])
+    epoch = found.get("epoch")
+    if not isinstance(epoch, int) or not 0 <= epoch <= phase.epochs:
+        raise ValueError(
+            f"{path}: epoch is {epoch!r}, allowed are 0..{phase.epochs}; start a new run folder"
+        )
+    checkpoint.load(path, module, optimiser=optimiser)
+    return epoch
 
 
 def _forget_metrics(path: Path, phase: str, *, first: int) -> None:
     """Drop lines of epochs that will be trained again: a killed run may have written one more."""
     if path.is_file():
-        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        kept = [m for m in lines if m["phase"] != phase or m["epoch"] <= first]
+        try:
+            lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+            kept = [m for m in lines if m["phase"] != phase or m["epoch"] <= first]
+        except (ValueError, TypeError, KeyError):
+            raise ValueError(f"{path}: is damaged; move it away and resume again") from None
         write_text(path, "".join(json.dumps(m) + "\n" for m in kept))
 
 

@@ -83,7 +83,12 @@ def load_float(run_folder: Path | str) -> tuple[SpikingNet, Config]:
     folder = Path(run_folder)
     config = load_config(folder / CONFIG)
     known = checkpoint.facts(folder / FLOAT)
-    channels, height, width = known["shape"]
-    net = build(config, (channels, height, width), classes=known["classes"])
+    try:
+        channels, height, width = map(int, known["shape"])
+        net = build(config, (channels, height, width), classes=int(known["classes"]))
+    except (KeyError, TypeError, ValueError, RuntimeError):
+        raise ValueError(
+            f"{folder / FLOAT}: does not say what images it was trained on; train again"
+        ) from None
     checkpoint.load(folder / FLOAT, net)
     return net.eval(), config

@@ -1,0 +1,223 @@
+"""Every command does its work and says what it did, for people and as JSON."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import h5py
+import pytest
+
+import spikeport
+from spikeport import demo
+from spikeport.backends import BACKENDS
+from spikeport.hw.lava_import import available
+from spikeport.sim.bundle import sha256
+
+
+@pytest.fixture(scope="module")
+def cli(load_file: Callable[[Path], ModuleType]) -> Any:
+    return load_file(Path(__file__).parent / "tiny_run.py")
+
+
+@pytest.fixture(scope="module")
+def finished(cli: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("finished")
+    cli.make(folder)
+    return folder
+
+
+@pytest.fixture
+def here(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working folder: tiny.toml, run and bundle."""
+    shutil.copytree(finished, tmp_path / "here")
+    monkeypatch.chdir(tmp_path / "here")
+    return tmp_path / "here"
+
+
+def document(cli: Any, line: str, *, code: int = 0) -> Any:
+    """The JSON that a command prints; nothing else may be on either stream."""
+    done = cli.spikeport(*shlex.split(line), "--json")
+    assert (done.code, done.stderr) == (code, "")
+    return json.loads(done.stdout)
+
+
+def test_train(here: Path, cli: Any) -> None:
+    found = document(cli, "train tiny.toml --out new --set train.epochs=2")
+    assert (found["folder"], found["test_images"]) == ("new", 540)
+    assert found.keys() == {
+        "folder", "float_test_accuracy", "quantised_test_accuracy", "test_images", "seconds",
+    }  # fmt: skip
+    assert found["quantised_test_accuracy"] > 0.5
+    assert json.loads((here / "new" / "summary.json").read_text()) == found
+    assert "epochs = 2" in (here / "new" / "config.toml").read_text()
+
+
+def test_resume_of_a_finished_run_changes_no_weights(here: Path, cli: Any) -> None:
+    before = {path.name: sha256(path) for path in (here / "run").glob("*.safetensors")}
+    document(cli, "train tiny.toml --out run --resume")
+    assert {path.name: sha256(path) for path in (here / "run").glob("*.safetensors")} == before
+
+
+def test_export(here: Path, cli: Any) -> None:
+    found = document(cli, "export run --target loihi2 --vectors 5 --out new")
+    assert (found["passed"], found["samples"], found["chip"]) == (True, 5, "loihi2")
+    assert set(found["files"]) == {p.name for p in (here / "new").iterdir()} - {"checksums.json"}
+    exact = [rung for rung in found["fidelity"]["rungs"] if rung["exact"]]
+    assert exact
+    assert {rung["differing"] for rung in exact} == {0}
+    assert found["digest"] == document(cli, "attack new --attack fgsm --samples 2 --no-checks"
+                                            " --replay none")["digest"]  # fmt: skip
+
+
+def test_export_to_nir_and_back(here: Path, cli: Any) -> None:
+    found = document(cli, "export run --target nir --out plain")
+    assert found["files"] == [path.name for path in (here / "plain").iterdir()] == ["net.nir"]
+    again = document(cli, "export plain/net.nir --target loihi --vectors 3 --out new")
+    first = document(cli, "export run --target loihi --vectors 3 --out other")
+    assert again["digest"] == first["digest"]
+    assert again["samples"] == 3
+
+
+def test_a_second_export_replaces_the_first(here: Path, cli: Any) -> None:
+    assert document(cli, "export run --target loihi --vectors 2 --out bundle")["samples"] == 2
+    with h5py.File(here / "bundle" / "vectors.h5") as file:
+        assert file["inputs"].shape == (3, 2, 1, 8, 8)
+
+
+def test_simulate(here: Path, cli: Any) -> None:
+    found = document(cli, "simulate bundle --backend engine --backend twin")
+    assert found.keys() == {"passed", "accuracy", "rungs", "missing"}
+    names = [(rung["left"], rung["right"]) for rung in found["rungs"]]
+    assert names == [
+        ("written at export", "reference"), ("reference", "engine"), ("reference", "twin"),
+    ]  # fmt: skip
+    assert {rung["differing"] for rung in found["rungs"]} == {0}
+    assert {rung["samples"] for rung in found["rungs"]} == {8}
+    assert found["accuracy"].keys() == {"reference", "engine", "twin"}
+
+
+@pytest.mark.lava
+def test_simulate_on_everything(here: Path, cli: Any) -> None:
+    found = document(cli, "simulate bundle --lava-samples 2")
+    exact = {rung["right"]: rung for rung in found["rungs"] if rung["exact"]}
+    assert exact.keys() == set(BACKENDS)
+    assert exact["lava"]["samples"] == 2
+    assert found["missing"] == []
+    assert found["passed"]
+
+
+def test_altered_spikes_fail_the_check(here: Path, cli: Any) -> None:
+    """A bundle whose sums fit but whose spikes no backend gives: exit code 1, and where."""
+    with h5py.File(here / "bundle" / "vectors.h5", "r+") as file:
+        file["spikes/lif1"][1, 2, 0] ^= 0b0010_0000  # step 1, sample 2, neuron 2
+    listing = here / "bundle" / "checksums.json"
+    content = json.loads(listing.read_text())
+    content["sha256"]["vectors.h5"] = sha256(here / "bundle" / "vectors.h5")
+    listing.write_text(json.dumps(content))
+    found = document(cli, "simulate bundle --backend engine", code=1)
+    stored, engine = found["rungs"]
+    assert (found["passed"], stored["passed"], engine["passed"]) == (False, False, True)
+    assert stored["differing"] == 1
+    assert "'lif1': spikes of neuron 2, sample 2, first differs at step 1" in stored["first"]
+    plain = cli.spikeport("simulate", "bundle", "--backend", "engine")
+    assert plain.code == 1
+    assert "an exact rung FAILED" in plain.stdout
+
+
+def test_attack(here: Path, cli: Any) -> None:
+    line = "attack bundle --attack fgsm --attack noise --samples 4 --eps 0.1 --replay none"
+    found = document(cli, f"{line} --no-checks")
+    assert found.keys() >= {"passed", "settings", "digest", "evaluation", "replay", "checks"}
+    assert found["settings"]["attacks"] == ["fgsm", "noise"]
+    assert found["evaluation"]["samples"] == 4
+    assert set(found["evaluation"]["models"]) == {"float", "quantised", "integer"}
+    for model in found["evaluation"]["models"].values():
+        assert model["attacks"].keys() == {"fgsm", "noise-100"}
+        assert 0 <= model["worst_accuracy"] <= model["clean_accuracy"] <= 1
+    assert found["replay"]["reason"] == "replay none was asked for"
+    assert found["checks"] is None
+
+
+@pytest.mark.lava
+def test_attack_with_replay(here: Path, cli: Any) -> None:
+    found = document(cli, "attack bundle --attack fgsm --samples 4 --no-checks --eps 0.2")
+    assert (found["replay"]["images"], found["replay"]["disagreeing"]) == (4, 0)
+    assert found["replay"]["differing"] == 0 < found["replay"]["spikes"]
+
+
+def test_deploy(here: Path, cli: Any) -> None:
+    found = document(cli, "deploy bundle --board oheo-gulch --out board")
+    assert found.keys() == {"passed", "folder", "board", "files", "missing"}
+    assert set(found["files"]) == {path.name for path in (here / "board").iterdir()}
+    assert "vectors.npz" in found["files"]
+    assert found["missing"]  # no test machine carries a board
+
+
+def test_doctor(cli: Any) -> None:
+    found = document(cli, "doctor")
+    assert (found["passed"], found["spikeport"]) == (True, spikeport.__version__)
+    for name in ("engine", "twin"):
+        assert found["backends"][name] == "ok"
+    for name in ("lava-inprocess", "lava"):
+        assert found["backends"][name] == (available() or "ok")
+
+
+WORDS = {
+    "export run --target loihi --vectors 2 --out new": "2 test vectors",
+    "simulate bundle --backend engine": "all exact rungs hold",
+    "attack bundle --attack fgsm --samples 2 --no-checks --replay none": "accuracy on 2 images",
+    "deploy bundle --board oheo-gulch --out board": "wrote board for oheo-gulch",
+    "train tiny.toml --out again": "trained into again",
+}
+
+
+@pytest.mark.parametrize("line", WORDS)
+def test_for_people_there_is_text(here: Path, cli: Any, line: str) -> None:
+    done = cli.spikeport(*shlex.split(line))
+    assert done.code == 0
+    assert WORDS[line] in done.stdout
+    assert not done.stdout.startswith("{")
+
+
+OPTIONS = {
+    "train": ("--out", "--set", "--resume"),
+    "export": ("--target", "--out", "--vectors", "--dt", "--steps"),
+    "simulate": ("--backend", "--lava-samples", "--timeout"),
+    "attack": ("--attack", "--eps", "--steps", "--restarts", "--queries", "--samples", "--replay",
+               "--seed", "--checks", "--timeout"),
+    "deploy": ("--board", "--out"),
+    "demo": ("--out",),
+    "doctor": (),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("command", OPTIONS)
+def test_help_names_the_options(cli: Any, command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    done = cli.spikeport(command, "--help")
+    assert (done.code, done.stderr) == (0, "")
+    for option in (*OPTIONS[command], "--json"):
+        assert option in done.stdout
+
+
+def test_the_table_of_the_demo(here: Path, cli: Any) -> None:
+    """Built from small results of the commands that the demo joins."""
+    line = f"attack bundle --attack pgd --steps {demo.PGD_STEPS} --samples 2 --no-checks"
+    result = {
+        "seconds": 12.0,
+        "export": document(cli, "export run --target loihi --vectors 0 --out bundle"),
+        "simulate": document(cli, "simulate bundle --backend engine"),
+        "attack": document(cli, f"{line} --replay none"),
+    }
+    lines = demo.describe_demo(result).splitlines()
+    assert lines[0].split() == ["float", "quantised", "integer", "Lava"]
+    assert lines[1].startswith("clean, all 540 test images")
+    assert lines[1].endswith("not run")
+    assert "PGD-40" in lines[3]
+    assert "spikes differing: 0" in lines[-1]
