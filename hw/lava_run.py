@@ -25,6 +25,7 @@ from spikeport.sim.trace import Trace
 __all__ = ["ERROR_FILE", "LavaError", "available", "guarded", "run"]
 
 ERROR_FILE = "error"
+LONGEST_TMPDIR = 70
 
 
 def run(net: FixedNet, x: Any, *, timeout_s: float, record: bool = True) -> Trace:
@@ -93,7 +94,9 @@ def _environment() -> dict[str, str]:
     paths = [str(Path(spikeport.__file__).resolve().parents[1]), os.environ.get("PYTHONPATH", "")]
     # One thread each: Lava's dozen processes else fight for the cores.
     threads = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-    return os.environ | threads | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    # Lava's sockets lie in the temporary folder, and their paths may have 108 bytes at most.
+    short = {"TMPDIR": "/tmp"} if len(tempfile.gettempdir()) > LONGEST_TMPDIR else {}
+    return os.environ | threads | short | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
 
 
 def _reason(folder: Path, log: Path, code: int) -> str:

@@ -7,8 +7,8 @@ against FloatNet, FloatNet against FixedNet) report their difference and fail no
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -108,6 +108,30 @@ def compare(
         seconds=seconds,
         first=first or (_last_difference(a, b) if potentials else None),
     )
+
+
+def in_batches(rung_of: Callable[[slice], Rung], *, samples: int, batch: int) -> Rung:
+    """One rung over all `samples`, compared `batch` at a time, so that memory stays bounded.
+
+    rung_of: compares the samples of a slice. The first difference is that of the first batch with
+    one, its sample counted from the start.
+    """
+    total: Rung | None = None
+    for start in range(0, samples, batch):
+        part = rung_of(slice(start, min(start + batch, samples)))
+        if part.first:
+            moved = replace(part.first, sample=part.first.sample + start)
+            part = replace(part, first=moved)
+        total = part if total is None else _added(total, part)
+    if total is None:
+        raise ValueError("there are no samples to compare")
+    return total
+
+
+def _added(a: Rung, b: Rung) -> Rung:
+    counts = ("samples", "spikes", "differing", "state", "differing_state", "predictions")
+    sums = {name: getattr(a, name) + getattr(b, name) for name in counts}
+    return replace(a, **sums, seconds=a.seconds + b.seconds, first=a.first or b.first)
 
 
 def predict(trace: Trace, readout: Readout) -> NDArray[np.int64]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,14 @@ class Settings:
         if classes >= DLR_CLASSES:
             every["pgd"][f"pgd-{self.steps}-dlr"] = replace(pgd, loss="dlr")
         return {k: v for name in self.attacks or every for k, v in every[name].items()}
+
+
+def radius(text: str) -> float:
+    """A radius as people write it, "0.03" or "8/255"; ValueError when it is no number."""
+    try:
+        return float(Fraction(text))
+    except (ValueError, ZeroDivisionError):
+        raise ValueError(f"eps is {text}; write a number such as 0.03 or 8/255") from None
 
 
 def attack(folder: Path, settings: Settings, *, progress: Progress = lambda _: None) -> Any:

@@ -123,7 +123,9 @@ def attack(
         list[str] | None,
         typer.Option("--attack", help="noise, fgsm, bim, pgd, square; repeatable. All if none."),
     ] = None,
-    eps: Annotated[float, typer.Option(help="Largest change of a pixel, in [0, 1].")] = 8 / 255,
+    eps: Annotated[
+        str, typer.Option(help="Largest change of a pixel in [0, 1]: 0.03 or 8/255.")
+    ] = "8/255",
     steps: Annotated[int, typer.Option(help="Steps of the iterative attacks.")] = 40,
     restarts: Annotated[int, typer.Option(help="Random starts of PGD.")] = 1,
     queries: Annotated[int, typer.Option(help="Queries of the Square attack.")] = 500,
@@ -141,7 +143,7 @@ def attack(
         from spikeport import attacking
 
         settings = attacking.Settings(
-            attacks=tuple(attacks or ()), eps=eps, steps=steps, restarts=restarts, queries=queries,
+            attacks=tuple(attacks or ()), eps=attacking.radius(eps), steps=steps, restarts=restarts, queries=queries,
             samples=samples, replay=replay, seed=seed, checks=checks, timeout_s=timeout,
         )  # fmt: skip
         result = attacking.attack(bundle, settings, progress=_status(as_json))

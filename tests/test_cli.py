@@ -131,7 +131,7 @@ def test_altered_spikes_fail_the_check(here: Path, cli: Any) -> None:
 
 
 def test_attack(here: Path, cli: Any) -> None:
-    line = "attack bundle --attack fgsm --attack noise --samples 4 --eps 0.1 --replay none"
+    line = "attack bundle --attack fgsm --attack noise --samples 4 --eps 51/510 --replay none"
     found = document(cli, f"{line} --no-checks")
     assert found.keys() >= {"passed", "settings", "digest", "evaluation", "replay", "checks"}
     assert found["settings"]["attacks"] == ["fgsm", "noise"]

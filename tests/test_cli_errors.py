@@ -715,6 +715,7 @@ ATTACKING = [
     case("eps above 1", f"{FGSM} --eps 3", "eps is 3"),
     case("eps negative", f"{FGSM} --eps -0.1", "eps is -0.1"),
     case("eps NaN", f"{FGSM} --eps nan", "eps is nan"),
+    case("eps no number", f"{FGSM} --eps 8/0", "eps is 8/0; write a number such as 0.03 or 8/255"),
     case("unknown attack", "attack bundle --attack hack", "attack is 'hack'; allowed are"),
     case("unknown replay", f"{FGSM} --replay brian", "replay is 'brian'; allowed are"),
     case("negative samples", f"{FGSM} --samples -1", "samples is -1"),

@@ -181,8 +181,9 @@ class QuantLayer(nn.Module):
     def _rounded(self, scale: float) -> Tensor:
         """The weights, in membrane units, that the grid holds at S = `scale`."""
         per_unit = scale * 2**self.shift / self.source_scale
-        q: Tensor = (self.weight * per_unit).round().clamp(-self.q_max, self.q_max)
-        return q / per_unit
+        q = (self.weight * per_unit).round().clamp(-self.q_max, self.q_max)
+        held: Tensor = q / per_unit
+        return held
 
     def _widest(self, weight: Tensor) -> float:
         """A bound of |u| and |v|, membrane units, with these weights."""
@@ -221,7 +222,9 @@ class QuantLayer(nn.Module):
         exponent = self.bias_exp_min
         while float(wanted.detach().abs().max()) > (top + 0.5) * 2**exponent:
             exponent += 1
-        return straight_round(wanted / 2**exponent).clamp(-top, top) * 2**exponent
+        mantissa = straight_round(wanted / 2**exponent).clamp(-top, top)
+        shifted_bias: Tensor = mantissa * 2**exponent
+        return shifted_bias
 
     def forward(self, s: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Integers [T, B, *shape] -> spikes [T, B, *shape], v_last [B, n], membrane in thresholds
@@ -280,7 +283,7 @@ class QuantLayer(nn.Module):
         else:
             g = self.geometry
             linear = nn.Conv2d(
-                weight.shape[1] * g.groups, weight.shape[0], tuple(weight.shape[2:]),  # type: ignore[arg-type]
+                weight.shape[1] * g.groups, weight.shape[0], tuple(weight.shape[2:]),
                 stride=g.stride, padding=g.padding, dilation=g.dilation, groups=g.groups,
             )  # fmt: skip
         linear.weight, linear.bias = nn.Parameter(weight), nn.Parameter(bias)

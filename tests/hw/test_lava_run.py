@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -223,3 +224,16 @@ def test_with_lava_it_is_available_and_asking_does_not_import_it() -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
     assert done.stdout == "None False False\n"
+
+
+@pytest.mark.lava
+def test_a_long_temporary_folder_does_not_stop_lava(
+    random_net: RandomNet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / ("long" * 20)
+    folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder))
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    net, x = random_net(3)
+    found = lava_run.run(net, x, timeout_s=120)
+    assert first_difference(reference.run(net, x), found) is None

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from spikeport.sim.fidelity import FidelityReport, Rung, compare, predict
+from spikeport.sim.fidelity import FidelityReport, Rung, compare, in_batches, predict
 from spikeport.sim.net import Readout
 from spikeport.sim.trace import PopulationTrace, Trace
 
@@ -129,3 +129,30 @@ def test_a_report_passes_if_every_exact_rung_does() -> None:
     assert told["rungs"][0]["first"] is None
     assert told["rungs"][1]["first"].startswith("population 'b': spikes of neuron 1, sample 0, fir")
     assert told["rungs"][1]["spikes"] == 70
+
+
+def test_batches_add_up_to_one_rung() -> None:
+    rng = np.random.default_rng(5)
+    spikes = rng.integers(0, 2, (3, 7, 4)).astype(np.uint8)
+    other = spikes.copy()
+    other[1, 5, 2] ^= 1
+    other[2, 6, 0] ^= 1
+
+    def of(s: np.ndarray[Any, Any]) -> Trace:
+        part = PopulationTrace(spikes=s, v_last=np.zeros(s.shape[1:]))
+        return Trace(populations={"a": part})
+
+    readout = Readout(population="a")
+
+    def over(part: slice) -> Rung:
+        left, right = of(spikes[:, part]), of(other[:, part])
+        return compare(("x", left), ("y", right), readout, potentials=False, seconds=1.5)
+
+    whole = over(slice(0, 7))
+    found = in_batches(over, samples=7, batch=3)
+    assert found == replace(whole, seconds=4.5, first=found.first)
+    assert (whole.samples, whole.differing) == (7, 2)
+    assert found.first is not None
+    assert (found.first.sample, found.first.step, found.first.neuron) == (5, 1, 2)
+    with pytest.raises(ValueError, match=r"^there are no samples to compare$"):
+        in_batches(over, samples=0, batch=3)
