@@ -143,8 +143,9 @@ def attack(
         from spikeport import attacking
 
         settings = attacking.Settings(
-            attacks=tuple(attacks or ()), eps=attacking.radius(eps), steps=steps, restarts=restarts, queries=queries,
-            samples=samples, replay=replay, seed=seed, checks=checks, timeout_s=timeout,
+            attacks=tuple(attacks or ()), eps=attacking.radius(eps), steps=steps,
+            restarts=restarts, queries=queries, samples=samples, replay=replay, seed=seed,
+            checks=checks, timeout_s=timeout,
         )  # fmt: skip
         result = attacking.attack(bundle, settings, progress=_status(as_json))
         _show(result, as_json, attacking.describe_attack)
