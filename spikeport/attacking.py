@@ -173,7 +173,7 @@ def replay(
         return {"backend": settings.replay, "reason": absent, **nothing, **unknown}
     images = torch.cat([clean, evaluation.worst_images[INTEGER]])
     pixels = np.rint(images.double().numpy() * net.input.scale).astype(np.int64)
-    x = backends.shown(pixels, net.steps)
+    x = backends.in_every_step(pixels, net.steps)
     progress(f"replay of {len(clean)} clean and {len(clean)} worst images on {settings.replay}")
     lava = backends.run(net, x, backend=settings.replay, timeout_s=settings.timeout_s)
     twin = backends.run(net, x, backend="twin")

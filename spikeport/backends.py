@@ -80,7 +80,7 @@ def run(net: FixedNet, x: Any, *, backend: str, timeout_s: float = 600.0) -> Tra
     return BACKENDS[backend](net, x, timeout_s)
 
 
-def shown(images: NDArray[Any], steps: int) -> NDArray[Any]:
+def in_every_step(images: NDArray[Any], steps: int) -> NDArray[Any]:
     """Static integers [B, *shape] as a train [T, B, *shape] (a read-only view)."""
     return np.broadcast_to(images, (steps, *images.shape))
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from spikeport.backends import shown
+from spikeport.backends import in_every_step
 from spikeport.export import TARGETS, bounds, compile, nir_read, quantise
 from spikeport.export.report import report
 from spikeport.hw import netx_file, rules
@@ -170,7 +170,7 @@ def run_inputs(run: Exported, *, samples: int) -> tuple[NDArray[Any], NDArray[np
     """The first test images as the chip is shown them, integers [T, B, *shape], and labels [B]."""
     images, labels = run.data.x_test[:samples], run.data.y_test[:samples]
     if run.net.input.kind == "graded":
-        return shown(images, run.net.steps), labels
+        return in_every_step(images, run.net.steps), labels
     generator = torch.Generator().manual_seed(run.config.train.seed)
     encode = ENCODERS[run.config.encode.name]
     train = encode(torch.tensor(images).float() / 255, run.net.steps, generator)

@@ -50,7 +50,7 @@ def test_an_unknown_backend_is_refused(random_net: Any) -> None:
 
 def test_static_images_are_shown_in_every_step() -> None:
     images = np.arange(12).reshape(3, 2, 2)
-    train = backends.shown(images, 5)
+    train = backends.in_every_step(images, 5)
     assert train.shape == (5, 3, 2, 2)
     assert all(np.array_equal(step, images) for step in train)
 

@@ -89,7 +89,8 @@ class TrainConfig(_Section):
 
 
 class QuantiseConfig(_Section):
-    """The phase on the chip's grids. weight_bits: sign included, stored in 8-bit even mantissas."""
+    """The phase on the chip's grids. weight_bits: sign included, stored in 8-bit even mantissas.
+    netx_bias: keep biases whole in synaptic units, as NetX files hold them; finer without."""
 
     target: Literal["loihi", "loihi1", "loihi2"]
     epochs: int = Field(default=5, ge=0, le=100_000)
@@ -97,6 +98,7 @@ class QuantiseConfig(_Section):
     weight_bits: int = Field(default=8, ge=2, le=8)
     learn_scale: bool = True
     learn_threshold: bool = True
+    netx_bias: bool = True
 
 
 class Config(_Section):

@@ -43,6 +43,7 @@ def build(config: Config, net: SpikingNet) -> QuantNet:
         weight_bits=q.weight_bits,
         learn_scale=q.learn_scale,
         learn_threshold=q.learn_threshold,
+        netx_bias=q.netx_bias,
     )
 
 
