@@ -42,7 +42,9 @@ Timeout = Annotated[float, typer.Option(help="Hard limit of a multi-process Lava
 
 @app.command()
 def train(
-    config: Annotated[Path | None, typer.Argument(help="TOML file; `digits` is built in.")] = None,
+    config: Annotated[
+        Path | None, typer.Argument(help="TOML file; the packaged digits if none.")
+    ] = None,
     out_folder: Annotated[
         Path, typer.Option("--out", help="Folder for weights, config and metrics.")
     ] = Path("run"),
