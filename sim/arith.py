@@ -22,8 +22,13 @@ U_LIMIT = 1 << 23  # u wraps beyond +-2**23
 V_LIMIT = (1 << 23) - 1  # v saturates at +-(2**23 - 1)
 STATE_SHIFT = 6  # a and v_th enter the 24-bit state shifted left by 6
 DECAY_ONE = 4096  # decays are 12-bit fractions
+DECAY_MAX = DECAY_ONE - 1
+V_TH_MAX = (1 << 17) - 1  # 17-bit mantissa
+DELAY_MAX = 62  # steps beyond the one that every synapse costs; 6-bit field
 DU_OFFSET = 1  # the current decay has a hidden +1, the voltage decay has none
 WEIGHT_LIMIT = 256  # 8-bit magnitude plus sign
+FLOAT32_EXACT = 1 << 24  # float32 holds every integer up to here
+FLOAT64_EXACT = 1 << 53
 
 
 def shift_to_zero(x: Ints, keep: Ints | int) -> Ints:

@@ -1,10 +1,14 @@
-"""Chips: every limit and bit width with its source. Limits live here and nowhere else."""
+"""Chips: every limit and bit width with its source.
+
+What is a width of the neuron's own arithmetic stands in `sim.arith`, everything else here alone.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 
+from spikeport.sim.arith import DECAY_MAX, DELAY_MAX, V_TH_MAX
 from spikeport.sim.digest import NO_IDENTITY
 
 
@@ -53,14 +57,14 @@ LOIHI_1 = Chip(
     out_axons=4096,
     synapse_words=16384,
     weight_bits=8,
-    decay_max=4095,
-    v_th_max=131071,
+    decay_max=DECAY_MAX,
+    v_th_max=V_TH_MAX,
     bias_mantissa_max=4095,
     bias_exp_max=7,
     state_bits=24,
     w_exp_min=-8,
     w_exp_max=7,
-    delay_max=62,
+    delay_max=DELAY_MAX,
     graded_bits=0,
     sources={
         **_LIF,
@@ -83,14 +87,14 @@ LOIHI_2 = Chip(
     out_axons=16000,
     synapse_words=12000,
     weight_bits=8,
-    decay_max=4095,
-    v_th_max=131071,
+    decay_max=DECAY_MAX,
+    v_th_max=V_TH_MAX,
     bias_mantissa_max=4095,
     bias_exp_max=7,
     state_bits=24,
     w_exp_min=-8,
     w_exp_max=7,
-    delay_max=62,
+    delay_max=DELAY_MAX,
     graded_bits=32,
     sources={
         **_LIF,

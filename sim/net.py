@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from spikeport.sim import checks
-from spikeport.sim.arith import V_LIMIT
+from spikeport.sim.arith import DECAY_MAX, DELAY_MAX, V_LIMIT, V_TH_MAX
 from spikeport.sim.checks import Frozen
 from spikeport.sim.chip import CHIPS, Chip
 from spikeport.sim.digest import NO_IDENTITY, digest
@@ -104,7 +104,7 @@ class Population:
     name: str
     shape: Shape
     v_th: Frozen[np.int32]
-    du: Frozen[np.int32] = 4095
+    du: Frozen[np.int32] = DECAY_MAX
     dv: Frozen[np.int32] = 0
     bias: Frozen[np.int32] = 0
     bias_exp: int = 0
@@ -116,9 +116,9 @@ class Population:
         where = f"population {self.name!r}"
         object.__setattr__(self, "shape", checks.shape_of(self.shape, where=where))
         limits = {
-            "v_th": (0, 131071),
-            "du": (0, 4095),
-            "dv": (0, 4095),
+            "v_th": (0, V_TH_MAX),
+            "du": (0, DECAY_MAX),
+            "dv": (0, DECAY_MAX),
             "bias": (-4096, 4095),
             "v_init": (-V_LIMIT, V_LIMIT),
         }
@@ -221,7 +221,7 @@ class FloatProjection:
 
 def _freeze_delay(projection: Projection | FloatProjection) -> None:
     where = f"projection {projection.source!r} -> {projection.target!r}: delay"
-    delay = checks.whole(projection.delay, where=where, low=0, high=62)
+    delay = checks.whole(projection.delay, where=where, low=0, high=DELAY_MAX)
     object.__setattr__(projection, "delay", delay)
 
 

@@ -14,14 +14,12 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from spikeport.sim.arith import STATE_SHIFT
+from spikeport.sim.arith import FLOAT32_EXACT, STATE_SHIFT
 from spikeport.sim.net import FixedNet, FloatNet, Input, Population, Projection
 from spikeport.sim.surrogate import Surrogate
 from spikeport.sim.synapse import ConvGeometry, Dense, Shape, Synapse, lowered
 from spikeport.sim.trace import PopulationTrace, Trace
 from spikeport.sim.twin_lif import Neurons, integrate
-
-FLOAT32_EXACT = 1 << 24
 
 
 class Twin(nn.Module):

@@ -75,3 +75,17 @@ def load_file() -> Callable[[Path], ModuleType]:
 def random_net() -> Callable[..., object]:
     """`random_net(seed, kind=None, lava=True) -> (FixedNet, x)`, see `random_nets.py`."""
     return load(HERE / "random_nets.py").random_net  # type: ignore[no-any-return]
+
+
+@pytest.fixture(scope="module")
+def cli(load_file: Callable[[Path], ModuleType]) -> ModuleType:
+    """The commands, driven in this process; see `tiny_run.py`."""
+    return load_file(HERE / "tiny_run.py")
+
+
+@pytest.fixture(scope="module")
+def finished(cli: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with tiny.toml, its finished run and its bundle."""
+    folder = tmp_path_factory.mktemp("finished")
+    cli.make(folder)
+    return folder

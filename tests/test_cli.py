@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import shutil
-from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import h5py
@@ -18,18 +16,6 @@ from spikeport import demo
 from spikeport.backends import BACKENDS
 from spikeport.hw.lava_import import available
 from spikeport.sim.bundle import sha256
-
-
-@pytest.fixture(scope="module")
-def cli(load_file: Callable[[Path], ModuleType]) -> Any:
-    return load_file(Path(__file__).parent / "tiny_run.py")
-
-
-@pytest.fixture(scope="module")
-def finished(cli: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("finished")
-    cli.make(folder)
-    return folder
 
 
 @pytest.fixture

@@ -23,7 +23,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import h5py
@@ -39,18 +38,6 @@ from spikeport.hw.lava_import import available
 
 ROOT = Path(__file__).resolve().parent.parent
 Damage = Callable[[Path], object]
-
-
-@pytest.fixture(scope="module")
-def cli(load_file: Callable[[Path], ModuleType]) -> Any:
-    return load_file(Path(__file__).parent / "tiny_run.py")
-
-
-@pytest.fixture(scope="module")
-def finished(cli: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("finished")
-    cli.make(folder)
-    return folder
 
 
 @pytest.fixture

@@ -190,7 +190,7 @@ class QuantLayer(nn.Module):
         reach = weight.flatten(1).abs().sum(1) * self.source_largest + self.bias.abs()
         lost = self.dv / DECAY_ONE
         memory = min(self.steps, 1 / lost if lost else self.steps)
-        return float(reach.max()) * memory + float(self.v_th) * self.spiking
+        return float(reach.max()) * memory + max(float(self.v_th), LEAST_V_TH) * self.spiking
 
     def _choose_shift(self) -> int:
         """Bits by which a dense sum is shifted right, so that weights keep their bits although
@@ -252,6 +252,8 @@ class QuantLayer(nn.Module):
     @torch.no_grad()
     def _project(self) -> None:
         """Projected gradient descent, as in `Lif`: what has been learned, back into its range."""
+        if not self.training:  # log(exp(x)) may move x, and a look must not change the network
+            return
         if self.v_th.requires_grad:
             self.v_th.clamp_(min=LEAST_V_TH)
         if self.log_scale.requires_grad:

@@ -487,3 +487,15 @@ def test_a_resumed_phase_equals_an_uninterrupted_one(
     )
     assert same(one, again)
     assert facts(torn / "quantised.safetensors")["epoch"] == 3
+
+
+@pytest.mark.parametrize("name", sorted(NETS))
+def test_looking_at_a_network_does_not_change_it(name: str) -> None:
+    model = QuantNet(NETS[name](), LOIHI_2)
+    learn(model, steps=3)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    model.eval()
+    for _ in range(3):
+        model(units(shown(model.input), model.input))
+    after = model.state_dict()
+    assert all(torch.equal(after[key], value) for key, value in before.items())
