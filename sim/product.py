@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spikeport.sim.arith import FLOAT32_EXACT, U_LIMIT
+from spikeport.sim.arith import FLOAT32_EXACT, FLOAT64_EXACT, U_LIMIT
 from spikeport.sim.kernel import sum_events
 from spikeport.sim.synapse import Conv2d, Dense, Shape
 
@@ -79,9 +79,8 @@ def prepare(source: str, part: Dense | Conv2d, *, shape: Shape, largest: int) ->
     rows = w.reshape(len(w), -1)
     positive, negative = rows.clip(min=0).sum(1).max(), -rows.clip(max=0).sum(1).min()
     bound = int(max(positive, negative)) * largest
-    arithmetic = (
-        np.float32 if bound < FLOAT32_EXACT else np.float64 if bound < 1 << 53 else np.int64
-    )
+    wide = np.float64 if bound < FLOAT64_EXACT else np.int64
+    arithmetic = np.float32 if bound < FLOAT32_EXACT else wide
     events = None
     if isinstance(part, Dense):
         laid_out = rows.astype(arithmetic).T
