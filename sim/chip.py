@@ -6,7 +6,8 @@ What is a width of the neuron's own arithmetic stands in `sim.arith`, everything
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
 from spikeport.sim.arith import DECAY_MAX, DELAY_MAX, V_TH_MAX
 from spikeport.sim.digest import NO_IDENTITY
@@ -15,6 +16,9 @@ from spikeport.sim.digest import NO_IDENTITY
 @dataclass(frozen=True, kw_only=True)
 class Chip:
     """Limits of one chip. Counts are per core unless the name says otherwise; ranges inclusive.
+
+    Where `resets`, `v_init` or `each_neuron` fall short of what the arithmetic defines, exporting
+    finds another exact spelling or refuses.
 
     `sources` holds one citation for every other field; a test fails when one is missing.
     """
@@ -35,6 +39,9 @@ class Chip:
     w_exp_max: int
     delay_max: int  # steps beyond the one every synapse costs
     graded_bits: int  # payload of one spike; 0: spikes are binary only
+    resets: tuple[str, ...]  # what a neuron can do when it fires
+    v_init: bool  # whether samples can start at another potential than 0
+    each_neuron: bool  # whether v_th, du and dv may differ within a population
     sources: Mapping[str, str] = field(repr=False, metadata=NO_IDENTITY)
 
 
@@ -47,7 +54,11 @@ _LIF = {
     "state_bits": "23 bits and sign, lava-nc 0.10.0 lif/models.py",
     "w_exp_min": "signed 4-bit exponent, brian2-loihi (-8..7)",
     "w_exp_max": "signed 4-bit exponent, brian2-loihi (-8..7), nengo-loihi (-7..7)",
+    "resets": "lava-nc 0.10.0 lif/process.py: LIF and LIFReset reset to 0",
+    "v_init": "lava-nc 0.10.0 lif/process.py: LIFReset starts every sample at 0",
+    "each_neuron": "lava-nc 0.10.0 lif/process.py: vth, du and dv of shape (1,)",
 }
+_STOCK_NEURON: dict[str, Any] = {"resets": ("zero",), "v_init": False, "each_neuron": False}
 
 LOIHI_1 = Chip(
     name="loihi1",
@@ -66,6 +77,7 @@ LOIHI_1 = Chip(
     w_exp_max=7,
     delay_max=DELAY_MAX,
     graded_bits=0,
+    **_STOCK_NEURON,
     sources={
         **_LIF,
         "name": "Davies et al. 2018, Loihi",
@@ -96,6 +108,7 @@ LOIHI_2 = Chip(
     w_exp_max=7,
     delay_max=DELAY_MAX,
     graded_bits=32,
+    **_STOCK_NEURON,
     sources={
         **_LIF,
         "name": "Intel, Loihi 2 technology brief",
@@ -109,9 +122,25 @@ LOIHI_2 = Chip(
     },
 )
 
-CHIPS = {"loihi1": LOIHI_1, "loihi2": LOIHI_2}
+# Lava's simulator on a CPU: a Loihi 2 whose neurons may also be a process of ours.
+LAVA = replace(
+    LOIHI_2,
+    name="lava",
+    resets=("zero", "subtract"),
+    v_init=True,
+    each_neuron=True,
+    sources={
+        **LOIHI_2.sources,
+        "name": "lava-nc 0.10.0, process models tagged fixed_pt",
+        "resets": "spikeport.hw.lava_processes",
+        "v_init": "spikeport.hw.lava_processes",
+        "each_neuron": "lava-nc 0.10.0 lif/models.py broadcasts arrays; measured",
+    },
+)
 
-# What `--target` accepts: "loihi" stands for the present chip.
+CHIPS = {"loihi1": LOIHI_1, "loihi2": LOIHI_2, "lava": LAVA}
+
+# What `--target` accepts: "loihi" stands for the present chip, "lava" for the simulator.
 TARGETS = {"loihi": LOIHI_2, **CHIPS}
 
 

@@ -24,7 +24,8 @@ def describe(net: FixedNet | FloatNet) -> str:
         _input(net.input),
     ]
     for population in net.populations:
-        lines.append(_population(population, depth=net.depths[population.name]))
+        depth = f" at depth {net.depths[population.name]}" if isinstance(net, FixedNet) else ""
+        lines.append(_population(population, depth=depth))
         for projection in net.incoming(population.name):
             delay = f", delay {projection.delay}" if projection.delay else ""
             lines.append(f"  <- {projection.source}: {_synapse(projection.synapse)}{delay}")
@@ -36,7 +37,7 @@ def _input(source: Input) -> str:
     return f"input {_sizes(source.shape)}: {source.kind}{payload}, scale {source.scale:g}"
 
 
-def _population(population: Population | FloatPopulation, *, depth: int) -> str:
+def _population(population: Population | FloatPopulation, *, depth: str) -> str:
     names = ("du", "dv") if isinstance(population, Population) else ("keep_u", "keep_v")
     parts = [f"{name} {_span(getattr(population, name))}" for name in ("v_th", *names, "bias")]
     if isinstance(population, Population) and population.bias_exp:
@@ -46,7 +47,7 @@ def _population(population: Population | FloatPopulation, *, depth: int) -> str:
     parts.append(f"reset {population.reset}")
     if population.scale is not None:
         parts.append(f"scale {population.scale:g}")
-    head = f"{population.name} {_sizes(population.shape)} at depth {depth}"
+    head = f"{population.name} {_sizes(population.shape)}{depth}"
     return f"{head}: {', '.join(parts)}"
 
 

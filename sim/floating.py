@@ -5,12 +5,15 @@
     s <- v > v_th                strict
     v <- 0, or v - v_th, where s
 
+where `a` sums what arrives from the same step of a source, or an earlier one for projections with
+delay.
+
 The integer counterpart is `spikeport.sim.reference`; `spikeport.sim.fidelity` compares the two.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -25,6 +28,7 @@ from spikeport.sim.synapse import (
     Shape,
     lowered_float,
 )
+from spikeport.sim.topology import blocks, is_loop
 from spikeport.sim.trace import PopulationTrace, Trace
 
 Floats = NDArray[np.float64]
@@ -46,15 +50,44 @@ def run(net: FloatNet, x: Any, *, record: bool = True) -> Trace:
         )
     if not np.isfinite(x).all():
         raise ValueError("network input holds NaN or infinity; repair the data")
-    outputs: dict[str, Floats] = {"input": x}
+    values: dict[str, Floats] = {"input": x}
     traces: dict[str, PopulationTrace] = {}
-    for population in net.populations:
-        a = sum(synapse_sum(p.synapse, outputs[p.source]) for p in net.incoming(population.name))
-        trace = _run_population(population, np.asarray(a), record=record)
-        traces[population.name] = trace
-        spikes = trace.spikes.astype(np.float64)
-        outputs[population.name] = spikes.reshape(*spikes.shape[:2], *population.shape)
-    return Trace(populations=traces)
+    for block in blocks(net):
+        states = {n: _Neurons(net.population(n), x.shape[:2], record=record) for n in block}
+        if is_loop(net, block):
+            _step_loop(net, states, values)
+        else:
+            (state,) = states.values()
+            for t, a in enumerate(_sums(net, block[0], values)):
+                state.advance(t, a)
+        for name, state in states.items():
+            traces[name] = state.trace()
+            values[name] = state.maps
+    return Trace(populations={p.name: traces[p.name] for p in net.populations})
+
+
+def _sums(net: FloatNet, name: str, values: Mapping[str, Floats]) -> Floats:
+    """Synaptic sums [T, B, n] of a population from those sources whose `values` are known."""
+    steps, batch = values["input"].shape[:2]
+    total = np.zeros((steps, batch, net.population(name).size))
+    for p in net.incoming(name):
+        if p.source in values and p.delay < steps:
+            total[p.delay :] += synapse_sum(p.synapse, values[p.source][: steps - p.delay])
+    return total
+
+
+def _step_loop(net: FloatNet, states: Mapping[str, _Neurons], values: Mapping[str, Floats]) -> None:
+    """Run populations that feed each other, step by step."""
+    outside = {name: _sums(net, name, values) for name in states}
+    inside = {name: [p for p in net.incoming(name) if p.source in states] for name in states}
+    for t in range(len(values["input"])):
+        for name, state in states.items():
+            a = outside[name][t]
+            for p in inside[name]:
+                if t >= p.delay:
+                    at = t - p.delay
+                    a = a + synapse_sum(p.synapse, states[p.source].maps[at : at + 1])[0]
+            state.advance(t, a)
 
 
 def synapse_sum(synapse: FloatSynapse, s: Floats) -> Floats:
@@ -108,18 +141,35 @@ def _taps(
             yield y, x, (..., rows, columns)
 
 
-def _run_population(population: FloatPopulation, a: Floats, *, record: bool) -> PopulationTrace:
-    p = population
-    u = np.zeros(a.shape[1:])
-    v = np.broadcast_to(p.v_init, u.shape)
-    spikes = np.empty(a.shape, np.uint8)
-    us, vs = (np.empty(a.shape), np.empty(a.shape)) if record else (None, None)
-    for t in range(len(a)):
-        u = p.keep_u * u + a[t]
-        v = p.keep_v * v + u + p.bias
+class _Neurons:
+    """State and record of one population; `maps`: its spikes as floats [T, B, *shape]."""
+
+    def __init__(self, population: FloatPopulation, size: Shape, *, record: bool) -> None:
+        p = self.population = population
+        self.maps = np.zeros((*size, *p.shape))
+        self.u = np.zeros((size[1], p.size))
+        self.v = np.broadcast_to(p.v_init, self.u.shape)
+        self.v_sum = np.zeros(self.u.shape)
+        kept = (*size, p.size) if record else (0, 0, 0)
+        self.us, self.vs = np.zeros(kept), np.zeros(kept)
+        self.record = record
+
+    def advance(self, t: int, a: Floats) -> None:
+        """Step `t` with synaptic sums `a` [B, n]."""
+        p = self.population
+        self.u = p.keep_u * self.u + a
+        v = p.keep_v * self.v + self.u + p.bias
         s = v > p.v_th
-        v = np.where(s, v - p.v_th if p.reset == "subtract" else 0.0, v)
-        spikes[t] = s
-        if us is not None and vs is not None:
-            us[t], vs[t] = u, v
-    return PopulationTrace(spikes=spikes, u=us, v=vs, v_last=np.array(v))
+        self.v = np.where(s, v - p.v_th if p.reset == "subtract" else 0.0, v)
+        self.v_sum = self.v_sum + self.v
+        self.maps[t] = s.reshape(len(s), *p.shape)
+        if self.record:
+            self.us[t], self.vs[t] = self.u, self.v
+
+    def trace(self) -> PopulationTrace:
+        steps, batch = self.maps.shape[:2]
+        return PopulationTrace(
+            spikes=self.maps.reshape(steps, batch, -1).astype(np.uint8),
+            u=self.us if self.record else None, v=self.vs if self.record else None,
+            v_last=np.array(self.v), v_sum=self.v_sum,
+        )  # fmt: skip

@@ -23,7 +23,7 @@ from spikeport.sim.net import FixedNet, Input, Population, Projection, Readout
 from spikeport.sim.synapse import Conv2d, ConvGeometry, Dense, SumPool2d, Synapse
 
 FORMAT = "spikeport fixed net"
-VERSION = 1
+VERSION = 2  # 1 counted delays in chip steps
 ARRAYS = ("v_th", "du", "dv", "bias", "v_init")
 
 
@@ -123,6 +123,7 @@ def _built(file: Any) -> FixedNet:
         key: json.loads(file.attrs[key]) for key in ("input", "readout", "chip", "provenance")
     }
     header["input"]["shape"] = tuple(header["input"]["shape"])
+    header["chip"]["resets"] = tuple(header["chip"]["resets"])
     return FixedNet(
         input=Input(**header["input"]),
         populations=tuple(_read_population(g) for g in file["populations"].values()),

@@ -23,21 +23,26 @@ def run(net: FixedNet, x: Any, *, strict: bool = False) -> Trace:
     T may differ from `net.steps`. With `strict`, a wrap of u or a clip of v raises OverflowError
     with the population's name and the count. Raises ValueError for input of wrong shape or range.
     """
-    outputs: dict[str, NDArray[np.int64]] = {"input": net.input.check(x)}
-    traces, wraps, clips = {}, {}, {}
-    for population in net.populations:
-        a = sum(synapse_sum(p.synapse, outputs[p.source]) for p in net.incoming(population.name))
-        trace, wraps[population.name], clips[population.name] = _run_population(
-            population, np.asarray(a)
-        )
-        if strict:
-            refuse_overflow(
-                population.name, wraps=wraps[population.name], clips=clips[population.name]
-            )
-        traces[population.name] = trace
-        spikes = trace.spikes.astype(np.int64)
-        outputs[population.name] = spikes.reshape(*spikes.shape[:2], *population.shape)
-    return Trace(populations=traces, wraps=wraps, clips=clips)
+    x = net.input.check(x)
+    steps, batch = x.shape[:2]
+    neurons = {p.name: _Neurons(p, steps=steps, batch=batch) for p in net.populations}
+    spikes = {"input": x, **{name: part.spikes for name, part in neurons.items()}}
+    for t in range(steps):
+        for name, part in neurons.items():
+            a = np.zeros((batch, part.population.size), np.int64)
+            for p in net.incoming(name):
+                if t >= p.delay:
+                    s = spikes[p.source][t - p.delay].reshape(1, batch, *net.shape_of(p.source))
+                    a += synapse_sum(p.synapse, s.astype(np.int64))[0]
+            part.advance(t, wrap_int32(a))
+    if strict:
+        for name, part in neurons.items():
+            refuse_overflow(name, wraps=part.wraps, clips=part.clips)
+    return Trace(
+        populations={name: part.trace() for name, part in neurons.items()},
+        wraps={name: part.wraps for name, part in neurons.items()},
+        clips={name: part.clips for name, part in neurons.items()},
+    )
 
 
 def refuse_overflow(name: str, *, wraps: int, clips: int) -> None:
@@ -105,20 +110,26 @@ def parameters(population: Population) -> LifParameters:
     )
 
 
-def _run_population(
-    population: Population, a: NDArray[np.int64]
-) -> tuple[PopulationTrace, int, int]:
-    p = parameters(population)
-    u = np.zeros(a.shape[1:], np.int64)
-    v = np.broadcast_to(population.v_init.astype(np.int64), u.shape)
-    a = wrap_int32(a)
-    spikes = np.empty(a.shape, np.uint8)
-    us, vs = np.empty(a.shape, np.int32), np.empty(a.shape, np.int32)
-    wraps = clips = 0
-    for t in range(len(a)):
-        new = tick(u, v, a[t], p)
-        u, v, spikes[t] = new.u, new.v, new.s
-        us[t], vs[t] = u, v
-        wraps, clips = wraps + int(new.wrapped.sum()), clips + int(new.clipped.sum())
-    trace = PopulationTrace(spikes=spikes, u=us, v=vs, v_last=vs[-1].copy())
-    return trace, wraps, clips
+class _Neurons:
+    """State and record of one population: spikes uint8, u and v int32, all [T, B, n]."""
+
+    def __init__(self, population: Population, *, steps: int, batch: int) -> None:
+        self.population, self.parameters = population, parameters(population)
+        size = (steps, batch, population.size)
+        self.spikes = np.zeros(size, np.uint8)
+        self.u, self.v = np.zeros(size, np.int32), np.zeros(size, np.int32)
+        self.wraps = self.clips = 0
+
+    def advance(self, t: int, a: NDArray[np.int64]) -> None:
+        """Step `t` with synaptic sums `a` [B, n]."""
+        start = np.zeros(a.shape, np.int64), self.population.v_init.astype(np.int64) + 0 * a
+        u, v = (self.u[t - 1], self.v[t - 1]) if t else start
+        new = tick(u.astype(np.int64), v.astype(np.int64), a, self.parameters)
+        self.spikes[t], self.u[t], self.v[t] = new.s, new.u, new.v
+        self.wraps, self.clips = (
+            self.wraps + int(new.wrapped.sum()),
+            self.clips + int(new.clipped.sum()),
+        )
+
+    def trace(self) -> PopulationTrace:
+        return PopulationTrace(spikes=self.spikes, u=self.u, v=self.v, v_last=self.v[-1].copy())

@@ -17,13 +17,20 @@ class PopulationTrace:
     """One population over a run, steps relative to its own window.
 
     spikes: uint8 [T, B, n]. u, v: int32 (float64 for a FloatNet) [T, B, n] after each step's
-    reset, or None when not recorded. v_last: [B, n], v after the last step, always there.
+    reset, or None when not recorded. v_last: [B, n], v after the last step, always there. v_sum:
+    [B, n], int64 or float64, the sum of v over all steps; follows from v where v is recorded.
     """
 
     spikes: NDArray[np.uint8]
     v_last: NDArray[Any]
     u: NDArray[Any] | None = None
     v: NDArray[Any] | None = None
+    v_sum: NDArray[Any] | None = None
+
+    def __post_init__(self) -> None:
+        if self.v_sum is None and self.v is not None:
+            wide = np.float64 if self.v.dtype.kind == "f" else np.int64
+            object.__setattr__(self, "v_sum", self.v.sum(0, dtype=wide))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,10 +46,18 @@ class Trace:
         return self.populations[name]
 
     def logits(self, readout: Readout) -> NDArray[Any]:
-        """[B, n] scores: spike counts, last potentials, or T minus the first spike's step."""
+        """[B, n] scores: spike counts, last or summed potentials, or T minus the first spike's
+        step. Raises ValueError for a sum of potentials in a trace that kept neither it nor v."""
         part = self.populations[readout.population]
         if readout.kind == "last_v":
             return part.v_last
+        if readout.kind == "sum_v":
+            if part.v_sum is None:
+                raise ValueError(
+                    f"the trace holds no sum of potentials of population {readout.population!r};"
+                    " run it again with record=True"
+                )
+            return part.v_sum
         if readout.kind == "count":
             return np.asarray(part.spikes.sum(0, dtype=np.int64))
         steps = len(part.spikes)

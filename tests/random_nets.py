@@ -95,20 +95,19 @@ class _Draw:
     def _connect(self, source: str, target: str, *, flat: bool) -> None:
         """Projections into `target`, sometimes a second one beside the first."""
         first = self._dense(source) if flat else self._spatial(source)
-        self._project(source, target, first, delay=0)
+        self._project(source, target, first)
         if not self.chance(0.3):
             return
         if isinstance(first, Dense):
             names = ["input", *(p.name for p in self.populations)]
             at = self.whole(0, len(names) - 1)
             second = self._dense(names[at], n_out=first.w.shape[0])
-            # Every population lies one step behind the one before it.
-            self._project(names[at], target, second, delay=len(names) - 1 - at)
+            self._project(names[at], target, second)
         elif isinstance(first, Conv2d):
             twin = replace(first, w=self._weights(first.w.shape))
-            self._project(source, target, twin, delay=0)
+            self._project(source, target, twin)
 
-    def _project(self, source: str, target: str, synapse: Synapse, *, delay: int) -> None:
+    def _project(self, source: str, target: str, synapse: Synapse, *, delay: int = 0) -> None:
         self.projections.append(
             Projection(source=source, target=target, synapse=synapse, delay=delay)
         )

@@ -91,7 +91,7 @@ def test_projections_into_one_population_add_up() -> None:
         projections=(
             Projection(source="input", target="a", synapse=Dense(w=[[3, 1], [1, 5]])),
             Projection(source="a", target="b", synapse=Dense(w=[[7, 90]], w_exp=1)),
-            Projection(source="input", target="b", synapse=Dense(w=[[1, 2]], w_exp=-1), delay=1),
+            Projection(source="input", target="b", synapse=Dense(w=[[1, 2]], w_exp=-1)),
         ),
         readout=Readout(population="b"),
         steps=2,
