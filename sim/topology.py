@@ -49,9 +49,7 @@ def check(net: Any) -> None:
         for projection in incoming:
             _check_projection(projection, population, shapes, known)
         known.add(name)
-    strays = {p.target for p in net.projections} - set(shapes) | {
-        p.target for p in net.projections if p.target == "input"
-    }
+    strays = {p.target for p in net.projections} - {p.name for p in net.populations}
     if strays:
         raise ValueError(f"projections lead to {sorted(strays)}, which are no populations")
 
@@ -158,10 +156,11 @@ def _loop_through(net: Any, start: str) -> list[Any] | None:
     """The shortest closed path through `start` with fewer steps of delay than projections."""
     best: dict[str, tuple[int, list[Any]]] = {start: (0, [])}  # most chip steps lacking, and how
     for _ in range(len(net.populations)):
+        before = dict(best)  # paths of one round grow by one projection
         for p in net.projections:
-            if p.source not in best:
+            if p.source not in before:
                 continue
-            lacking, path = best[p.source]
+            lacking, path = before[p.source]
             lacking, path = lacking + 1 - p.delay, [*path, p]
             if p.target == start:
                 if lacking > 0:

@@ -18,21 +18,23 @@ from spikeport.sim.synapse import Conv2d, ConvGeometry, Dense, Shape, SumPool2d,
 
 LARGEST = 80  # neurons in a layer
 NEVER = 131071  # the highest threshold
-FEATURES = ("dense", "conv")
+FEATURES = ("dense", "conv", "recurrent", "delay")
 
 
 def random_net(
     seed: int, *, kind: str | None = None, lava: bool = True
 ) -> tuple[FixedNet, NDArray[np.int64]]:
-    """A network of 1..4 populations and input int64 [T, B, *shape] with T in 1..13, B in 1..5.
+    """A network of 1..5 populations and input int64 [T, B, *shape] with T in 1..13, B in 1..5.
 
-    kind "dense": dense synapses only, with skip paths and delays; "conv": convolutions only;
-    None: convolutions and pools, then dense layers, or one of the other two. With `lava` only what
-    the stock Lava processes run is drawn (reset to zero, v_init 0). About one net in five is wild:
-    its weights and exponents make u wrap and v clip. Every population spikes at least once.
+    kind "dense": dense synapses only, with skip paths; "conv": convolutions only; None:
+    convolutions and pools, then dense layers, or one of the other two; "delay": as None, but many
+    projections are late, and a source neuron of its own drives the last layer; "recurrent": as
+    "delay", with loops through one population or several. With `lava` only what the stock Lava
+    processes run is drawn (reset to zero, v_init 0). About one net in five is wild: its weights and
+    exponents make u wrap and v clip. Every population spikes at least once.
     """
     if kind not in (None, *FEATURES):
-        raise ValueError(f"kind is {kind!r}; allowed are 'dense', 'conv' and None")
+        raise ValueError(f"kind is {kind!r}; allowed are {', '.join(map(repr, FEATURES))}, None")
     rng = np.random.default_rng([seed, *map(ord, kind or "any"), lava])
     while True:
         net, x = _Draw(rng=rng, kind=kind, lava=lava).net()
@@ -53,6 +55,7 @@ class _Draw:
 
     def net(self) -> tuple[FixedNet, NDArray[np.int64]]:
         self.wild = self.chance(0.2)
+        self.late = self.kind in ("delay", "recurrent")
         depth = self.whole(1, 4)
         flat_from = {"dense": 0, "conv": depth}.get(self.kind or "", self.whole(0, depth))
         self.input = self._input(flat=flat_from == 0 and self.chance(0.7))
@@ -61,9 +64,13 @@ class _Draw:
         for i in range(depth):
             name = f"layer{i}"
             self._connect(source, name, flat=i >= flat_from)
+            if i == depth - 1 and self.late and self.chance(0.5):
+                self._add_source_neuron(name)
             self._grow(name)
             source = name
-        return self._net(READOUTS[self.whole(0, 2)]), self.x
+        if self.kind == "recurrent":
+            self._close_loops()
+        return self._net(str(self.rng.choice(READOUTS))), self.x
 
     # drawing numbers
     def whole(self, low: int, high: int) -> int:
@@ -108,16 +115,45 @@ class _Draw:
             self._project(source, target, twin)
 
     def _project(self, source: str, target: str, synapse: Synapse, *, delay: int = 0) -> None:
+        if self.late and not delay and self.chance(0.4):
+            delay = self.whole(1, 5)
         self.projections.append(
             Projection(source=source, target=target, synapse=synapse, delay=delay)
         )
 
+    def _add_source_neuron(self, target: str) -> None:
+        """A neuron that spikes by itself and drives the population behind the last projection."""
+        last = self.projections.pop()
+        size = int(np.prod(last.synapse.output_shape(self._shape(last.source))))
+        bias = self.whole(200, 4095)
+        neuron = Population(name="source", shape=(1,), v_th=3, dv=self.whole(0, 4095), bias=bias)
+        self.populations.append(neuron)
+        self._project("source", target, Dense(w=self._weights((size, 1)), w_exp=self.whole(-4, 4)))
+        self.projections.append(last)
+
+    def _close_loops(self) -> None:
+        """Feed populations back to themselves or to earlier ones; their rates may change a lot."""
+        for _ in range(self.whole(1, 2)):
+            loopable = [i for i, p in enumerate(self.populations) if p.name != "source"]
+            at = loopable[self.whole(0, len(loopable) - 1)]
+            to = loopable[self.whole(0, loopable.index(at))]
+            source, target = self.populations[at], self.populations[to]
+            synapse: Synapse = Dense(
+                w=self._weights((target.size, source.size)), w_exp=self.whole(-8, 3)
+            )
+            if len(source.shape) == 3 and at == to and self.chance(0.5):
+                w = self._weights((source.shape[0], source.shape[0], 3, 3))
+                synapse = Conv2d(w=w, geometry=ConvGeometry(padding=(1, 1)))
+            # Enough delay for every synapse of the loop, each of which costs a chip step.
+            delay = at - to + 1 + (self.whole(1, 4) if self.chance(0.4) else 0)
+            self._project(source.name, target.name, synapse, delay=delay)
+
     def _shape(self, source: str) -> Shape:
-        return self.input.shape if source == "input" else self.populations[-1].shape
+        shapes = {p.name: p.shape for p in self.populations} | {"input": self.input.shape}
+        return shapes[source]
 
     def _dense(self, source: str, *, n_out: int | None = None) -> Dense:
-        shapes = {p.name: p.shape for p in self.populations} | {"input": self.input.shape}
-        w = self._weights((n_out or self.whole(2, 40), int(np.prod(shapes[source]))))
+        w = self._weights((n_out or self.whole(2, 40), int(np.prod(self._shape(source)))))
         return Dense(w=w, w_exp=self.whole(3, 7) if self.wild else self.whole(-8, 7))
 
     def _spatial(self, source: str) -> Synapse:
@@ -165,8 +201,7 @@ class _Draw:
     def _grow(self, name: str) -> None:
         """Add the population behind the projections drawn last, with thresholds it reaches."""
         last = self.projections[-1]
-        shapes = {p.name: p.shape for p in self.populations} | {"input": self.input.shape}
-        shape = last.synapse.output_shape(shapes[last.source])
+        shape = last.synapse.output_shape(self._shape(last.source))
         size = int(np.prod(shape))
         settings: dict[str, Any] = {
             "du": self.each_or_one(0, 4095, size) if self.chance(0.7) else 4095,

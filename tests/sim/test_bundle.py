@@ -128,7 +128,7 @@ def edit(path: Path) -> None:
 
 def other_version(path: Path) -> None:
     with h5py.File(path, "a") as file:
-        file.attrs["version"] = 2
+        file.attrs["version"] = 1
 
 
 def other_kind(path: Path) -> None:
@@ -144,7 +144,7 @@ def cut(path: Path) -> None:
     ("damage", "message"),
     [
         (edit, "its values do not match its digest; export the network again"),
-        (other_version, "is of version 2, this program reads 1; export the network again"),
+        (other_version, "is of version 1, this program reads 2; export the network again"),
         (other_kind, "holds no FixedNet; give the net.h5 of a bundle"),
         (cut, "is damaged or no HDF5 file; export the network again"),
         (Path.unlink, "there is no such file; export the network again"),

@@ -97,11 +97,11 @@ def test_float_net() -> None:
         f"""\
         FloatNet {net.digest()[:12]}: 4 steps, reads count of c
         input 1x4x4: spike, scale 1
-        a 2x3x3 at depth 1: v_th 1, keep_u 0.25, keep_v 0.5, bias 0, reset zero, scale 64
+        a 2x3x3: v_th 1, keep_u 0.25, keep_v 0.5, bias 0, reset zero, scale 64
           <- input: conv 2x1x2x2, stride 1x1, padding 0x0, dilation 1x1, groups 1, w 1
-        b 2x1x1 at depth 2: v_th 0.1, keep_u 0, keep_v 1, bias -0.125..0.5, reset zero
+        b 2x1x1: v_th 0.1, keep_u 0, keep_v 1, bias -0.125..0.5, reset zero
           <- a: sum pool 3x3, stride 3x3, padding 0x0, w 0.5
-        c 2 at depth 3: v_th 1.5, keep_u 0, keep_v 1, bias 0, v_init 0.75, reset zero
+        c 2: v_th 1.5, keep_u 0, keep_v 1, bias 0, v_init 0.75, reset zero
           <- b: dense 2x2, w -2..1"""
     )
 

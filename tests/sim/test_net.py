@@ -37,7 +37,7 @@ def net(**changed: Any) -> FixedNet:
         "projections": (
             Projection(source="input", target="a", synapse=Dense(w=ONES, w_exp=2)),
             Projection(source="a", target="b", synapse=Dense(w=[[1, 2, 3], [4, 5, 6]])),
-            Projection(source="input", target="b", synapse=Dense(w=np.ones((2, 4))), delay=1),
+            Projection(source="input", target="b", synapse=Dense(w=np.ones((2, 4)))),
         ),
         "readout": Readout(population="b", kind="first_spike"),
         "steps": 5,
@@ -109,7 +109,7 @@ REFUSED: list[tuple[Callable[[], Any], str]] = [
     ),
     (
         lambda: Readout(population="a", kind="max"),
-        "readout kind is 'max'; allowed are 'count', 'last_v', 'first_spike'",
+        "readout kind is 'max'; allowed are 'count', 'last_v', 'sum_v', 'first_spike'",
     ),
     # synapses
     (lambda: Dense(w=[[256]]), "dense weight is 256; allowed are -256..255"),
@@ -125,8 +125,8 @@ REFUSED: list[tuple[Callable[[], Any], str]] = [
         "pool kernel is (2, 0); allowed are one or two whole numbers from 1",
     ),
     (
-        lambda: Projection(source="a", target="b", synapse=Dense(w=[[1]]), delay=63),
-        "projection 'a' -> 'b': delay is 63; allowed are 0..62",
+        lambda: Projection(source="a", target="b", synapse=Dense(w=[[1]]), delay=1.5),  # type: ignore[arg-type]
+        "projection 'a' -> 'b': delay is 1.5; it must be a whole number",
     ),
     # topology
     (lambda: net(steps=0), "network steps is 0; allowed are 1..1048576"),
@@ -139,13 +139,33 @@ REFUSED: list[tuple[Callable[[], Any], str]] = [
         "two parts of the network are called 'a'; rename one",
     ),
     (
-        lambda: net(projections=J[:1]),
-        "population 'b' has no incoming projection; connect or drop it",
+        lambda: net(populations=(P[0], replace(P[1], bias=0, v_init=0)), projections=J[:1]),
+        "population 'b' has no incoming projection, bias or v_init; connect or drop it",
     ),
     (
         lambda: net(populations=P[::-1]),
-        "projection 'a' -> 'b': 'a' is not defined before 'b'; populations must be listed after"
-        " their sources, and loops are not supported",
+        "projection 'a' -> 'b': 'a' is not listed before 'b', so its spikes of the same step"
+        " are not known yet; list it earlier, or give the projection that closes a loop a delay of"
+        " at least 1",
+    ),
+    (
+        lambda: net(projections=(*J, replace(J[1], source="d"))),
+        "projection 'd' -> 'b': there is no population 'd'; name one that exists",
+    ),
+    (
+        lambda: net(projections=(*J, replace(J[2], delay=64))),
+        "projection 'input' -> 'b' would need a delay of 65 chip steps, 62 are the most; shorten it"
+        " or the path beside it",
+    ),
+    (
+        lambda: net(
+            projections=(
+                *J,
+                Projection(source="b", target="a", synapse=Dense(w=np.ones((3, 2))), delay=1),
+            )
+        ),
+        "the loop a -> b -> a has 2 synapses, each of which costs a chip step, but its delays make"
+        " 1 only; add 1 to the delay of one of them and retrain",
     ),
     (
         lambda: net(projections=first(J, synapse=Dense(w=np.ones((2, 4))))),
@@ -160,18 +180,13 @@ REFUSED: list[tuple[Callable[[], Any], str]] = [
         "convolution weights (3, 1, 1, 1) with groups=1 need a source of shape (1, H, W), got (4,)",
     ),
     (
-        lambda: net(projections=(*J[:2], replace(J[2], delay=0))),
-        "population 'b' is reached after [1, 2] steps on different paths; give the shorter ones"
-        " the missing delay",
-    ),
-    (
         lambda: net(projections=(*J, replace(J[0], target="c"))),
         "projections lead to ['c'], which are no populations",
     ),
     # floats
     (
         lambda: FloatProjection(source="a", target="b", synapse=FloatDense(w=[[1]]), delay=-1),
-        "projection 'a' -> 'b': delay is -1; allowed are 0..62",
+        "projection 'a' -> 'b': delay is -1; allowed are 0..1048576",
     ),
     (
         lambda: FloatDense(w=[[np.inf]]),
