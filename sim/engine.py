@@ -1,15 +1,16 @@
 """The bits of `sim.reference`, fast: one product a projection over all steps and samples, then
-one compiled pass a population over time.
+one compiled pass a population over time. Populations that feed themselves or one another are
+stepped instead, by the same kernel: only what the loop itself sends waits for the step.
 
 `plan(net)` says which arithmetic each projection was given and why (the table stands in
 `product.py`). The pass over time needs no choice: its int32 arithmetic wraps as Lava's own does.
-Samples are independent, so large batches run in blocks whose intermediate values fit
-`BLOCK_BYTES`; block size never changes a bit.
+Samples are independent, so large batches run in portions whose intermediate values fit
+`PORTION_BYTES`; their size never changes a bit.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,31 +21,34 @@ from spikeport.sim.arith import DECAY_ONE, DU_OFFSET, STATE_SHIFT, wrap_int32
 from spikeport.sim.kernel import run_population
 from spikeport.sim.net import FixedNet, Population
 from spikeport.sim.product import Product, prepare
-from spikeport.sim.reference import delivered, refuse_overflow
-from spikeport.sim.synapse import lowered
+from spikeport.sim.reference import refuse_overflow
+from spikeport.sim.topology import blocks, is_loop
 from spikeport.sim.trace import PopulationTrace, Trace
 
-BLOCK_BYTES = 8 << 20  # intermediate values of one block of samples
+PORTION_BYTES = 8 << 20  # intermediate values of one portion of the samples
 
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
     """How the sums of one projection are computed: in `product` arithmetic ("float32", "float64"
     or "int64"), because no partial sum exceeds `bound`; with `events`, by adding the weights of
-    spiking inputs in int32 while spikes are rare. The kernel behind it is always "int32"."""
+    spiking inputs in int32 while spikes are rare; all steps at once unless it is `stepped`, being
+    part of a loop. The kernel behind it is always "int32"."""
 
     source: str
     target: str
     product: str
     bound: int
     events: bool
+    stepped: bool
     kernel: str = "int32"
 
     def __str__(self) -> str:
         events = " or by events" if self.events else ""
+        stepped = ", step by step" if self.stepped else ""
         return (
-            f"{self.source} -> {self.target}: sums up to {self.bound} in {self.product}{events},"
-            f" neurons in {self.kernel}"
+            f"{self.source} -> {self.target}: sums up to {self.bound} in {self.product}{events}"
+            f"{stepped}, neurons in {self.kernel}"
         )
 
 
@@ -57,8 +61,10 @@ def plan(net: FixedNet) -> tuple[Step, ...]:
             product=p.arithmetic,
             bound=p.bound,
             events=p.events is not None,
+            stepped=p.source in {member.name for member in block.layers},
         )
-        for layer in Engine(net).layers
+        for block in Engine(net).blocks
+        for layer in block.layers
         for p in layer.products
     )
 
@@ -66,9 +72,10 @@ def plan(net: FixedNet) -> tuple[Step, ...]:
 def run(net: FixedNet, x: Any, *, record: bool = False, strict: bool = False) -> Trace:
     """Run `net` on integers `x` [T, B, *input.shape]; the same bits as `sim.reference.run`.
 
-    u and v of every step are kept only with `record`. With `strict`, a wrap of u or a clip of v
-    raises OverflowError with the population's name and the count. Raises ValueError for input of
-    wrong shape or range. For many runs of one net, keep an `Engine`.
+    u and v of every step are kept only with `record`; the sum of v with it, or where it is read.
+    With `strict`, a wrap of u or a clip of v raises OverflowError with the population's name and
+    the count. Raises ValueError for input of wrong shape or range. For many runs of one net, keep
+    an `Engine`.
     """
     return Engine(net).run(x, record=record, strict=strict)
 
@@ -78,21 +85,23 @@ class Engine:
 
     def __init__(self, net: FixedNet) -> None:
         self.net = net
-        self.layers = tuple(_Layer.of(net, population) for population in net.populations)
+        self.blocks = tuple(
+            _Block(
+                layers=tuple(_Layer.of(net, net.population(name)) for name in names),
+                loop=is_loop(net, names),
+            )
+            for names in blocks(net)
+        )
 
     def run(self, x: Any, *, record: bool = False, strict: bool = False) -> Trace:
         """As the function `run`."""
         x = self.net.input.shaped(x)
-        steps, batch = x.shape[:2]
         narrow = np.uint8 if self.net.input.largest == 1 else np.float32
-        results = {
-            layer.name: _Result.empty(steps, batch, layer.size, record=record)
-            for layer in self.layers
-        }
-        for samples in self._blocks(steps, batch):
+        results = self._results(*x.shape[:2], record=record)
+        for samples in self._portions(*x.shape[:2]):
             values = {"input": self.net.input.check(x[:, samples], dtype=narrow)}
-            for layer in self.layers:
-                values[layer.name] = layer.run(values, results[layer.name], first=samples.start)
+            for block in self.blocks:
+                block.run(values, results, first=samples.start)
         if strict:
             for name, result in results.items():
                 refuse_overflow(name, wraps=result.wraps, clips=result.clips)
@@ -102,12 +111,64 @@ class Engine:
             clips={name: result.clips for name, result in results.items()},
         )
 
-    def _blocks(self, steps: int, batch: int) -> Iterator[slice]:
-        """Slices of samples whose inputs, sums and spikes fit `BLOCK_BYTES` as float32."""
-        values = self.net.input.size + sum(layer.size for layer in self.layers)
-        block = max(1, BLOCK_BYTES // (4 * steps * values))
-        for first in range(0, batch, block):
-            yield slice(first, min(first + block, batch))
+    def _results(self, steps: int, batch: int, *, record: bool) -> dict[str, _Result]:
+        """Empty results, in the order of the net's populations."""
+        looped = {layer.name for block in self.blocks if block.loop for layer in block.layers}
+        readout = self.net.readout
+        summed = {readout.population} if readout.kind == "sum_v" else set()
+        return {
+            p.name: _Result.empty(
+                steps, batch, p.size, record=record, carry=p.name in looped,
+                summed=p.name in summed,
+            )
+            for p in self.net.populations
+        }  # fmt: skip
+
+    def _portions(self, steps: int, batch: int) -> Iterator[slice]:
+        """Slices of samples whose inputs, sums and spikes fit `PORTION_BYTES` as float32."""
+        values = self.net.input.size + sum(p.size for p in self.net.populations)
+        portion = max(1, PORTION_BYTES // (4 * steps * values))
+        for first in range(0, batch, portion):
+            yield slice(first, min(first + portion, batch))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Block:
+    """Populations that must run together: one alone, or a `loop`."""
+
+    layers: tuple[_Layer, ...]
+    loop: bool
+
+    def run(
+        self, values: dict[str, NDArray[Any]], results: Mapping[str, _Result], *, first: int
+    ) -> None:
+        """Fill in `results` of the samples from `first` on, and add the populations' spikes
+        [T, b, n], numbers of any type, to `values`, which holds those of earlier blocks."""
+        if self.loop:
+            self._step(values, results, first=first)
+            return
+        (layer,) = self.layers
+        a, w_exp = layer.sums(values)
+        layer.advance(a, w_exp, results[layer.name], first=first, steps=range(len(a)))
+        values[layer.name] = a
+
+    def _step(
+        self, values: dict[str, NDArray[Any]], results: Mapping[str, _Result], *, first: int
+    ) -> None:
+        # Sums of what comes from outside the loop; each step of them will turn into spikes.
+        values |= {layer.name: layer.total(values) for layer in self.layers}
+        names = {layer.name for layer in self.layers}
+        inside = [[p for p in layer.products if p.source in names] for layer in self.layers]
+        for t in range(len(values["input"])):
+            for layer, products in zip(self.layers, inside, strict=True):
+                a = values[layer.name][t : t + 1]
+                for p in products:
+                    if t >= p.delay:
+                        s = values[p.source][t - p.delay : t - p.delay + 1]
+                        a[:] = wrap_int32(a + p.delivered(s))
+                layer.advance(
+                    values[layer.name], 0, results[layer.name], first=first, steps=range(t, t + 1)
+                )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -134,8 +195,7 @@ class _Layer:
             size=population.size,
             products=tuple(
                 prepare(
-                    p.source,
-                    lowered(p.synapse, net.shape_of(p.source)),
+                    p,
                     shape=net.shape_of(p.source),
                     largest=net.input.largest if p.source == "input" else 1,
                 )
@@ -149,40 +209,56 @@ class _Layer:
             subtract=population.reset == "subtract",
         )
 
-    def run(self, values: dict[str, NDArray[Any]], result: _Result, *, first: int) -> NDArray[Any]:
-        """Spikes [T, b, n] of one block of samples, as numbers of any type."""
-        a, w_exp = self._sums(values)
+    def advance(
+        self, a: NDArray[Any], w_exp: int, result: _Result, *, first: int, steps: range
+    ) -> None:
+        """Live through `steps` with sums a [T, b, n], which become spikes there."""
         run_population(
             a, w_exp, self.keep_u, self.keep_v, self.threshold, self.bias, self.v_init,
-            self.subtract, first, result.spikes, result.v_last, result.u, result.v, result.counts,
+            self.subtract, first, steps.start, steps.stop, result.spikes, result.u_last,
+            result.v_last, result.v_sum, result.u, result.v, result.counts,
         )  # fmt: skip
-        return a
 
-    def _sums(self, values: dict[str, NDArray[Any]]) -> tuple[NDArray[Any], int]:
+    def sums(self, values: Mapping[str, NDArray[Any]]) -> tuple[NDArray[Any], int]:
         """Synaptic sums [T, b, n], float32 or int32, and the shift that the kernel must apply."""
-        only = self.products[0]
-        if len(self.products) == 1 and only.plain:
-            return only(values[only.source]), only.w_exp
-        arrived = [delivered(p.part, p(values[p.source]).astype(np.int64)) for p in self.products]
-        return wrap_int32(np.sum(arrived, axis=0)).astype(np.int32), 0
+        if len(self.products) == 1:
+            (only,) = self.products
+            if only.plain and not only.delay:
+                return only(values[only.source]), only.w_exp
+        return self.total(values), 0
+
+    def total(self, values: Mapping[str, NDArray[Any]]) -> NDArray[np.int32]:
+        """Synaptic sums int32 [T, b, n] from those sources whose `values` are known."""
+        steps, batch = values["input"].shape[:2]
+        total = np.zeros((steps, batch, self.size), np.int64)
+        for p in self.products:
+            if p.source in values and p.delay < steps:
+                total[p.delay :] += p.delivered(values[p.source][: steps - p.delay])
+        return wrap_int32(total).astype(np.int32)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Result:
-    """The arrays of one population that the kernel fills, block by block."""
+    """The arrays of one population that the kernel fills, portion by portion."""
 
     spikes: NDArray[np.uint8]
+    u_last: NDArray[np.int32]
     v_last: NDArray[np.int32]
+    v_sum: NDArray[np.int64]
     u: NDArray[np.int32]
     v: NDArray[np.int32]
     counts: NDArray[np.int64]  # [B, 2]: wraps of u, clips of v
 
     @classmethod
-    def empty(cls, steps: int, batch: int, size: int, *, record: bool) -> _Result:
+    def empty(
+        cls, steps: int, batch: int, size: int, *, record: bool, carry: bool, summed: bool
+    ) -> _Result:
         every_step = (steps, batch, size) if record else (0, 0, 0)
         return cls(
             spikes=np.empty((steps, batch, size), np.uint8),
+            u_last=np.empty((batch, size) if carry else (0, 0), np.int32),
             v_last=np.empty((batch, size), np.int32),
+            v_sum=np.empty((batch, size) if summed else (0, 0), np.int64),
             u=np.empty(every_step, np.int32),
             v=np.empty(every_step, np.int32),
             counts=np.empty((batch, 2), np.int64),
@@ -197,5 +273,10 @@ class _Result:
         return int(self.counts[:, 1].sum())
 
     def trace(self) -> PopulationTrace:
-        states = (self.u, self.v) if self.u.size else (None, None)
-        return PopulationTrace(spikes=self.spikes, v_last=self.v_last, u=states[0], v=states[1])
+        def kept(states: NDArray[Any]) -> NDArray[Any] | None:
+            return states if states.size else None
+
+        return PopulationTrace(
+            spikes=self.spikes, v_last=self.v_last, v_sum=kept(self.v_sum), u=kept(self.u),
+            v=kept(self.v),
+        )  # fmt: skip

@@ -1,4 +1,4 @@
-"""The tick of `sim.lif` once more, compiled: a whole run of a population in one pass.
+"""The tick of `sim.lif` once more, compiled: any number of steps of a population in one pass.
 
 All arithmetic is int32 and wraps at 2**32 exactly where Lava's int32 arrays do, so the kernel needs
 no proof of its own; tests hold it to `sim.lif.tick` bit for bit, wraps and clips included.
@@ -50,25 +50,36 @@ def kept_part(x: Any, keep: Any) -> Any:
 @compiled
 def run_population(
     a: Any, w_exp: Any, keep_u: Any, keep_v: Any, threshold: Any, bias: Any, v_init: Any,
-    subtract: Any, first: Any, spikes: Any, v_last: Any, us: Any, vs: Any, counts: Any,
+    subtract: Any, first: Any, start: Any, stop: Any, spikes: Any, u_last: Any, v_last: Any,
+    v_sum: Any, us: Any, vs: Any, counts: Any,
 ) -> None:  # fmt: skip
-    """Run a population over the sums `a` [T, b, n] of samples first .. first + b - 1.
+    """Run steps start .. stop - 1 of a population over the sums `a` [T, b, n] of samples
+    first .. first + b - 1.
 
     a: float32 (exact integers below 2**24) or int32; overwritten with the spikes, so that the next
     product finds them as floats. w_exp: shift of the sums. keep_u, keep_v, threshold (shifted),
     bias (shifted), v_init: int32 [n]. Results go to the rows of these samples: spikes uint8
-    [T, B, n], v_last int32 [B, n], us and vs int32 [T, B, n] or empty, counts int64 [B, 2] (wraps
-    of u, clips of v).
+    [T, B, n], u_last and v_last int32 [B, n], v_sum (of v over the steps) int64 [B, n], us and vs
+    int32 [T, B, n], counts int64 [B, 2] (wraps of u, clips of v). Step 0 starts afresh, later ones
+    from u_last and v_last. Nobody needs to keep v_sum, us and vs, nor u_last of a run in one piece:
+    they may be empty.
     """
-    steps, batch, n = a.shape
+    batch, n = a.shape[1:]
     left, right = np.int32(max(w_exp, 0)), np.int32(max(-w_exp, 0))
-    record = us.size > 0
+    carry, summed, record = u_last.size > 0, v_sum.size > 0, us.size > 0
     u, v = np.empty(n, np.int32), np.empty(n, np.int32)
     for b in range(batch):
-        u[:] = 0
-        v[:] = v_init
+        if start == 0:
+            u[:] = 0
+            v[:] = v_init
+            counts[first + b] = 0
+            if summed:
+                v_sum[first + b] = 0
+        else:
+            u[:] = u_last[first + b]
+            v[:] = v_last[first + b]
         wraps, clips = np.int64(0), np.int64(0)
-        for t in range(steps):
+        for t in range(start, stop):
             wrapped, clipped = np.int32(0), np.int32(0)
             for j in range(n):
                 x = np.int32(np.int32(np.int32(a[t, b, j]) << left) >> right)
@@ -87,12 +98,18 @@ def run_population(
                 spikes[t, first + b, j] = fired
             wraps += wrapped
             clips += clipped
+            if summed:
+                total = v_sum[first + b]
+                for j in range(n):
+                    total[j] += v[j]
             if record:
                 us[t, first + b] = u
                 vs[t, first + b] = v
+        if carry:
+            u_last[first + b] = u
         v_last[first + b] = v
-        counts[first + b, 0] = wraps
-        counts[first + b, 1] = clips
+        counts[first + b, 0] += wraps
+        counts[first + b, 1] += clips
 
 
 @compiled

@@ -24,7 +24,9 @@ from numpy.typing import NDArray
 
 from spikeport.sim.arith import FLOAT32_EXACT, FLOAT64_EXACT, U_LIMIT
 from spikeport.sim.kernel import sum_events
-from spikeport.sim.synapse import Conv2d, Dense, Shape
+from spikeport.sim.parts import Projection
+from spikeport.sim.reference import delivered
+from spikeport.sim.synapse import Conv2d, Dense, Shape, lowered
 
 COLUMN_BYTES = 8 << 20  # columns of one block of images; small enough for a cache
 # Measured: adding rows wins below a quarter of spikes, once rows fill a few vector registers.
@@ -33,11 +35,13 @@ EVENTS_BELOW, EVENTS_WIDTH = 0.25, 64
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Product:
-    """One projection, prepared. part: what it computes; w: its weights, float or int64, dense
-    [n_in, n_out] or convolution [groups, C_out/groups, taps]; bound: largest magnitude of any
-    partial sum; events: int16 [n_in, n_out] where sums by events are possible, else None."""
+    """One projection, prepared. delay: in model time; part: what it computes; w: its weights, float
+    or int64, dense [n_in, n_out] or convolution [groups, C_out/groups, taps]; bound: largest
+    magnitude of any partial sum; events: int16 [n_in, n_out] where sums by events are possible,
+    else None."""
 
     source: str
+    delay: int
     part: Dense | Conv2d
     source_shape: Shape
     w: NDArray[Any]
@@ -72,9 +76,14 @@ class Product:
             total = convolve(rows, self.part, w=self.w)
         return total.reshape(*s.shape[:2], -1)
 
+    def delivered(self, s: NDArray[Any]) -> NDArray[np.int64]:
+        """What arrives of source values [T, B, ...]: int64 [T, B, n_out], shifted and wrapped."""
+        return delivered(self.part, self(s).astype(np.int64))
 
-def prepare(source: str, part: Dense | Conv2d, *, shape: Shape, largest: int) -> Product:
-    """The product of `part` with sources of `shape` whose entries lie in 0..largest."""
+
+def prepare(projection: Projection, *, shape: Shape, largest: int) -> Product:
+    """The product of `projection` with sources of `shape` whose entries lie in 0..largest."""
+    part = lowered(projection.synapse, shape)
     w = part.w_chip if isinstance(part, Dense) else part.w.astype(np.int64)
     rows = w.reshape(len(w), -1)
     positive, negative = rows.clip(min=0).sum(1).max(), -rows.clip(max=0).sum(1).min()
@@ -90,8 +99,9 @@ def prepare(source: str, part: Dense | Conv2d, *, shape: Shape, largest: int) ->
         groups = part.geometry.groups
         laid_out = rows.astype(arithmetic).reshape(groups, len(rows) // groups, -1)
     return Product(
-        source=source, part=part, source_shape=shape, w=laid_out, bound=bound, events=events
-    )
+        source=projection.source, delay=projection.delay, part=part, source_shape=shape,
+        w=laid_out, bound=bound, events=events,
+    )  # fmt: skip
 
 
 def _sparse(s: NDArray[Any]) -> bool:

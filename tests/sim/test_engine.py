@@ -168,7 +168,7 @@ def test_block_size_changes_no_bit(
     net, x = random_net(seed)
     x = np.repeat(x, 3, axis=1)
     whole = engine.run(net, x, record=True)
-    monkeypatch.setattr(engine, "BLOCK_BYTES", 1)
+    monkeypatch.setattr(engine, "PORTION_BYTES", 1)
     monkeypatch.setattr(product, "COLUMN_BYTES", 1)
     assert_same(whole, engine.run(net, x, record=True))
 
