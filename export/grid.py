@@ -21,7 +21,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from spikeport.export.bounds import Risk, population_bound, risks
+from spikeport.export.bounds import Bound, Risk, population_bound, risks
+from spikeport.export.intervals import Emission, Wire
 from spikeport.sim.arith import DECAY_ONE, DU_OFFSET, STATE_SHIFT, V_LIMIT
 from spikeport.sim.chip import Chip
 from spikeport.sim.net import FloatPopulation, FloatProjection, Population, Projection
@@ -47,12 +48,12 @@ class DoesNotFit(ValueError):
 @dataclass(frozen=True, kw_only=True)
 class Source:
     """A projection with what its population must know about the source: shape, integers per
-    float unit, and largest integer in one step."""
+    float unit, and what it may send in each step (None: the population itself)."""
 
     projection: FloatProjection
     shape: Shape
     per_unit: float
-    largest: int
+    emission: Emission | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,9 +93,16 @@ class Part:
 
     def overflow(self, fixed: Population, synapses: list[Projection]) -> list[Risk]:
         """What a legal input could overflow."""
-        wired = [(p, s.shape, s.largest) for p, s in zip(synapses, self.sources, strict=True)]
-        bound = population_bound(fixed, wired, steps=self.rules.steps)
-        return risks(fixed, bound, silent=self.silent)
+        return risks(fixed, self.bound(fixed, synapses), silent=self.silent)
+
+    def bound(self, fixed: Population, synapses: list[Projection]) -> Bound:
+        """The bounds of these integers, behind sources that are bounded already."""
+        own = Emission(size=fixed.size)
+        wires = [
+            Wire(p, shape=s.shape, emission=own if s.emission is None else s.emission)
+            for p, s in zip(synapses, self.sources, strict=True)
+        ]
+        return population_bound(fixed, wires, steps=self.rules.steps, emission=own)
 
     def weight_error(self, synapses: list[Projection], scale: float) -> float:
         """Root mean square error of all weights, in units of the largest."""

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from spikeport.export.grid import EXTRA_BITS, DoesNotFit, Part, Rules, Source, float_weights
+from spikeport.export.intervals import Emission
 from spikeport.sim import checks
 from spikeport.sim.arith import STATE_SHIFT, V_LIMIT
 from spikeport.sim.chip import Chip
@@ -58,12 +59,14 @@ def to_fixed(
     rules = Rules(chip=chip, weight_bits=weight_bits, steps=net.steps)
     populations: list[Population] = []
     projections: list[Projection] = []
+    sent = {"input": Emission.always(net.input.size, largest=net.input.largest)}
     for population in net.populations:
-        sources = [_source(net, p) for p in net.incoming(population.name)]
+        sources = [_source(net, p, sent) for p in net.incoming(population.name)]
         silent = bool((population.v_th >= NEVER).all())
         part = Part(population=population, sources=sources, rules=rules, silent=silent)
         scale = population.scale or _search(part, margin=margin)
         fixed, synapses = part.at(scale)
+        sent[population.name] = part.bound(fixed, synapses).spikes
         populations.append(fixed)
         projections += synapses
     return FixedNet(
@@ -80,13 +83,17 @@ def to_fixed(
     )  # fmt: skip
 
 
-def _source(net: FloatNet, projection: FloatProjection) -> Source:
-    is_input = projection.source == "input"
+def _source(net: FloatNet, projection: FloatProjection, sent: Mapping[str, Emission]) -> Source:
+    """sent: what "input" and the populations before the target may send. Of a later one nothing
+    is known yet, so it may send anything."""
+    shape = net.shape_of(projection.source)
+    unknown = Emission.always(int(np.prod(shape)), largest=1)
+    own = projection.source == projection.target
     return Source(
         projection=projection,
-        shape=net.shape_of(projection.source),
-        per_unit=net.input.scale if is_input else 1.0,
-        largest=net.input.largest if is_input else 1,
+        shape=shape,
+        per_unit=net.input.scale if projection.source == "input" else 1.0,
+        emission=None if own else sent.get(projection.source, unknown),
     )
 
 
