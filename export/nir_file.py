@@ -1,7 +1,8 @@
-"""Opening a NIR file: from bytes on disk to a checked graph of supported nodes, or one sentence.
+"""Opening a NIR file: from bytes on disk to a flat, checked graph of known nodes, or one sentence.
 
-The checks run on the plain HDF5 tree before the nir library builds objects from it, because that
-library answers a damaged file with whatever exception comes first.
+The checks run on the plain HDF5 tree, not on the nir library's objects, because that library
+answers a damaged file with whatever exception comes first. Graphs within the graph are opened:
+their nodes are named "outer.inner", their inputs and outputs pass values on unchanged.
 """
 
 from __future__ import annotations
@@ -19,24 +20,33 @@ import numpy.typing as npt
 KEY = "spikeport"  # of our metadata
 FORMAT = 1  # of what stands under it
 
+Edge = tuple[str, str]
+
 # What each node must hold. Everything in it is checked to be finite.
 FIELDS: Mapping[str, tuple[str, ...]] = {
     "Input": ("shape",),
     "Output": ("shape",),
     "Affine": ("weight", "bias"),
     "Linear": ("weight",),
+    "Scale": ("scale",),
+    "Conv1d": ("weight", "bias", "stride", "padding", "dilation", "groups"),
     "Conv2d": ("weight", "bias", "stride", "padding", "dilation", "groups"),
     "SumPool2d": ("kernel_size", "stride", "padding"),
     "AvgPool2d": ("kernel_size", "stride", "padding"),
     "Flatten": ("start_dim", "end_dim"),
+    "Delay": ("delay",),
+    "Threshold": ("threshold",),
     "I": ("r",),
     "LI": ("tau", "r", "v_leak"),
+    "CubaLI": ("tau_syn", "tau_mem", "r", "v_leak"),
     "IF": ("r", "v_threshold"),
     "LIF": ("tau", "r", "v_leak", "v_threshold"),
     "CubaLIF": ("tau_syn", "tau_mem", "r", "v_leak", "v_threshold"),
 }
 OPTIONAL = ("v_reset", "w_in", "input_shape", "input_type")
-NEURONS = ("I", "LI", "IF", "LIF", "CubaLIF")
+NEURONS = ("Threshold", "I", "LI", "CubaLI", "IF", "LIF", "CubaLIF")
+SILENT = ("I", "LI", "CubaLI")  # neurons without a threshold
+PORT = "port"  # type of what an Input or Output of an inner graph becomes: it passes values on
 
 
 def _whole(value: Any) -> bool:
@@ -87,14 +97,15 @@ class Node:
 
 @dataclass(frozen=True, kw_only=True)
 class Graph:
-    """Nodes by name, in an order in which sources come first, and edges (source, target)."""
+    """Nodes by name and edges (source, target) in the file's order, nothing nested."""
 
     path: Path
     nodes: Mapping[str, Node]
-    edges: tuple[tuple[str, str], ...]
+    edges: tuple[Edge, ...]
     about: Mapping[str, Any]
 
     def sources(self, name: str) -> list[str]:
+        """Nodes with an edge to node `name`."""
         return [a for a, b in self.edges if b == name]
 
 
@@ -112,12 +123,65 @@ def load(path: Path | str) -> Graph:
     root = tree.get("node")
     if not isinstance(root, dict) or not isinstance(root.get("nodes"), dict):
         raise ValueError(f"{path}: holds no graph (node/nodes is missing); is it a NIR file?")
-    if np.ndim(root.get("edges", 0)) == 0:
-        raise ValueError(f"{path}: the graph has no edges; write the file again")
-    nodes = {name: _node(path, name, values) for name, values in root["nodes"].items()}
-    edges = tuple(dict.fromkeys(_edge(path, edge, nodes) for edge in root["edges"]))
+    nodes, edges = _opened(path, "", root)
     about = _about(path, "graph", root)
-    return Graph(path=path, nodes=_ordered(path, nodes, edges), edges=edges, about=about)
+    return Graph(path=path, nodes=nodes, edges=tuple(dict.fromkeys(edges)), about=about)
+
+
+def _opened(path: Path, prefix: str, tree: Any) -> tuple[dict[str, Node], list[Edge]]:
+    """Nodes and edges of a graph, those of graphs within it included, named from `prefix` on."""
+    where = f"{path}: the graph {prefix[:-1]!r}" if prefix else f"{path}: the graph"
+    if not isinstance(tree.get("nodes"), dict):
+        raise ValueError(f"{where} has no nodes; write the file again")
+    if np.ndim(tree.get("edges", 0)) == 0:
+        raise ValueError(f"{where} has no edges; write the file again")
+    nodes: dict[str, Node] = {}
+    edges: list[Edge] = []
+    enter: dict[str, str] = {}  # where an edge to a node of this graph leads after opening
+    leave: dict[str, str] = {}
+    for name, values in tree["nodes"].items():
+        full = f"{prefix}{name}"
+        enter[name] = leave[name] = full
+        inner: dict[str, Node] = {}
+        if isinstance(values, dict) and values.get("type") == "NIRGraph":
+            inner, more = _opened(path, f"{full}.", values)
+            edges += more
+            enter[name] = _port(path, full, "Input", values["nodes"])
+            leave[name] = _port(path, full, "Output", values["nodes"])
+        else:
+            inner[full] = _node(path, full, values, nested=bool(prefix))
+        for twice in set(inner) & set(nodes):
+            raise ValueError(f"{path}: two nodes are called {twice!r} once opened; rename one")
+        nodes |= inner
+    named = [_edge(path, edge) for edge in tree["edges"]]
+    if prefix:
+        named = _completed(named, set(enter))
+    for name in (end for edge in named for end in edge if end not in enter):
+        raise ValueError(f"{where}: an edge leads to {name!r}, but there is no such node")
+    return nodes, edges + [(leave[a], enter[b]) for a, b in named]
+
+
+def _port(path: Path, graph: str, kind: str, nodes: Mapping[str, Any]) -> str:
+    """Name of the one node of `kind` in the inner `graph`."""
+    found = [name for name, n in nodes.items() if isinstance(n, dict) and n.get("type") == kind]
+    if len(found) != 1:
+        raise ValueError(
+            f"{path}: the graph {graph!r} has {len(found)} {kind} nodes; one within another graph"
+            " must have exactly one"
+        )
+    return f"{graph}.{found[0]}"
+
+
+def _completed(edges: list[Edge], names: set[str]) -> list[Edge]:
+    """`edges` of an inner graph, with the one name that no node has read as the one node that no
+    edge has. Exporters that renamed a node and forgot its edges wrote such files (the recurrent
+    layers of the NIR paper's); with one of each there is only one way to read them."""
+    used = {end for edge in edges for end in edge}
+    unknown, unused = used - names, names - used
+    if len(unknown) != 1 or len(unused) != 1:
+        return edges
+    (wrong,), (right,) = unknown, unused
+    return [(right if a == wrong else a, right if b == wrong else b) for a, b in edges]
 
 
 def _plain(group: Any) -> dict[str, Any]:
@@ -131,15 +195,15 @@ def _text(value: Any) -> Any:
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
 
 
-def _node(path: Path, name: str, values: Any) -> Node:
+def _node(path: Path, name: str, values: Any, *, nested: bool) -> Node:
     where = f"{path}: node {name!r}"
     kind = str(values.get("type")) if isinstance(values, dict) else "none"
-    if kind == "NIRGraph":
-        raise ValueError(f"{where} is a graph within the graph; flatten the file before import")
     if kind not in FIELDS:
         raise ValueError(
             f"{where} has type {kind}, which is not supported; supported are {', '.join(FIELDS)}"
         )
+    if nested and kind in ("Input", "Output"):
+        return Node(name=name, type=PORT, values={}, about={})
     missing = [key for key in FIELDS[kind] if key not in values]
     if missing:
         raise ValueError(f"{where} ({kind}) lacks {', '.join(missing)}; write the file again")
@@ -178,31 +242,8 @@ def _about(path: Path, name: str, values: Mapping[str, Any]) -> Mapping[str, Any
     return about  # type: ignore[no-any-return]
 
 
-def _edge(path: Path, edge: Any, nodes: Mapping[str, Node]) -> tuple[str, str]:
+def _edge(path: Path, edge: Any) -> Edge:
     names = [_text(end) for end in np.atleast_1d(edge)]
     if len(names) != 2:
         raise ValueError(f"{path}: an edge has {len(names)} ends instead of 2")
-    for name in names:
-        if name not in nodes:
-            raise ValueError(f"{path}: an edge leads to {name!r}, but there is no such node")
     return str(names[0]), str(names[1])
-
-
-def _ordered(
-    path: Path, nodes: Mapping[str, Node], edges: tuple[tuple[str, str], ...]
-) -> dict[str, Node]:
-    ordered: dict[str, Node] = {}
-    while len(ordered) < len(nodes):
-        ready = [
-            name
-            for name in nodes
-            if name not in ordered and all(a in ordered for a, b in edges if b == name)
-        ]
-        if not ready:
-            left = sorted(set(nodes) - set(ordered))
-            raise ValueError(
-                f"{path}: the nodes {', '.join(map(repr, left))} lie on or behind a loop; recurrent"
-                " networks are not supported"
-            )
-        ordered.update((name, nodes[name]) for name in ready)
-    return ordered

@@ -1,36 +1,97 @@
-"""NIR's linear nodes as affine stages."""
+"""NIR's linear nodes as links of a chain of affine maps, and the shapes that they see.
+
+A shape has two sides: what the file says, (C, L) for instance, and what we keep: a map stays a map
+behind a Flatten, because values are in C order on either side of it, and (C, L) is (C, 1, L).
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from spikeport.export.convolutions import regrouped
 from spikeport.export.nir_file import Node
-from spikeport.export.passes import Stage, regrouped
+from spikeport.export.passes import Gain, Link, Stage, collapse
 from spikeport.sim.synapse import ConvGeometry, FloatConv2d, FloatDense, FloatSumPool2d, Shape
 
+Floats = NDArray[np.float64]
 
-def stage_of(node: Node, source: Shape) -> Stage | None:
-    """`node` behind a source of shape `source`; None for a Flatten, which moves nothing.
+
+@dataclass(frozen=True, kw_only=True)
+class Shapes:
+    """Shape of a node's values as the file sees it, and as ours: (n,) or (C, H, W)."""
+
+    file: Shape
+    ours: Shape
+
+    @property
+    def size(self) -> int:
+        """How many values that is."""
+        return int(np.prod(self.file))
+
+
+def link_of(node: Node, source: Shapes) -> tuple[Link | None, Shapes]:
+    """`node` behind `source`, and the shapes behind it; None where the values stay as they are.
 
     Raises ValueError (without file and node, which the caller adds) when the node does not fit.
     """
     if node.type in ("Affine", "Linear"):
-        return _dense(node, source)
-    if node.type == "Conv2d":
-        return _conv(node, source)
+        stage = _dense(node, source)
+        return stage, Shapes(file=stage.target, ours=stage.target)
+    if node.type in ("Conv1d", "Conv2d"):
+        stage = _conv(node, _map(source.file, flat=node.type == "Conv1d"))
+        ours = stage.target
+        file = (ours[0], ours[2]) if node.type == "Conv1d" else ours
+        return stage, Shapes(file=file, ours=ours)
     if node.type in ("SumPool2d", "AvgPool2d"):
-        return _pool(node, source)
-    _check_flatten(node, source)
-    return None
+        stage = _pool(node, _map(source.file, flat=False))
+        return stage, Shapes(file=stage.target, ours=stage.target)
+    if node.type == "Scale":
+        factor = each(node, "scale", source.file)
+        return Gain(source=source.ours, factor=factor, name=node.name), source
+    if node.type == "Flatten":
+        return None, Shapes(file=_flattened(node, source.file), ours=source.ours)
+    return None, source
 
 
-def _dense(node: Node, source: Shape) -> Stage:
+def each(node: Node, key: str, shape: Shape, *, default: float | None = None) -> Floats:
+    """A parameter for values of `shape`: () where they share one, else [n] in C order.
+
+    It may have one value, as many as there are, or `shape` with ones in it. Raises ValueError
+    (without file and node) for anything else.
+    """
+    value = node.array(key, default=default)
+    size = int(np.prod(shape))
+    if value.size == 1:
+        return value.reshape(())
+    if value.size != size and value.ndim == len(shape):
+        if all(n in (1, wanted) for n, wanted in zip(value.shape, shape, strict=True)):
+            value = np.broadcast_to(value, shape)
+    if value.size != size:
+        raise ValueError(f"{key} has {value.size} values, but {size} values arrive")
+    return collapse(value.reshape(-1))
+
+
+def _map(shape: Shape, *, flat: bool) -> Shape:
+    """(C, H, W) of a source that must be a map, (C, L) being one of height 1."""
+    if flat and len(shape) == 2:
+        return (shape[0], 1, shape[1])
+    if flat or len(shape) != 3:
+        needed = "(C, L)" if flat else "(C, H, W)"
+        raise ValueError(f"the source has shape {shape}; needed is {needed}")
+    return shape
+
+
+def _dense(node: Node, source: Shapes) -> Stage:
     w = node.array("weight")
-    if w.ndim != 2 or len(source) != 1 or w.shape[1] != source[0]:
+    # Behind a Flatten that leaves channels apart, as many inputs as values mean all of them.
+    flat = len(source.file) <= 2 or max(source.file) == source.size
+    if w.ndim != 2 or not flat or w.shape[1] != source.size:
         raise ValueError(
-            f"weights of shape {w.shape} do not fit a source of shape {source}; they must be"
+            f"weights of shape {w.shape} do not fit a source of shape {source.file}; they must be"
             " [n_out, n_in], behind a Flatten if the source is a map"
         )
     bias = np.array(0.0)
@@ -38,13 +99,16 @@ def _dense(node: Node, source: Shape) -> Stage:
         bias = node.array("bias")
         if bias.shape != (w.shape[0],):
             raise ValueError(f"bias has shape {bias.shape}; needed is ({w.shape[0]},)")
-    return Stage(name=node.name, source=source, synapse=FloatDense(w=w), bias=bias)
+    return Stage(name=node.name, source=source.ours, synapse=FloatDense(w=w), bias=bias)
 
 
 def _conv(node: Node, source: Shape) -> Stage:
     w = node.array("weight")
-    if w.ndim != 4:
-        raise ValueError(f"weights have shape {w.shape}; needed is [C_out, C_in, kH, kW]")
+    needed = "[C_out, C_in, k]" if node.type == "Conv1d" else "[C_out, C_in, kH, kW]"
+    if w.ndim != needed.count(",") + 1:
+        raise ValueError(f"weights have shape {w.shape}; needed is {needed}")
+    if node.type == "Conv1d":
+        w = w[:, :, None]
     stride, dilation = _pair(node, "stride"), _pair(node, "dilation")
     padding = _padding(node, w.shape[2:], dilation, stride)
     groups = int(np.asarray(node.values["groups"]).reshape(-1)[0])
@@ -55,8 +119,8 @@ def _conv(node: Node, source: Shape) -> Stage:
     bias = node.array("bias").reshape(-1)
     if bias.size not in (1, target[0]):
         raise ValueError(f"bias has {bias.size} values; needed are {target[0]}, one a channel")
-    each = np.repeat(np.broadcast_to(bias, target[0]), target[1] * target[2])
-    return Stage(name=node.name, source=source, synapse=synapse, bias=each)
+    bias = np.repeat(np.broadcast_to(bias, target[0]), target[1] * target[2])
+    return Stage(name=node.name, source=source, synapse=synapse, bias=bias)
 
 
 def _unpacked(
@@ -98,24 +162,31 @@ def _pool(node: Node, source: Shape) -> Stage:
     pool = FloatSumPool2d(
         kernel=kernel, stride=_pair(node, "stride"), padding=_pair(node, "padding"), w=w
     )
-    if len(source) != 3:
-        raise ValueError(f"the source has shape {source}; pooling needs (C, H, W)")
     return Stage(name=node.name, source=source, synapse=pool)
 
 
 def _pair(node: Node, key: str) -> tuple[int, int]:
+    """(y, x); of a Conv1d (neutral, x)."""
     values = np.asarray(node.values[key]).reshape(-1)
-    if values.size not in (1, 2) or values.dtype.kind not in "iuf" or (values % 1).any():
-        raise ValueError(f"{key} is {node.values[key]!r}; needed are one or two whole numbers")
+    most = 1 if node.type == "Conv1d" else 2
+    if not 1 <= values.size <= most or values.dtype.kind not in "iuf" or (values % 1).any():
+        needed = "one whole number" if most == 1 else "one or two whole numbers"
+        raise ValueError(f"{key} is {node.values[key]!r}; needed is {needed}")
+    if node.type == "Conv1d":
+        return (0 if key == "padding" else 1), int(values[0])
     return int(values[0]), int(values[-1])
 
 
-def _check_flatten(node: Node, source: Shape) -> None:
-    start = int(np.asarray(node.values["start_dim"]).reshape(-1)[0])
-    end = int(np.asarray(node.values["end_dim"]).reshape(-1)[0])
-    last = len(source) - 1
-    if last and (start != 0 or end not in (-1, last)):
+def _flattened(node: Node, source: Shape) -> Shape:
+    """Shape behind a Flatten; the values stay where they are."""
+    start, end = (int(np.asarray(node.values[k]).reshape(-1)[0]) for k in ("start_dim", "end_dim"))
+    rank = len(source)
+    if rank == 1:
+        return source
+    if not (-rank <= start < rank and -rank <= end < rank and start % rank <= end % rank):
         raise ValueError(
-            f"start_dim={start}, end_dim={end} flattens a part of a source of shape {source} only;"
-            " flatten all of it"
+            f"start_dim={start}, end_dim={end} do not fit a source of shape {source}; dimensions"
+            " are counted without batch and time"
         )
+    start, end = start % rank, end % rank
+    return (*source[:start], int(np.prod(source[start : end + 1])), *source[end + 1 :])

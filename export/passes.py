@@ -1,9 +1,9 @@
 """Linear chains between populations: from many stages to one projection and one bias.
 
-Between two populations a network file may hold any chain of convolutions, pools and affine maps; a
-chip has one synapse. A chain is a tuple of `Stage`s; every pass takes a chain and returns a chain
-that computes the same map, and leaves its argument alone. `composed` applies them until one stage
-is left.
+Between two populations a network file may hold any chain of convolutions, pools, gains and affine
+maps; a chip has one synapse. A chain is a tuple of `Stage`s and `Gain`s; every pass takes links and
+returns links that compute the same map, and leaves its arguments alone. `composed` applies them
+until one stage is left. Maps are flattened and reshaped between links for free: all are C order.
 
 Composition is exact, zero padding included. Two convolutions merge into one where no window of the
 second reaches beyond the map in between, or where what it would then see of the source is padding
@@ -13,14 +13,15 @@ too; otherwise the chain becomes a dense matrix, if that is not too large.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from math import gcd
+from typing import Union
 
 import numpy as np
 from numpy.typing import NDArray
 
+from spikeport.export.convolutions import conv_after_conv
+from spikeport.export.convolutions import ungrouped as ungrouped  # its users fold too
 from spikeport.sim.floating import conv_adjoint, conv_sum
 from spikeport.sim.synapse import (
-    ConvGeometry,
     FloatConv2d,
     FloatDense,
     FloatSumPool2d,
@@ -30,7 +31,8 @@ from spikeport.sim.synapse import (
 )
 
 Floats = NDArray[np.float64]
-Chain = tuple["Stage", ...]
+Link = Union["Stage", "Gain"]
+Chain = tuple[Link, ...]
 
 LARGEST_DENSE = 4_000_000  # entries of a matrix that a fallback may create
 
@@ -69,6 +71,24 @@ class Stage:
         return flat.reshape(len(x), *self.target)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Gain:
+    """Every value of a source of shape `source` times `factor`, float64 () or [n]."""
+
+    source: Shape
+    factor: Floats
+    name: str = "?"
+
+    @property
+    def target(self) -> Shape:
+        """Shape behind the gain, that before it."""
+        return self.source
+
+    def __call__(self, x: Floats) -> Floats:
+        """The map applied to [N, *source]; returns the same shape."""
+        return (x.reshape(len(x), -1) * self.factor).reshape(x.shape)
+
+
 def linear_part(synapse: FloatSynapse, x: Floats) -> Floats:
     """`synapse` applied to [N, *source], without bias."""
     part = lowered_float(synapse, x.shape[1:])
@@ -95,26 +115,67 @@ def composed(source: Shape, chain: Chain) -> Stage:
     while len(chain) > 1:
         # From the back: behind a dense layer everything folds into its rows, the cheapest way.
         chain = (*chain[:-2], merged(chain[-2], chain[-1]))
-    return _collapsed(chain[0])
+    link = chain[0]
+    if isinstance(link, Gain):
+        alone = Stage(source=source, synapse=identity(source), name=link.name)
+        link = scaled(alone, link.factor)
+    elif link.source != source:  # reshaped before the first link
+        link = replace(as_dense(link), source=source)
+    return _collapsed(link)
 
 
-def merged(first: Stage, second: Stage) -> Stage:
-    """`second` after `first`, as one stage."""
+def merged(first: Link, second: Link) -> Link:
+    """`second` after `first`, as one link."""
+    name = f"{first.name}+{second.name}"
+    if isinstance(second, Gain):
+        if isinstance(first, Gain):
+            return replace(first, factor=first.factor * second.factor, name=name)
+        return replace(scaled(first, second.factor), name=name)
+    if isinstance(first, Gain):
+        return replace(_weighted(second, first.factor), source=first.source, name=name)
     a = lowered_float(first.synapse, first.source)
-    b = lowered_float(second.synapse, first.target)
+    b = lowered_float(second.synapse, second.source)
     synapse: FloatSynapse | None
     if isinstance(b, FloatDense):
         synapse = FloatDense(w=_rows_before(a, b.w, first.source))
-    elif isinstance(a, FloatDense):
-        synapse = None  # dense, then convolution: only a matrix can say it
+    elif isinstance(a, FloatDense) or first.target != second.source:
+        synapse = None  # dense or reshaped, then convolution: only a matrix can say it
     else:
-        synapse = _conv_after_conv(a, b, first)
-    name = f"{first.name}+{second.name}"
+        synapse = conv_after_conv(a, b, source=first.source)
     if synapse is None:
         synapse = FloatDense(w=_matrix(first, second, name=name))
-    carried = np.broadcast_to(first.bias, int(np.prod(first.target))).reshape(1, *first.target)
-    bias = linear_part(second.synapse, np.array(carried)).reshape(-1) + second.bias
+    bias = second.bias
+    if first.bias.any():
+        size = int(np.prod(first.target))
+        carried = np.array(np.broadcast_to(first.bias, size)).reshape(1, *second.source)
+        bias = linear_part(second.synapse, carried).reshape(-1) + bias
     return Stage(source=first.source, synapse=synapse, bias=bias, name=name)
+
+
+def _weighted(stage: Stage, factor: Floats) -> Stage:
+    """`stage` with its inputs, [n] or (), multiplied by `factor` beforehand."""
+    each = np.broadcast_to(factor, int(np.prod(stage.source)))
+    synapse = lowered_float(stage.synapse, stage.source)
+    if isinstance(synapse, FloatConv2d):
+        per_map = each.reshape(stage.source[0], -1)
+        if (per_map == per_map[:, :1]).all():
+            groups, w = synapse.geometry.groups, synapse.w
+            channel = per_map[:, 0].reshape(groups, 1, w.shape[1], 1, 1)
+            parts = w.reshape(groups, -1, *w.shape[1:]) * channel
+            return replace(stage, synapse=replace(synapse, w=parts.reshape(w.shape)))
+        synapse = FloatDense(w=_dense_rows(synapse, stage))
+    return replace(stage, synapse=FloatDense(w=synapse.w * each))
+
+
+def added(first: Stage, second: Stage) -> Stage | None:
+    """The sum of two stages of the same source and target, or None where they do not add up to
+    one synapse without becoming a matrix."""
+    a, b = first.synapse, second.synapse
+    if not isinstance(a, FloatDense) or not isinstance(b, FloatDense):
+        return None
+    name = f"{first.name}, {second.name}"
+    synapse = FloatDense(w=a.w + b.w)
+    return replace(first, synapse=synapse, bias=first.bias + second.bias, name=name)
 
 
 def scaled(stage: Stage, gain: Floats) -> Stage:
@@ -188,75 +249,3 @@ def _affordable(entries: int, *, name: str) -> None:
             f" limit is {LARGEST_DENSE}; use map sizes that pools divide evenly, no padding behind"
             " a pool or convolution, or put a spiking layer between them"
         )
-
-
-def _conv_after_conv(a: FloatConv2d, b: FloatConv2d, first: Stage) -> FloatConv2d | None:
-    """The one convolution equal to `b` after `a`, or None where there is none."""
-    g, h = a.geometry, b.geometry
-    between = first.target
-    if any(not _edges_agree(a, b, axis, first.source, between) for axis in (0, 1)):
-        return None
-    full_a, full_b = ungrouped(a.w, g.groups), ungrouped(b.w, h.groups)
-    steps = tuple(d * s for d, s in zip(h.dilation, g.stride, strict=True))
-    spans = [
-        (kb - 1) * step + (ka - 1) * d + 1
-        for kb, ka, step, d in zip(b.w.shape[2:], a.w.shape[2:], steps, g.dilation, strict=True)
-    ]
-    w = np.zeros((len(full_b), full_a.shape[1], *spans))
-    for y, x in np.ndindex(*b.w.shape[2:]):
-        top, left = y * steps[0], x * steps[1]
-        rows = slice(top, top + (a.w.shape[2] - 1) * g.dilation[0] + 1, g.dilation[0])
-        columns = slice(left, left + (a.w.shape[3] - 1) * g.dilation[1] + 1, g.dilation[1])
-        w[:, :, rows, columns] += np.tensordot(full_b[:, :, y, x], full_a, axes=1)
-    w, groups = _regrouped(w, (g.groups, h.groups))
-    geometry = ConvGeometry(
-        stride=(g.stride[0] * h.stride[0], g.stride[1] * h.stride[1]),
-        padding=(
-            g.padding[0] + h.padding[0] * g.stride[0],
-            g.padding[1] + h.padding[1] * g.stride[1],
-        ),
-        groups=groups,
-    )
-    return FloatConv2d(w=w, geometry=geometry)
-
-
-def _edges_agree(a: FloatConv2d, b: FloatConv2d, axis: int, source: Shape, between: Shape) -> bool:
-    """Whether positions outside the map in between see nothing but padding of the source."""
-    if b.geometry.padding[axis] == 0:
-        return True
-    g = a.geometry
-    reach = (a.w.shape[2 + axis] - 1) * g.dilation[axis]
-    before_first = reach - g.stride[axis] - g.padding[axis]  # last row seen by position -1
-    after_last = between[1 + axis] * g.stride[axis] - g.padding[axis]  # first row, position n
-    return before_first < 0 and after_last >= source[1 + axis]
-
-
-def ungrouped(w: Floats, groups: int) -> Floats:
-    """Convolution weights [C_out, C_in/groups, ...] spelled with groups=1, zeros between groups."""
-    outputs, inputs = w.shape[0] // groups, w.shape[1]
-    full = np.zeros((w.shape[0], inputs * groups, *w.shape[2:]))
-    for k in range(groups):
-        full[k * outputs : (k + 1) * outputs, k * inputs : (k + 1) * inputs] = w[
-            k * outputs : (k + 1) * outputs
-        ]
-    return full
-
-
-def regrouped(w: Floats, groups: int) -> Floats | None:
-    """The inverse of `ungrouped`, or None when entries between the groups are not zero."""
-    if w.shape[0] % groups or w.shape[1] % groups:
-        return None
-    inputs, outputs = w.shape[1] // groups, w.shape[0] // groups
-    parts = [
-        w[k * outputs : (k + 1) * outputs, k * inputs : (k + 1) * inputs] for k in range(groups)
-    ]
-    packed = np.concatenate(parts)
-    return packed if np.array_equal(ungrouped(packed, groups), w) else None
-
-
-def _regrouped(w: Floats, groups: tuple[int, int]) -> tuple[Floats, int]:
-    for candidate in sorted({*groups, gcd(*groups)}, reverse=True):
-        packed = regrouped(w, candidate)
-        if packed is not None:
-            return packed, candidate
-    return w, 1

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from spikeport.export import passes
-from spikeport.export.passes import Stage, as_dense, composed, regrouped, scaled, ungrouped
+from spikeport.export.convolutions import regrouped, ungrouped
+from spikeport.export.passes import Stage, as_dense, composed, scaled
 from spikeport.sim.synapse import (
     ConvGeometry,
     FloatConv2d,

@@ -1,0 +1,233 @@
+"""What arrives at each neuron node of a NIR graph: chains of linear nodes, delays, constants.
+
+Every node but a neuron is affine in what it receives, so all that arrives at neurons is a sum over
+paths (a source, the links on the way, a delay) and constants, the biases on the way. A bias acts in
+every step; behind an explicit Delay it acts from the step on that the Delay lets through first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spikeport.export.nir_file import NEURONS, Edge, Graph, Node
+from spikeport.export.nir_graph import closing_edges, starts, walk
+from spikeport.export.nir_nodes import Shapes, each, link_of
+from spikeport.export.passes import Chain, Gain, Link, Stage, linear_part
+from spikeport.sim.synapse import Shape
+
+Floats = NDArray[np.float64]
+Result = TypeVar("Result")
+
+MOST_PATHS = 1000  # into one node
+WHOLE = 1e-6  # steps that a delay may be away from a whole number of them
+
+
+@dataclass(frozen=True, kw_only=True)
+class Route:
+    """A way for values to arrive: from `source` (a neuron node, or an Input) of `shape`, (n,) or
+    (C, H, W), through `chain`, `delay` steps later."""
+
+    source: str
+    shape: Shape
+    chain: Chain = ()
+    delay: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arrival:
+    """All that a node receives, or gives. constants: float64 [n] that act from a step on."""
+
+    shapes: Shapes
+    routes: tuple[Route, ...] = ()
+    constants: Mapping[int, Floats] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clock:
+    """How a file's seconds become steps. dt_s: seconds per step, None if unknown; rule: "euler"
+    (a step loses dt/tau) or "exact" (it loses 1 - exp(-dt/tau)); round_delays: whether a delay
+    may be rounded to whole steps."""
+
+    dt_s: float | None
+    rule: str = "euler"
+    round_delays: bool = False
+
+    def steps(self, seconds: Floats) -> NDArray[np.int64]:
+        """Delays in steps; ValueError (without file and node) if they are none."""
+        if self.dt_s is None:
+            raise ValueError("does not say how long a step is; give dt_s in seconds")
+        exact = seconds / self.dt_s
+        steps = np.rint(exact)
+        if seconds.min() < 0:
+            raise ValueError(f"delay is {seconds.min():g} s; it must not be negative")
+        off = np.abs(exact - steps)
+        if off.max() > WHOLE and not self.round_delays:
+            worst = seconds.reshape(-1)[off.argmax()]
+            raise ValueError(
+                f"a delay of {worst:g} s is {worst / self.dt_s:g} steps of {self.dt_s:g} s; choose"
+                " dt_s so that all delays are whole steps, or allow rounding with round_delays"
+            )
+        whole: NDArray[np.int64] = steps.astype(np.int64)
+        return whole
+
+
+def arrivals(graph: Graph, input_shapes: Shapes, *, clock: Clock) -> dict[str, Arrival]:
+    """What every neuron node and every Output receives.
+
+    Raises ValueError with one sentence that names file and node.
+    """
+    late = {
+        name: _late(graph, node, clock)
+        for name, node in graph.nodes.items()
+        if node.type == "Delay"
+    }
+    closing = closing_edges(graph, late=late)
+    shapes, links = _shaped(graph, input_shapes)
+    given: dict[str, Arrival] = {}
+    received: dict[str, Arrival] = {}
+    linear = [name for name in graph.nodes if graph.nodes[name].type not in NEURONS]
+    for name, node in graph.nodes.items():
+        if node.type in NEURONS or node.type == "Input":
+            given[name] = Arrival(
+                shapes=shapes[name], routes=(Route(source=name, shape=shapes[name].ours),)
+            )
+    for name in walk(linear, graph.edges, starts=()).order:
+        node = graph.nodes[name]
+        if node.type != "Input":
+            received[name] = _received(graph, name, given=given, closing=closing)
+            steps = attempt(graph, node, _steps, received[name].shapes, clock)
+            given[name] = _passed(received[name], links[name], shapes[name], steps=steps)
+    for name, node in graph.nodes.items():
+        if node.type in NEURONS:
+            received[name] = _received(graph, name, given=given, closing=closing)
+    wanted = (*NEURONS, "Output")
+    return {name: a for name, a in received.items() if graph.nodes[name].type in wanted}
+
+
+def _late(graph: Graph, node: Node, clock: Clock) -> bool | None:
+    steps = attempt(graph, node, lambda n: clock.steps(n.array("delay")))
+    return True if steps.all() else None if steps.any() else False
+
+
+def attempt(graph: Graph, node: Node, work: Callable[..., Result], *rest: object) -> Result:
+    """`work(node, *rest)`, its refusal completed with file and node."""
+    try:
+        return work(node, *rest)
+    except ValueError as error:
+        raise ValueError(f"{graph.path}: node {node.name!r} ({node.type}): {error}") from None
+
+
+def _steps(node: Node, shapes: Shapes, clock: Clock) -> NDArray[np.int64]:
+    if node.type != "Delay":
+        return np.array(0, np.int64)
+    return clock.steps(each(node, "delay", shapes.file))
+
+
+def _shaped(graph: Graph, input_shapes: Shapes) -> tuple[dict[str, Shapes], dict[str, Link | None]]:
+    """The shapes behind every node, and the links that linear nodes are."""
+    shapes: dict[str, Shapes] = {}
+    links: dict[str, Link | None] = {}
+    for name in walk(graph.nodes, graph.edges, starts=starts(graph)).order:
+        node = graph.nodes[name]
+        before = [shapes[a] for a in graph.sources(name) if a in shapes]
+        if node.type == "Input":
+            shapes[name] = input_shapes
+        elif node.type in NEURONS:
+            shapes[name] = before[0] if before else _own(node)
+        elif not before:
+            raise ValueError(
+                f"{graph.path}: node {name!r} ({node.type}): has no source; connect or remove it"
+            )
+        else:
+            links[name], shapes[name] = attempt(graph, node, link_of, before[0])
+    return shapes, links
+
+
+def _own(node: Node) -> Shapes:
+    """Shapes of neurons that nothing feeds forward: those of their parameters."""
+    shape = max((np.shape(value) for value in node.values.values()), key=np.prod)
+    return Shapes(file=shape or (1,), ours=ours_of(shape or (1,)))
+
+
+def ours_of(shape: Shape) -> Shape:
+    """(n,) or (C, H, W) for a shape in a file: (C, L) is (C, 1, L), more are flattened."""
+    if len(shape) == 2:
+        return (shape[0], 1, shape[1])
+    return shape if len(shape) in (1, 3) else (int(np.prod(shape)),)
+
+
+def _received(
+    graph: Graph, name: str, *, given: Mapping[str, Arrival], closing: Iterable[Edge]
+) -> Arrival:
+    """The sum of what all sources of node `name` give."""
+    node = graph.nodes[name]
+    where = f"{graph.path}: node {name!r} ({node.type})"
+    sources = graph.sources(name)
+    if not sources:
+        raise ValueError(f"{where}: has no source; connect or remove it")
+    routes: list[Route] = []
+    constants: dict[int, Floats] = {}
+    sizes = {source: given[source].shapes.size for source in sources}
+    if len(set(sizes.values())) > 1:
+        told = ", ".join(f"{size} from {source!r}" for source, size in sizes.items())
+        raise ValueError(f"{where}: different numbers of values arrive ({told}) and cannot add up")
+    for source in sources:
+        extra = int((source, name) in closing)
+        routes += [replace(r, delay=r.delay + extra) for r in given[source].routes]
+        for delay, constant in given[source].constants.items():
+            constants[delay] = constants.get(delay, np.array(0.0)) + constant
+    if len(routes) > MOST_PATHS:
+        raise ValueError(
+            f"{where}: {len(routes)} ways of linear nodes lead there, {MOST_PATHS} are the most;"
+            " put neurons between the branches, or add their weights up"
+        )
+    forward = [s for s in sources if (s, name) not in closing] or sources
+    return Arrival(shapes=given[forward[0]].shapes, routes=tuple(routes), constants=constants)
+
+
+def _passed(
+    arrival: Arrival, link: Link | None, shapes: Shapes, *, steps: NDArray[np.int64]
+) -> Arrival:
+    """What a linear node makes of `arrival`; steps: its delay, () or [n]."""
+    routes, constants = list(arrival.routes), dict(arrival.constants)
+    if isinstance(link, Stage):
+        constants = {
+            delay: linear_part(link.synapse, value.reshape(1, *link.source)).reshape(-1)
+            for delay, value in constants.items()
+        }
+        if link.bias.any():
+            bias = np.broadcast_to(link.bias, shapes.size)
+            constants[0] = constants.get(0, np.array(0.0)) + bias
+        link = replace(link, bias=np.array(0.0))
+    elif isinstance(link, Gain):
+        constants = {delay: value * link.factor for delay, value in constants.items()}
+    if link is not None:
+        routes = [replace(route, chain=(*route.chain, link)) for route in routes]
+    if steps.any():
+        routes, constants = _delayed(routes, constants, shapes, steps=steps)
+    return Arrival(shapes=shapes, routes=tuple(routes), constants=constants)
+
+
+def _delayed(
+    routes: list[Route], constants: dict[int, Floats], shapes: Shapes, *, steps: NDArray[np.int64]
+) -> tuple[list[Route], dict[int, Floats]]:
+    """Every route once for each distinct delay, the values that have another one masked out."""
+    later: list[Route] = []
+    held: dict[int, Floats] = {}
+    distinct = np.unique(steps).tolist()
+    for delay in distinct:
+        mask = (steps == delay).astype(np.float64)
+        gain: Chain = ()
+        if len(distinct) > 1:
+            gain = (Gain(source=shapes.ours, factor=mask, name=f"delay {delay}"),)
+        for r in routes:
+            later.append(replace(r, chain=(*r.chain, *gain), delay=r.delay + delay))
+        for before, value in constants.items():
+            at = before + delay
+            held[at] = held.get(at, np.array(0.0)) + value * mask
+    return later, held
