@@ -11,16 +11,21 @@ import os
 import shutil
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from multiprocessing import resource_tracker, shared_memory
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from spikeport.hw import lava_group, lava_job
 from spikeport.hw.lava_import import quiet
-from spikeport.hw.lava_record import stems, windows
+from spikeport.hw.lava_record import Window, chip_steps, executions, stems, windows
 from spikeport.hw.lava_run import ERROR_FILE
+from spikeport.sim.net import FixedNet
 
 WATCH_S = 0.1
 
@@ -30,20 +35,31 @@ def main(job: Path, folder: Path) -> None:
     guard(folder)
     try:
         net, x, record = lava_job.load(job)
-        from spikeport.hw import lava_net
-        from spikeport.hw.lava_processes.recorder import Recorder
-
-        processes = lava_net.build(net, x)
         found = windows(net, x, record=record)
-        for (name, window), stem in zip(found.items(), stems(folder), strict=False):
+        for samples in executions(net, x.shape[1]):
+            part = x[:, samples.start : samples.stop]
+            played = {name: replace(window, samples=samples) for name, window in found.items()}
+            _play(net, part, played, folder=folder)
+    except Exception as problem:
+        fail(folder, f"{type(problem).__name__}: {problem}")
+
+
+def _play(
+    net: FixedNet, x: NDArray[np.int64], played: Mapping[str, Window], *, folder: Path
+) -> None:
+    """One execution, which plays `x` [T, B, *shape] and records the windows of all populations."""
+    from spikeport.hw import lava_net
+    from spikeport.hw.lava_processes.recorder import Recorder
+
+    with lava_net.forgetting():
+        processes = lava_net.build(net, x)
+        for (name, window), stem in zip(played.items(), stems(folder), strict=False):
             lif = processes.neurons[name]
             recorder = Recorder(window=window, stem=stem)
             lif.s_out.connect(recorder.s_in)
             recorder.u.connect_var(lif.u)
             recorder.v.connect_var(lif.v)
-        execute(processes.source, processes.chip_steps, folder=folder)
-    except Exception as problem:
-        fail(folder, f"{type(problem).__name__}: {problem}")
+        execute(processes.source, chip_steps(net, x.shape), folder=folder)
 
 
 def guard(folder: Path) -> None:

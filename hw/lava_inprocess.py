@@ -2,42 +2,49 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from spikeport.hw.lava_import import require
-from spikeport.hw.lava_record import Recording, windows
+from spikeport.hw.lava_record import Recording, chip_steps, executions, windows
 from spikeport.sim.net import FixedNet
 from spikeport.sim.trace import Trace
 
 
 def run(net: FixedNet, x: Any, *, record: bool = True) -> Trace:
-    """What Lava 0.10 computes for integers `x` [T, B, *input.shape], all samples in one execution.
+    """What Lava 0.10 computes for integers `x` [T, B, *input.shape].
 
     With `record`, u and v of every step are kept. Raises LavaError where Lava is missing and
-    ValueError for wrong input or a net that stock Lava cannot run.
+    ValueError for wrong input or a net that Lava cannot run.
     """
     require()
     from spikeport.hw import lava_driver, lava_net
 
     checked = net.input.check(x)
+    found = windows(net, checked, record=record)
+    recordings = {name: Recording.in_memory(window) for name, window in found.items()}
+    plan = executions(net, checked.shape[1])
+    parts = [checked[:, samples.start : samples.stop] for samples in plan]
     with lava_net.forgetting(), np.errstate(over="ignore"):
-        processes = lava_net.build(net, checked)
-        sinks = lava_net.sinks(processes)
+        processes = lava_net.build(net, parts[0])
         driver = lava_driver.Driver(processes.source)
-        found = windows(net, checked, record=record)
-        recordings = {name: Recording.in_memory(window) for name, window in found.items()}
-        taps = [
-            (recordings[name], driver.models[lif], driver.models[sinks[name]])
-            for name, lif in processes.neurons.items()
-        ]
-
-        def note(chip_step: int) -> None:
-            for recording, neurons, sink in taps:
-                recording.note_spikes(chip_step, sink.data[..., 0])
-                if recording.wants_state(chip_step):
-                    recording.note_state(chip_step, u=neurons.u, v=neurons.v)
-
-        driver.run(processes.chip_steps, note)
+        taps = {name: driver.tap(lif) for name, lif in processes.neurons.items()}
+        for samples, part in zip(plan, parts, strict=True):
+            driver.restart({processes.source: {"data": lava_net.columns(net, part)}})
+            watched = [
+                (recordings[name].of(samples), tap, driver.models[processes.neurons[name]])
+                for name, tap in taps.items()
+            ]
+            driver.run(chip_steps(net, part.shape), partial(_note, watched))
     return Trace(populations={name: r.trace() for name, r in recordings.items()})
+
+
+def _note(watched: Sequence[tuple[Recording, Callable[[], Any], Any]], chip_step: int) -> None:
+    """Record what the neurons (recording, tap, model) did in `chip_step`."""
+    for recording, tap, model in watched:
+        recording.note_spikes(chip_step, tap())
+        if recording.wants_state(chip_step):
+            recording.note_state(chip_step, u=model.u, v=model.v)

@@ -1,4 +1,4 @@
-"""What Lava's stock processes cannot run, said before Lava is started. Imports nothing of Lava."""
+"""What Lava cannot run, said before Lava is started. Imports nothing of Lava."""
 
 from __future__ import annotations
 
@@ -10,11 +10,19 @@ GEOMETRY_LIMIT = 127
 
 
 def refuse(net: FixedNet) -> None:
-    """Raise ValueError for the first part of `net` that stock Lava 0.10 cannot run bit for bit."""
+    """Raise ValueError for the first part of `net` that Lava's stock processes cannot run bit for
+    bit, as they must in a NetX file."""
     for population in net.populations:
         _refuse_population(population)
+    for projection, delay in zip(net.projections, net.chip_delays, strict=True):
+        _refuse_late_convolution(projection, net.shape_of(projection.source), delay=delay)
+    refuse_geometry(net)
+
+
+def refuse_geometry(net: FixedNet) -> None:
+    """Raise ValueError for the first convolution of `net` that is too large for Lava."""
     for projection in net.projections:
-        _refuse_projection(projection, net.shape_of(projection.source))
+        _refuse_geometry(projection, net.shape_of(projection.source))
 
 
 def _refuse_population(population: Population) -> None:
@@ -22,30 +30,36 @@ def _refuse_population(population: Population) -> None:
     if population.v_init.any():
         raise ValueError(
             f"{where}: v_init is not 0, but Lava's LIFReset starts every sample at 0;"
-            " use the reference or the engine, or train with v_init = 0"
+            ' train with v_init = 0, or use a backend, "lava" included'
         )
     if population.reset != "zero":
         raise ValueError(
-            f"{where}: reset is {population.reset!r}, but Lava's LIF resets to zero only;"
-            ' use the reference or the engine, or train with reset "zero"'
+            f"{where}: reset is {population.reset!r}, but Lava's LIFReset resets to zero only;"
+            ' train with reset "zero", or use a backend, "lava" included'
         )
 
 
-def _refuse_projection(projection: Projection, source: Shape) -> None:
+def _refuse_late_convolution(projection: Projection, source: Shape, *, delay: int) -> None:
+    if delay and isinstance(lowered(projection.synapse, source), Conv2d):
+        raise ValueError(
+            f"{_path(projection)}: on a chip this convolution comes {delay} steps late, but Lava's"
+            " Conv knows no delay; lengthen the path beside it or use a dense synapse"
+        )
+
+
+def _refuse_geometry(projection: Projection, source: Shape) -> None:
     synapse = lowered(projection.synapse, source)
     if not isinstance(synapse, Conv2d):
         return
-    where = f"projection {projection.source!r} -> {projection.target!r}"
-    if projection.delay:
-        raise ValueError(
-            f"{where}: a convolution with delay {projection.delay} has no counterpart in Lava;"
-            " use delay 0 or a dense synapse"
-        )
     geometry = synapse.geometry
     pairs = (synapse.w.shape[2:], geometry.stride, geometry.padding, geometry.dilation)
     largest = max(geometry.groups, *(n for pair in pairs for n in pair))
     if largest > GEOMETRY_LIMIT:
         raise ValueError(
-            f"{where}: kernel, stride, padding, dilation or groups reach {largest}, but Lava keeps"
-            f" them in 8 bits, at most {GEOMETRY_LIMIT}; split the layer"
+            f"{_path(projection)}: kernel, stride, padding, dilation or groups reach {largest},"
+            f" but Lava keeps them in 8 bits, at most {GEOMETRY_LIMIT}; split the layer"
         )
+
+
+def _path(projection: Projection) -> str:
+    return f"projection {projection.source!r} -> {projection.target!r}"

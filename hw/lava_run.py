@@ -17,8 +17,8 @@ from typing import Any
 import spikeport
 from spikeport.hw import lava_group, lava_job
 from spikeport.hw.lava_import import LavaError, available, require
-from spikeport.hw.lava_limits import refuse
-from spikeport.hw.lava_record import Recording, stems, windows
+from spikeport.hw.lava_limits import refuse_geometry
+from spikeport.hw.lava_record import Recording, chip_steps, executions, stems, windows
 from spikeport.sim.net import FixedNet
 from spikeport.sim.trace import Trace
 
@@ -29,14 +29,14 @@ LONGEST_TMPDIR = 70
 
 
 def run(net: FixedNet, x: Any, *, timeout_s: float, record: bool = True) -> Trace:
-    """What Lava's runtime computes for integers `x` [T, B, *input.shape], all samples in one run.
+    """What Lava's runtime computes for integers `x` [T, B, *input.shape].
 
     With `record`, u and v of every step are kept. Raises LavaError where Lava is missing, dies or
-    takes longer than `timeout_s` seconds (starting it takes 2 to 10), and ValueError for wrong
-    input or a net that stock Lava cannot run.
+    takes longer than `timeout_s` seconds (starting it takes 2 to 10; with delays in the network
+    every sample starts it anew), and ValueError for wrong input or a net that Lava cannot run.
     """
     require()
-    refuse(net)
+    refuse_geometry(net)
     checked = net.input.check(x)
     with tempfile.TemporaryDirectory(prefix="spikeport-lava-") as name:
         folder = Path(name)
@@ -111,7 +111,7 @@ def _reason(folder: Path, log: Path, code: int) -> str:
 
 
 def _too_slow(net: FixedNet, shape: tuple[int, ...], timeout_s: float, reached: int) -> str:
-    total = shape[0] * shape[1] + max(net.depths.values())
+    total = sum(chip_steps(net, (shape[0], len(samples))) for samples in executions(net, shape[1]))
     return (
         f"Lava did not finish within {timeout_s:g} s (chip step {reached} of {total} reached);"
         " allow more time, give fewer samples, or use the in-process backend"

@@ -39,7 +39,7 @@ RULES = {
     "train": ("sim sim-torch train-parts", TRAIN),
     "export": ("sim sim-torch train-parts", "numpy torch snntorch nir h5py"),
     "hw": ("sim hw-lava", "numpy h5py"),
-    "hw-lava": ("sim hw", "numpy h5py lava"),
+    "hw-lava": ("sim hw", "numpy h5py lava scipy"),
     "shell": (
         "sim sim-torch train-parts train export hw hw-lava",
         "numpy torch snntorch typer rich pydantic",
