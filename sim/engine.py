@@ -234,7 +234,8 @@ class _Layer:
         for p in self.products:
             if p.source in values and p.delay < steps:
                 total[p.delay :] += p.delivered(values[p.source][: steps - p.delay])
-        return wrap_int32(total).astype(np.int32)
+        sums: NDArray[np.int32] = wrap_int32(total).astype(np.int32)
+        return sums
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

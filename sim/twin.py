@@ -6,30 +6,33 @@ differentiated by any attack or training loop. Every call starts from the reset 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from spikeport.sim.arith import FLOAT32_EXACT, STATE_SHIFT
-from spikeport.sim.net import FixedNet, FloatNet, Input, Population, Projection
+from spikeport.sim.net import FixedNet, Input, Projection
+from spikeport.sim.reference import refuse_overflow
 from spikeport.sim.surrogate import Surrogate
 from spikeport.sim.synapse import ConvGeometry, Dense, Shape, Synapse, lowered
 from spikeport.sim.trace import PopulationTrace, Trace
+from spikeport.sim.twin_base import State, Stretch, TwinBase, joined, read, shown
 from spikeport.sim.twin_lif import Neurons, integrate
 
 
-class Twin(nn.Module):
+class Twin(TwinBase):
     """FixedNet with exact integer forward and surrogate backward.
 
     `forward(x)`: x float [B, *shape] in the input's float unit (pixels in [0, 1] for graded
     inputs, 0 or 1 for spikes), shown in every step, or a train [T, B, *shape]; returns logits
-    [B, K] as floats carrying the integers of `Trace.logits`, divided by `logit_unit` (1 for spike
-    counts; the threshold-free readout's own scale for potentials), so that losses see ordinary
-    magnitudes. Values off the input's integer grid are rounded, with the identity as gradient.
+    [B, K] as floats carrying the integers of `Trace.logits`, divided by `logit_unit`, so that
+    losses see ordinary magnitudes. Values off the input's integer grid are rounded, with the
+    identity as gradient.
     """
 
     def __init__(
@@ -39,21 +42,16 @@ class Twin(nn.Module):
         surrogate: Surrogate | None = None,
         detach_reset: bool = True,
     ) -> None:
-        super().__init__()
+        super().__init__(net, surrogate=surrogate, detach_reset=detach_reset)
         self.net = net
-        self.surrogate = surrogate or Surrogate("triangle", 1.0)
-        self.detach_reset = detach_reset
-        if net.readout.kind == "first_spike":
-            raise ValueError(
-                "the twin cannot differentiate a first_spike readout; use count or last_v"
-            )
         for i, projection in enumerate(net.projections):
             w = _integers(net, projection).to(_exact_type(net, projection.target))
             self.register_buffer(f"w{i}", w, persistent=False)
 
     @property
     def logit_unit(self) -> float:
-        """Integers of the readout per unit of the logits."""
+        """Integers of the readout per unit of the logits: 1 for spike counts; for last and summed
+        potentials the float membrane's unit times the steps, so that a sum becomes a mean."""
         if self.net.readout.kind == "count":
             return 1.0
         population = self.net.population(self.net.readout.population)
@@ -62,71 +60,65 @@ class Twin(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Logits [B, K] for x [B, *shape]; see the class."""
         s, steps = shown(x, self.net)
-        out = self._run(to_grid(s, self.net.input), steps=steps)
-        spikes, v_last, _ = out[self.net.readout.population]
-        raw = spikes.sum(0) if self.net.readout.kind == "count" else v_last
-        return raw / self.logit_unit
+        lives = self._live(to_grid(s, self.net.input), steps=steps)
+        readout = self.net.readout
+        return read(lives[readout.population], readout.kind) / self.logit_unit
 
     @torch.no_grad()
-    def run(self, x: Any) -> Trace:
-        """Run integers x [T, B, *shape] like `sim.reference.run`; spikes and v_last only."""
+    def run(self, x: Any, *, record: bool = False, strict: bool = False) -> Trace:
+        """Run integers x [T, B, *shape] like `sim.reference.run`, the same bits; u and v of every
+        step only with `record`. Raises as the reference does."""
         checked = self.net.input.check(x)
-        device = self.get_buffer("w0").device
+        device = next(self.buffers(), torch.zeros(())).device
         s = _tensor(checked, device).to(torch.float32)
-        parts = {}
-        for name, (spikes, v_last, _) in self._run(s, steps=len(s)).items():
-            parts[name] = PopulationTrace(
-                spikes=spikes.to(torch.uint8).cpu().numpy(),
-                v_last=v_last.to(torch.int32).cpu().numpy(),
-            )
-        return Trace(populations=parts)
+        found = self._live(s, steps=len(s), every_step=record)
+        lives = {p.name: found[p.name] for p in self.net.populations}
+        wraps = {name: int(sum(part.wraps for part in life)) for name, life in lives.items()}
+        clips = {name: int(sum(part.clips for part in life)) for name, life in lives.items()}
+        if strict:
+            for name in lives:
+                refuse_overflow(name, wraps=wraps[name], clips=clips[name])
+        parts = {name: _trace(life, record=record) for name, life in lives.items()}
+        return Trace(populations=parts, wraps=wraps, clips=clips)
 
-    def _run(self, s: Tensor, *, steps: int) -> dict[str, tuple[Tensor, Tensor, Tensor]]:
-        """Spikes [T, B, n], v_last and v before reset of every population. `s` has T steps, or
-        one that stands for all of them (the synaptic sums of a static image are then computed
-        once)."""
-        values, results = {"input": s}, {}
-        for population in self.net.populations:
-            a: Tensor | float = 0.0
-            for i, projection in enumerate(self.net.projections):
-                if projection.target == population.name:
-                    w = self.get_buffer(f"w{i}")
-                    a = a + synapse_sum(projection.synapse, w, values[projection.source])
-            assert isinstance(a, Tensor)
-            a = a.expand(steps, *a.shape[1:])
-            numbers = self._neurons(population, a.device)
-            v_th = _tensor(population.v_th, a.device)
-            bias = _tensor(population.bias_shifted, a.device)
-            spikes, v_last, fired = integrate(a, v_th.to(a), bias.to(a), numbers)
-            results[population.name] = spikes, v_last, fired
-            values[population.name] = spikes.reshape(*spikes.shape[:2], *population.shape)
-        return results
+    def _sum(self, i: int, s: Tensor) -> Tensor:
+        return synapse_sum(self.net.projections[i].synapse, self.get_buffer(f"w{i}"), s)
 
-    def _neurons(self, population: Population, device: torch.device) -> Neurons:
-        threshold = _tensor(population.v_th, device) << STATE_SHIFT
+    def _integrator(
+        self, name: str, device: torch.device
+    ) -> Callable[[Tensor, State | None], Stretch]:
+        population = self.net.population(name)
+        v_th, bias = _tensor(population.v_th, device), _tensor(population.bias_shifted, device)
+        threshold = v_th << STATE_SHIFT
         stand_in = population.scale * (1 << STATE_SHIFT)
-        unit = torch.where(threshold > 0, threshold.double(), stand_in)
-        return Neurons(
+        neurons = Neurons(
             du=_tensor(population.du, device),
             dv=_tensor(population.dv, device),
             v_init=_tensor(population.v_init, device),
-            unit=unit,
+            unit=torch.where(threshold > 0, threshold.double(), stand_in),
             reset=population.reset,
             surrogate=self.surrogate,
             detach_reset=self.detach_reset,
         )
+        return lambda a, state: integrate(a, v_th.to(a), bias.to(a), neurons, state=state)
 
 
-def shown(x: Tensor, net: FixedNet | FloatNet) -> tuple[Tensor, int]:
-    """`x` with a leading time axis, and the number of steps it stands for: a static [B, *shape]
-    becomes [1, B, *shape] for all `net.steps`, a train [T, B, *shape] stays for its T."""
-    shape = net.input.shape
-    if x.shape[1:] == shape:
-        return x.unsqueeze(0), net.steps
-    if x.shape[2:] == shape:
-        return x, len(x)
-    raise ValueError(
-        f"twin input has shape {tuple(x.shape)}; allowed are [B, *{shape}] and [T, B, *{shape}]"
+def _trace(life: list[Stretch], *, record: bool) -> PopulationTrace:
+    """A population's trace; stretches must be of one step each to `record` every state."""
+
+    def numbers(tensor: Tensor, dtype: torch.dtype) -> NDArray[Any]:
+        array: NDArray[Any] = tensor.to(dtype).cpu().numpy()
+        return array
+
+    def states(each: list[Tensor]) -> NDArray[Any] | None:
+        return numbers(torch.stack(each), torch.int32) if record else None
+
+    return PopulationTrace(
+        spikes=numbers(joined(life), torch.uint8),
+        v_last=numbers(life[-1].v, torch.int32),
+        v_sum=numbers(read(life, "sum_v"), torch.int64),
+        u=states([part.u for part in life]),
+        v=states([part.v for part in life]),
     )
 
 

@@ -18,6 +18,7 @@ from torch import Tensor
 from spikeport.sim.arith import DECAY_ONE, DU_OFFSET, STATE_SHIFT
 from spikeport.sim.lif import LifParameters, tick
 from spikeport.sim.surrogate import Surrogate
+from spikeport.sim.twin_base import State, Stretch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,51 +41,58 @@ class Neurons:
 
 
 def integrate(
-    a: Tensor, v_th: Tensor, bias: Tensor, neurons: Neurons
-) -> tuple[Tensor, Tensor, Tensor]:
+    a: Tensor, v_th: Tensor, bias: Tensor, neurons: Neurons, *, state: State | None = None
+) -> Stretch:
     """Run a population over a [T, B, n], synaptic sums (floats carrying integers).
 
-    v_th, bias: () or (n,), floats carrying integers; gradients reach all three. Returns spikes
-    [T, B, n], v after the last step [B, n] and v before each reset [T, B, n], all of a's type.
+    v_th, bias: () or (n,), floats carrying integers. state: (u, v) [B, n] that an earlier stretch
+    has left behind, or None to begin with u = 0 and v = v_init. Gradients reach all of them. The
+    result's spikes, fired and v are of a's type; u, which may leave 24 bits, and v_sum are float64.
     """
-    result: tuple[Tensor, Tensor, Tensor] = _Integrate.apply(a, v_th, bias, neurons)
-    return result
+    if state is None:
+        u = torch.zeros(a.shape[1:], dtype=torch.float64, device=a.device)
+        state = u, neurons.v_init.to(a).expand_as(u)
+    spikes, fired, u, v, v_sum, wraps, clips = _Integrate.apply(a, *state, v_th, bias, neurons)
+    return Stretch(spikes=spikes, fired=fired, u=u, v=v, v_sum=v_sum, wraps=wraps, clips=clips)
 
 
 class _Integrate(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, a: Tensor, v_th: Tensor, bias: Tensor, neurons: Neurons
-    ) -> tuple[Tensor, Tensor, Tensor]:
+        ctx: Any, a: Tensor, u: Tensor, v: Tensor, v_th: Tensor, bias: Tensor, neurons: Neurons
+    ) -> tuple[Tensor, ...]:
         p = LifParameters(
             du=neurons.du, dv=neurons.dv, v_th=v_th.long(), bias=bias.long(), reset=neurons.reset
         )
-        sums = a.long()
-        u = torch.zeros_like(sums[0])
-        v = neurons.v_init.expand_as(u)
+        sums, u, v = a.long(), u.long(), v.long()
+        v_sum, wraps, clips = torch.zeros_like(v), torch.zeros_like(v), torch.zeros_like(v)
         spikes, fired = torch.empty_like(a), torch.empty_like(a)
         for t in range(len(a)):
             new = tick(u, v, sums[t], p)
             u, v = new.u, new.v
             spikes[t], fired[t] = new.s, new.v_fired
-        v_last = v.to(a.dtype)
+            v_sum += v
+            wraps += new.wrapped
+            clips += new.clipped
         ctx.save_for_backward(spikes, fired, v_th)
         ctx.neurons, ctx.bias_shape = neurons, bias.shape
-        return spikes, v_last, fired
+        counts = wraps.sum(), clips.sum()
+        ctx.mark_non_differentiable(*counts)
+        return spikes, fired, u.double(), v.to(a.dtype), v_sum.double(), *counts
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        g_spikes, g_v_last, g_seen = grads
         spikes, fired, v_th = ctx.saved_tensors
+        g_spikes, g_seen, g_u, g_v, g_v_sum = (g.to(fired.dtype) for g in grads[:5])
         n: Neurons = ctx.neurons
         keep_u = (DECAY_ONE - DU_OFFSET - n.du).to(fired.dtype) / DECAY_ONE
         keep_v = (DECAY_ONE - n.dv).to(fired.dtype) / DECAY_ONE
         threshold = v_th.to(fired.dtype) * (1 << STATE_SHIFT)
         unit = n.unit.to(fired.dtype)
         slope = n.surrogate((fired - threshold) / unit) / unit
-        g_u, g_v = torch.zeros_like(g_v_last), g_v_last
         g_a, g_fired, g_step, g_th = (torch.zeros_like(fired) for _ in range(4))
-        for t in reversed(range(len(fired))):
+        for t in reversed(range(len(fired))):  # g_u, g_v: of the state that step t leaves behind
+            g_v = g_v + g_v_sum
             g_s = g_spikes[t]
             jump = fired[t] if n.reset == "zero" else threshold
             if not n.detach_reset:
@@ -94,13 +102,13 @@ class _Integrate(torch.autograd.Function):
             g_pass = g_v * (1 - spikes[t]) if n.reset == "zero" else g_v
             g_step[t] = g_s * slope[t]
             g_fired[t] = g_step[t] + g_pass + g_seen[t]
-            g_u = g_fired[t] + keep_u * g_u
+            g_u = g_fired[t] + g_u
             g_a[t] = g_u * (1 << STATE_SHIFT)
-            g_v = keep_v * g_fired[t]
+            g_u, g_v = keep_u * g_u, keep_v * g_fired[t]
         # d = v / threshold - 1 where the unit is the threshold, (v - threshold) / unit elsewhere.
         moved = torch.where(unit == threshold, fired / unit, torch.ones_like(fired))
         g_v_th = _reduced(g_th - g_step * moved, v_th.shape) * (1 << STATE_SHIFT)
-        return g_a, g_v_th, _reduced(g_fired, ctx.bias_shape), None
+        return g_a, g_u, g_v, g_v_th, _reduced(g_fired, ctx.bias_shape), None
 
 
 def _reduced(grad: Tensor, shape: torch.Size) -> Tensor:

@@ -242,12 +242,10 @@ class QuantLayer(nn.Module):
         bias = self.biases().repeat_interleave(per_map)
         v_th = self.threshold()
         unit = v_th.detach() * (1 << STATE_SHIFT) if self.spiking else self.membrane_unit().detach()
-        spikes, v_last, fired = integrate(
-            a.reshape(steps, batch, -1), v_th, bias, self._neurons(unit)
-        )
-        membrane = fired / (v_th * (1 << STATE_SHIFT))
+        life = integrate(a.reshape(steps, batch, -1), v_th, bias, self._neurons(unit))
+        membrane = life.fired / (v_th * (1 << STATE_SHIFT))
         full = (steps, batch, *shape)
-        return spikes.reshape(full), v_last, membrane.reshape(full)
+        return life.spikes.reshape(full), life.v, membrane.reshape(full)
 
     @torch.no_grad()
     def _project(self) -> None:

@@ -17,6 +17,7 @@ from spikeport.sim.surrogate import Surrogate
 from spikeport.sim.synapse import Dense
 from spikeport.sim.trace import Trace
 from spikeport.sim.twin import Twin, to_grid
+from spikeport.sim.twin_base import State, Stretch, read
 from spikeport.sim.twin_lif import Neurons, integrate
 
 NETS = 100
@@ -173,7 +174,7 @@ def test_refusals() -> None:
     late = replace(net, readout=Readout(population="p", kind="first_spike"))
     with pytest.raises(
         ValueError,
-        match=r"^the twin cannot differentiate a first_spike readout; use count or last_v$",
+        match=r"^the twin cannot differentiate a first_spike readout; use count, last_v or sum_v$",
     ):
         Twin(late)
     with pytest.raises(
@@ -188,11 +189,13 @@ def straight(x: Tensor, value: Tensor) -> Tensor:
     return x + (value - x).detach()
 
 
-def plain_loop(a: Tensor, v_th: Tensor, bias: Tensor, n: Neurons) -> tuple[Tensor, Tensor, Tensor]:
+def plain_loop(
+    a: Tensor, v_th: Tensor, bias: Tensor, n: Neurons, *, state: State | None = None
+) -> Stretch:
     """The equations in float64 under torch's own differentiation, every rounding bypassed."""
     threshold = 64 * v_th
-    u, v = torch.zeros_like(a[0]), n.v_init.double().expand_as(a[0])
-    spikes, seen = [], []
+    u, v = state or (torch.zeros_like(a[0]), n.v_init.double().expand_as(a[0]))
+    spikes, seen, v_sum = [], [], torch.zeros_like(v)
     for current in a:
         leaked_u, leaked_v = u * (4095 - n.du) / 4096, v * (4096 - n.dv) / 4096
         u = straight(leaked_u, leaked_u.trunc()) + 64 * current
@@ -202,15 +205,18 @@ def plain_loop(a: Tensor, v_th: Tensor, bias: Tensor, n: Neurons) -> tuple[Tenso
         s = straight(d * n.surrogate(d).detach(), (fired > threshold).double())
         r, lowered = (s.detach(), threshold.detach()) if n.detach_reset else (s, threshold)
         v = fired * (1 - r) if n.reset == "zero" else fired - r * lowered
+        v_sum = v_sum + v
         spikes.append(s)
         seen.append(fired)
-    return torch.stack(spikes), v, torch.stack(seen)
+    return Stretch(spikes=torch.stack(spikes), fired=torch.stack(seen), u=u, v=v, v_sum=v_sum)
 
 
 def gradients(
-    run: Callable[..., tuple[Tensor, ...]], neurons: Neurons, *, each: bool, zeros: bool = False
-) -> list[Tensor]:
-    """Forward results, then gradients of one random loss of all of them wrt a, v_th, bias."""
+    run: Callable[..., Stretch], neurons: Neurons, *, each: bool, zeros: bool = False,
+    pieces: tuple[int, ...] = (9,),
+) -> list[Tensor]:  # fmt: skip
+    """Forward results of nine steps in `pieces`, each carrying the last one's state on, then
+    gradients of one random loss of all of them wrt a, the first state, v_th, bias."""
     generator = torch.Generator().manual_seed(7)
     size = (4,) if each else ()
 
@@ -218,17 +224,25 @@ def gradients(
         return torch.randint(low, high, shape, generator=generator).double().requires_grad_()
 
     a, v_th, bias = whole(-40, 60, (9, 3, 4)), whole(20, 60, size), whole(-500, 900, size)
+    u, v = whole(-999, 999, (3, 4)), whole(-999, 999, (3, 4))
     if zeros:
         v_th = torch.zeros(size, dtype=torch.float64, requires_grad=True)
     unit = torch.where(v_th.detach() > 0, v_th.detach() * 64, torch.tensor(2e3).double())
-    results = run(a, v_th, bias, replace(neurons, unit=unit))
+    life, state = [], (u, v)
+    for piece in a.split(list(pieces)):
+        life.append(run(piece, v_th, bias, replace(neurons, unit=unit), state=state))
+        state = life[-1].u, life[-1].v
+    results = [
+        torch.cat([part.spikes for part in life]), torch.cat([part.fired for part in life]),
+        *state, read(life, "sum_v"),
+    ]  # fmt: skip
     loss = torch.zeros(()).double()
-    for part in results:
-        loss = loss + (part * torch.rand(part.shape, generator=generator).double()).sum()
+    for result in results:
+        loss = loss + (result * torch.rand(result.shape, generator=generator).double()).sum()
     loss.backward()
-    grads = [t.grad for t in (a, v_th, bias)]
+    grads = [t.grad for t in (a, u, v, v_th, bias)]
     assert all(g is not None for g in grads)
-    return [*(part.detach() for part in results), *(g for g in grads if g is not None)]
+    return [*(result.detach() for result in results), *(g for g in grads if g is not None)]
 
 
 @pytest.mark.parametrize("zeros", [False, True])
@@ -248,12 +262,13 @@ def test_the_gradient_is_that_of_a_plain_loop(
         surrogate=Surrogate(name, 1.5),
         detach_reset=detach,
     )
-    found = gradients(integrate, one, each=each, zeros=zeros)
     wanted = gradients(plain_loop, one, each=each, zeros=zeros)
     assert 0.1 < wanted[0].mean() < 0.9
     assert all(g.abs().max() > 0 for g in wanted)
-    for mine, theirs in zip(found, wanted, strict=True):
-        torch.testing.assert_close(mine, theirs, rtol=1e-9, atol=1e-9)
+    for pieces in ((9,), (4, 1, 4)):
+        found = gradients(integrate, one, each=each, zeros=zeros, pieces=pieces)
+        for mine, theirs in zip(found, wanted, strict=True):
+            torch.testing.assert_close(mine, theirs, rtol=1e-9, atol=1e-9)
 
 
 def test_the_window_is_relative_to_the_threshold() -> None:
@@ -266,8 +281,7 @@ def test_the_window_is_relative_to_the_threshold() -> None:
     )  # fmt: skip
 
     def amplitude(threshold: Tensor) -> Tensor:
-        spikes, _, _ = integrate(a, threshold, torch.tensor(0.0), neurons)
-        return threshold * spikes
+        return threshold * integrate(a, threshold, torch.tensor(0.0), neurons).spikes
 
     assert amplitude(v_th).tolist() == [[[0, 0, 0, 0, 0, 80, 80, 80, 80]]]
     amplitude(v_th).sum().backward()

@@ -162,6 +162,6 @@ def test_refuses_first_spikes() -> None:
     net = replace(dense_net(), readout=Readout(population="p", kind="first_spike"))
     with pytest.raises(
         ValueError,
-        match=r"^the twin cannot differentiate a first_spike readout; use count or last_v$",
+        match=r"^the twin cannot differentiate a first_spike readout; use count, last_v or sum_v$",
     ):
         FloatTwin(net)

@@ -1,0 +1,156 @@
+"""What both twins share: how a network is lived through, differentiably. Needs torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from spikeport.sim.net import FixedNet, FloatNet, FloatProjection, Projection
+from spikeport.sim.surrogate import Surrogate
+from spikeport.sim.topology import blocks, is_loop
+
+State = tuple[Tensor, Tensor]  # u and v [B, n]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stretch:
+    """Some consecutive steps of a population, differentiable but for the counts.
+
+    spikes and fired (v before the reset): [T, B, n]. u, v: [B, n] after the last of the steps.
+    v_sum: [B, n], v after the reset summed over the steps. wraps, clips: neuron-steps in which u
+    left 24 bits or v hit its limit, 0 for floats.
+    """
+
+    spikes: Tensor
+    fired: Tensor
+    u: Tensor
+    v: Tensor
+    v_sum: Tensor
+    wraps: Tensor | int = 0
+    clips: Tensor | int = 0
+
+
+class TwinBase(nn.Module):
+    """A network run by torch: populations outside loops live all their steps in one stretch, loops
+    in stretches of one step each, so that gradients flow back through time along every synapse.
+
+    A twin says how sums are made (`_sum`) and how a population integrates them (`_integrator`).
+    """
+
+    def __init__(
+        self, net: FixedNet | FloatNet, *, surrogate: Surrogate | None, detach_reset: bool
+    ) -> None:
+        super().__init__()
+        if net.readout.kind == "first_spike":
+            raise ValueError(
+                "the twin cannot differentiate a first_spike readout; use count, last_v or sum_v"
+            )
+        self.surrogate = surrogate or Surrogate("triangle", 1.0)
+        self.detach_reset = detach_reset
+        self._blocks = [(names, is_loop(net, names)) for names in blocks(net)]
+        self._shapes = {p.name: p.shape for p in net.populations}
+        projections: tuple[Projection | FloatProjection, ...] = net.projections
+        self._incoming = {
+            name: [(i, p) for i, p in enumerate(projections) if p.target == name]
+            for name in self._shapes
+        }
+
+    def _sum(self, i: int, s: Tensor) -> Tensor:
+        """Synaptic sums [T, B, n_out] that projection `i` makes of source values [T, B, *shape]."""
+        raise NotImplementedError
+
+    def _integrator(
+        self, name: str, device: torch.device
+    ) -> Callable[[Tensor, State | None], Stretch]:
+        """What carries population `name` on from a state (None: the initial one) by sums
+        [T, B, n]."""
+        raise NotImplementedError
+
+    def _live(self, s: Tensor, *, steps: int, every_step: bool = False) -> dict[str, list[Stretch]]:
+        """The life of every population, in one stretch or, in loops and with `every_step`, one a
+        step. s: [T, B, *shape], or one step that stands for all of them (the sums of a static
+        image are then made once)."""
+        values, lives = {"input": s}, {}
+        for names, loop in self._blocks:
+            outside = {name: self._outside(name, values, steps=steps) for name in names}
+            integrators = {name: self._integrator(name, s.device) for name in names}
+            if loop or every_step:
+                found = self._step(integrators, outside)
+            else:
+                found = {name: [integrators[name](outside[name], None)] for name in names}
+            for name, life in found.items():
+                lives[name] = life
+                values[name] = joined(life).reshape(steps, s.shape[1], *self._shapes[name])
+        return lives
+
+    def _outside(self, name: str, values: Mapping[str, Tensor], *, steps: int) -> Tensor:
+        """Synaptic sums [T, B, n] of a population from those sources whose `values` are known."""
+        sums = [
+            late(self._sum(i, values[p.source]), p.delay, steps=steps)
+            for i, p in self._incoming[name]
+            if p.source in values
+        ]
+        if not sums:
+            s = values["input"]
+            n = math.prod(self._shapes[name])
+            wide = torch.promote_types(s.dtype, torch.float32)
+            sums = [torch.zeros(1, s.shape[1], n, dtype=wide, device=s.device)]
+        total = sum(sums[1:], start=sums[0])
+        return total.expand(steps, *total.shape[1:])
+
+    def _step(
+        self,
+        integrators: Mapping[str, Callable[[Tensor, State | None], Stretch]],
+        outside: Mapping[str, Tensor],
+    ) -> dict[str, list[Stretch]]:
+        """Live through populations that may feed one another, step by step."""
+        lives: dict[str, list[Stretch]] = {name: [] for name in integrators}
+        # Splitting once keeps the gradient from filling a whole tensor for every step.
+        sums = {name: a.split(1) for name, a in outside.items()}
+        for t in range(len(next(iter(outside.values())))):
+            for name, life in lives.items():
+                a = sums[name][t]
+                for i, p in self._incoming[name]:
+                    if p.source in lives and t >= p.delay:
+                        s = lives[p.source][t - p.delay].spikes
+                        a = a + self._sum(i, s.reshape(*s.shape[:2], *self._shapes[p.source]))
+                life.append(integrators[name](a, (life[-1].u, life[-1].v) if life else None))
+        return lives
+
+
+def joined(life: list[Stretch]) -> Tensor:
+    """Spikes [T, B, n] of all stretches."""
+    return life[0].spikes if len(life) == 1 else torch.cat([part.spikes for part in life])
+
+
+def read(life: list[Stretch], kind: str) -> Tensor:
+    """[B, n] spike counts, last or summed potentials, as `kind` of readout says."""
+    if kind == "last_v":
+        return life[-1].v
+    parts: list[Tensor] = [part.spikes.sum(0) if kind == "count" else part.v_sum for part in life]
+    return sum(parts[1:], start=parts[0])
+
+
+def late(a: Tensor, delay: int, *, steps: int) -> Tensor:
+    """Sums [T or 1, B, n] as they arrive `delay` steps later: nothing comes before the first."""
+    if not delay:
+        return a
+    arrived = a.expand(steps, *a.shape[1:])[: max(steps - delay, 0)]
+    return torch.cat([a.new_zeros(steps - len(arrived), *a.shape[1:]), arrived])
+
+
+def shown(x: Tensor, net: FixedNet | FloatNet) -> tuple[Tensor, int]:
+    """`x` with a leading time axis, and the number of steps it stands for: a static [B, *shape]
+    becomes [1, B, *shape] for all `net.steps`, a train [T, B, *shape] stays for its T."""
+    shape = net.input.shape
+    if x.shape[1:] == shape:
+        return x.unsqueeze(0), net.steps
+    if x.shape[2:] == shape:
+        return x, len(x)
+    raise ValueError(
+        f"twin input has shape {tuple(x.shape)}; allowed are [B, *{shape}] and [T, B, *{shape}]"
+    )
