@@ -16,6 +16,7 @@ import numpy as np
 
 from spikeport.hw import netx_file, rules
 from spikeport.hw.lava_board import board_status
+from spikeport.hw.lava_record import alone
 from spikeport.sim.chip import LOIHI_1, LOIHI_2, Chip
 from spikeport.sim.describe import describe
 from spikeport.sim.files import naming
@@ -52,9 +53,17 @@ vectors.npz      input `x` [T, B, ...] and, for every population P, the expected
 network.txt      the network in words
 SHA256SUMS       check the folder with `sha256sum -c SHA256SUMS`
 
+{timing}"""
+IN_A_ROW = """\
 To run: play the samples of `x` one after the other, T steps each, from a source that is connected
 directly to the network; output step t of sample n leaves population P, at depth d (its number in
 network.txt), at chip step n * T + t + d + 1, counted from 1.
+"""
+ONE_BY_ONE = """\
+To run: play each sample of `x`, T steps, from a source that is connected directly to the network,
+and start the network anew for every sample: its delays would carry spikes of one sample into the
+next. Output step t leaves population P, at depth d (its number in network.txt), at chip step
+t + d + 1, counted from 1.
 """
 NETX = """\
 network.net      the network for lava-dl 0.6: netx.hdf5.Network("network.net", **json), with the
@@ -105,6 +114,7 @@ def _fill(folder: Path, net: FixedNet, *, board: str, vectors: tuple[Any, Trace]
         chips=BOARDS[board].chips,
         chip=BOARDS[board].chip.name,
         netx=_netx(folder, net).rstrip("\n"),
+        timing=ONE_BY_ONE if alone(net) else IN_A_ROW,
     )
     (folder / "README.txt").write_text(text, encoding="utf-8")
     sums = [

@@ -16,13 +16,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from spikeport.hw.early import intruders
 from spikeport.hw.lava_import import quiet
 from spikeport.hw.lava_limits import refuse_geometry
 from spikeport.hw.lava_record import alone, chip_steps, lava_shape
 from spikeport.hw.lava_synapses import Wiring
-from spikeport.sim.lif import tick
 from spikeport.sim.net import FixedNet, Population
-from spikeport.sim.reference import parameters
 from spikeport.sim.synapse import Shape
 
 with quiet():
@@ -49,7 +48,15 @@ def build(net: FixedNet, x: NDArray[np.int64]) -> LavaNet:
     """
     refuse_geometry(net)
     source = Source(data=columns(net, x))
-    neurons = {p.name: _neurons(p, net, steps=len(x)) for p in net.populations}
+    special = ours(net)
+    # With delays there is one sample, and no second reset must come: it could come early.
+    interval = chip_steps(net, x.shape) if alone(net) else len(x)
+    neurons = {
+        p.name: (_window_lif if p.name in special else _lif_reset)(
+            p, first_step=net.depths[p.name] + 1, interval=interval
+        )
+        for p in net.populations
+    }
     wiring = Wiring(
         net,
         outputs={"input": source.s_out} | {name: lif.s_out for name, lif in neurons.items()},
@@ -88,61 +95,47 @@ def to_lava(values: NDArray[Any], shape: Shape) -> NDArray[Any]:
     return values.reshape(shape).transpose()
 
 
-def _neurons(population: Population, net: FixedNet, *, steps: int) -> Any:
-    def value(name: str) -> Any:
-        array = getattr(population, name)
-        # A numpy scalar makes Lava's `Var.get` hang, hence Python's int.
-        return int(array) if array.ndim == 0 else to_lava(array, population.shape)
+def _window_lif(population: Population, *, first_step: int, interval: int) -> Any:
+    return WindowLif(
+        shape=lava_shape(population.shape),
+        du=_value(population, "du"),
+        dv=_value(population, "dv"),
+        v_th=_value(population, "v_th"),
+        bias=_value(population, "bias_shifted"),
+        v_init=_value(population, "v_init"),
+        reset=population.reset,
+        interval=interval,
+        first_step=first_step,
+    )
 
-    shape = lava_shape(population.shape)
-    decays = {"du": value("du"), "dv": value("dv")}
-    # Chip steps count from 1: the first input arrives at chip step depth + 1.
-    first_step = net.depths[population.name] + 1
-    if _needs_our_neuron(population, net):
-        return WindowLif(
-            shape=shape,
-            **decays,
-            v_th=value("v_th"),
-            bias=value("bias_shifted"),
-            v_init=value("v_init"),
-            reset=population.reset,
-            interval=steps,
-            first_step=first_step,
-        )
+
+def _lif_reset(population: Population, *, first_step: int, interval: int) -> Any:
     return LIFReset(
-        shape=shape,
-        **decays,
-        vth=value("v_th"),
-        bias_mant=value("bias"),
+        shape=lava_shape(population.shape),
+        du=_value(population, "du"),
+        dv=_value(population, "dv"),
+        vth=_value(population, "v_th"),
+        bias_mant=_value(population, "bias"),
         bias_exp=population.bias_exp,
-        reset_interval=steps,
-        reset_offset=first_step % steps,
+        reset_interval=interval,
+        reset_offset=first_step % interval,
     )
 
 
-def _needs_our_neuron(population: Population, net: FixedNet) -> bool:
-    """Whether LIFReset lacks what `population` asks for.
-
-    It lives from chip step 1 on. Spikes that it sends before its window meet windows that have not
-    begun, unless a projection has a delay: then they would reach into them.
-    """
-    return (
-        bool(population.v_init.any())
-        or population.reset != "zero"
-        or (alone(net) and _fires_early(population, steps=net.depths[population.name]))
-    )
+def _value(population: Population, name: str) -> Any:
+    """One number for all neurons, or one each in Lava's axis order."""
+    array = getattr(population, name)
+    # A numpy scalar makes Lava's `Var.get` hang, hence Python's int.
+    return int(array) if array.ndim == 0 else to_lava(array, population.shape)
 
 
-def _fires_early(population: Population, *, steps: int) -> bool:
-    """Whether the bias alone makes `population` fire within `steps` steps."""
-    given = parameters(population)
-    u = v = np.zeros(population.size, np.int64)
-    for _ in range(steps):
-        new = tick(u, v, np.zeros_like(u), given)
-        u, v = new.u, new.v
-        if new.s.any():
-            return True
-    return False
+def ours(net: FixedNet) -> frozenset[str]:
+    """Populations that LIFReset cannot be: those with a start potential or another reset, and
+    those that must be silent before their window."""
+    found = frozenset(p.name for p in net.populations if p.v_init.any() or p.reset != "zero")
+    while more := intruders(net, silent=found):
+        found |= more
+    return found
 
 
 def _unconnected(net: FixedNet) -> Iterator[str]:

@@ -38,6 +38,7 @@ class Chip:
     w_exp_min: int
     w_exp_max: int
     delay_max: int  # steps beyond the one every synapse costs
+    conv_delay_max: int  # the same for a convolution, which is built of weights that it shares
     graded_bits: int  # payload of one spike; 0: spikes are binary only
     resets: tuple[str, ...]  # what a neuron can do when it fires
     v_init: bool  # whether samples can start at another potential than 0
@@ -54,6 +55,7 @@ _LIF = {
     "state_bits": "23 bits and sign, lava-nc 0.10.0 lif/models.py",
     "w_exp_min": "signed 4-bit exponent, brian2-loihi (-8..7)",
     "w_exp_max": "signed 4-bit exponent, brian2-loihi (-8..7), nengo-loihi (-7..7)",
+    "conv_delay_max": "lava-nc 0.10.0 conv/process.py: Conv has no delays",
     "resets": "lava-nc 0.10.0 lif/process.py: LIF and LIFReset reset to 0",
     "v_init": "lava-nc 0.10.0 lif/process.py: LIFReset starts every sample at 0",
     "each_neuron": "lava-nc 0.10.0 lif/process.py: vth, du and dv of shape (1,)",
@@ -76,6 +78,7 @@ LOIHI_1 = Chip(
     w_exp_min=-8,
     w_exp_max=7,
     delay_max=DELAY_MAX,
+    conv_delay_max=0,
     graded_bits=0,
     **_STOCK_NEURON,
     sources={
@@ -107,6 +110,7 @@ LOIHI_2 = Chip(
     w_exp_min=-8,
     w_exp_max=7,
     delay_max=DELAY_MAX,
+    conv_delay_max=0,
     graded_bits=32,
     **_STOCK_NEURON,
     sources={
@@ -126,12 +130,14 @@ LOIHI_2 = Chip(
 LAVA = replace(
     LOIHI_2,
     name="lava",
+    conv_delay_max=DELAY_MAX,
     resets=("zero", "subtract"),
     v_init=True,
     each_neuron=True,
     sources={
         **LOIHI_2.sources,
         "name": "lava-nc 0.10.0, process models tagged fixed_pt",
+        "conv_delay_max": "spikeport.hw.lava_synapses: spikes wait before they reach Lava's Conv",
         "resets": "spikeport.hw.lava_processes",
         "v_init": "spikeport.hw.lava_processes",
         "each_neuron": "lava-nc 0.10.0 lif/models.py broadcasts arrays; measured",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,22 @@ def test_the_folder_holds_all_that_a_board_needs(tmp_path: Path) -> None:
         assert file["layer/1/weight"][()].tolist() == [[2, -4, 6]]
     readme = (tmp_path / "out" / "README.txt").read_text()
     assert f"Network {net.digest()[:12]} for oheo-gulch (1 x loihi2)" in readme
+
+
+def test_the_readme_tells_how_samples_follow_each_other(tmp_path: Path) -> None:
+    net = network()
+    again = Projection(source="out", target="out", synapse=Dense(w=np.array([[2]])), delay=1)
+    for name, built in {
+        "row": net,
+        "loop": replace(net, projections=(*net.projections, again)),
+    }.items():
+        vectors = (X, reference.run(built, X))
+        deploy.write_folder(built, tmp_path / name, board="oheo-gulch", vectors=vectors)
+    row, loop = ((tmp_path / name / "README.txt").read_text() for name in ("row", "loop"))
+    assert "play the samples of `x` one after the other, T steps each" in row
+    assert "at chip step n * T + t + d + 1, counted from 1.\n" in row
+    assert "start the network anew for every sample: its delays would carry spikes" in loop
+    assert "at chip step\nt + d + 1, counted from 1.\n" in loop
 
 
 def test_without_netx_the_readme_says_why(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from spikeport.hw import rules
-from spikeport.sim.chip import LOIHI_1, LOIHI_2, Chip
+from spikeport.sim.chip import LAVA, LOIHI_1, LOIHI_2, Chip
 from spikeport.sim.net import FixedNet, Input, Population, Projection, Readout
 from spikeport.sim.synapse import Conv2d, Dense, SumPool2d, Synapse
 
@@ -40,6 +40,13 @@ def conv(w: list[int]) -> FixedNet:
     return network(Conv2d(w=np.array(w).reshape(1, 1, 1, -1)), source=Input(shape=(1, 1, 9)))
 
 
+def looped(**settings: Any) -> FixedNet:
+    """Population "out" also feeds itself, one step later."""
+    net = network(**settings)
+    again = Projection(source="out", target="out", synapse=EVEN, delay=1)
+    return replace(net, projections=(*net.projections, again))
+
+
 TIGHT = replace(
     LOIHI_2, decay_max=100, v_th_max=90, bias_exp_max=2, w_exp_min=-2, w_exp_max=1, delay_max=3,
     in_axons=1, cores=1, neurons=1,
@@ -63,8 +70,16 @@ CASES: list[tuple[FixedNet, Chip, str, str, str]] = [
         f"{PATH}: w_exp is 2, but loihi2 allows -2..1; choose another scale for the layer",
     ),
     (
-        network(delay=4), TIGHT, "delays", "error",
-        f"{PATH}: delay is 4, but loihi2 allows 0..3; shorten the skip path",
+        network(delay=5), TIGHT, "delays", "error",
+        f"{PATH}: its spikes wait 4 steps on the chip, but loihi2 allows 0..3; shorten the path"
+        " beside it or lower its delay",
+    ),
+    (
+        network(
+            Conv2d(w=np.array([[[[2, -3]]]])), source=Input(shape=(1, 1, 3)), delay=4
+        ), LOIHI_2, "conv_delays", "error",
+        f"{PATH}: its spikes wait 3 steps on the chip, but a convolution on loihi2 knows delays"
+        " 0..0 only; shorten the path beside it, lower its delay or use a dense synapse",
     ),
     (
         network(du=99, dv=101), TIGHT, "decays", "error",
@@ -84,17 +99,24 @@ CASES: list[tuple[FixedNet, Chip, str, str, str]] = [
     ),
     (
         network(v_th=np.array([5, 6])), LOIHI_2, "shared_parameters", "error",
-        f"{OUT}: v_th has 2 values, but Lava's LIF on a chip takes one a population; share it in"
-        " training",
+        f"{OUT}: v_th has 2 values, but neurons of loihi2 share one value a population; share it in"
+        " training or split the population",
     ),
     (
-        network(v_init=np.array([0, 6])), LOIHI_2, "stock_neuron", "error",
-        f"{OUT}: v_init is not 0, but Lava's LIFReset starts every sample at 0; train with"
-        " v_init = 0",
+        network(v_init=np.array([0, 6])), LOIHI_2, "start_potentials", "error",
+        f"{OUT}: v_init is not 0, but on loihi2 every sample starts at 0; train with v_init = 0, or"
+        " give the first step the current that makes up for it",
     ),
     (
-        network(reset="subtract"), LOIHI_2, "stock_neuron", "error",
-        f"{OUT}: reset is 'subtract', but Lava's LIF resets to zero; train with reset \"zero\"",
+        network(reset="subtract"), LOIHI_1, "resets", "error",
+        f"{OUT}: reset is 'subtract', but neurons of loihi1 reset by 'zero'; train with reset"
+        " 'zero'",
+    ),
+    (
+        looped(bias=3201, bias_exp=1), LOIHI_2, "early_spikes", "error",
+        f"{OUT}: its bias makes it fire before its window, and a delay carries that into one, but"
+        " neurons of loihi2 live from the first chip step on; lower the bias or the delay, or give"
+        " its layer a smaller depth",
     ),
     (
         network(source=Input(shape=(2,), kind="graded", payload_bits=8)), LOIHI_1,
@@ -157,3 +179,35 @@ def test_enforce_joins_errors_and_lets_advice_pass() -> None:
     with pytest.raises(ValueError, match=r"^the network does not fit loihi2: .*; also .*") as found:
         rules.enforce(network(reset="subtract", v_init=1, steps=12), LOIHI_2)
     assert "steps" not in str(found.value)
+
+
+def test_the_simulator_runs_what_a_board_does_not() -> None:
+    own = np.array([5, 6])
+    nets = [
+        network(reset="subtract", v_init=own, v_th=own, du=own, dv=own),
+        looped(bias=3201, bias_exp=1),
+        network(Conv2d(w=np.array([[[[2, -3]]]])), source=Input(shape=(1, 1, 3)), delay=4),
+    ]
+    for net in nets:
+        assert rules.check(net, LAVA) == []
+        assert rules.check(net, LOIHI_2)
+
+
+def test_a_neuron_that_feeds_itself_may_have_a_bias_that_alone_does_not_make_it_fire() -> None:
+    assert rules.check(looped(bias=3200, bias_exp=1), LOIHI_2) == []
+
+
+def test_synapses_of_one_source_share_its_axons() -> None:
+    net = network()
+    twice = replace(net, projections=(*net.projections, replace(net.projections[0], delay=1)))
+    assert rules.check(twice, replace(LOIHI_2, in_axons=2)) == []
+    found = rules.check(looped(), replace(LOIHI_2, in_axons=3))
+    assert [issue.got for issue in found] == ["a neuron has 4 sources"]
+
+
+def test_neurons_that_nothing_drives_fit() -> None:
+    net = network()
+    clock = Population(name="clock", shape=(1,), v_th=1, bias=2, bias_exp=7)
+    drive = Projection(source="clock", target="out", synapse=Dense(w=np.array([[2], [-4]])))
+    net = replace(net, populations=(clock, *net.populations), projections=(*net.projections, drive))
+    assert rules.check(net, LOIHI_2) == []
