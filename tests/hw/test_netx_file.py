@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -83,6 +85,33 @@ def conv_net() -> FixedNet:
     return chain(*layers, source=Input(shape=(2, 9, 8)))
 
 
+def delayed_net() -> FixedNet:
+    """A layer with one delay for all, then one with three among its synapses."""
+    net = dense_net(drawn(-100, 100))
+    first, second = net.projections
+    w = second.synapse.w.astype(int)
+    parts = [np.where(np.arange(w.size).reshape(w.shape) % 3 == i, 2 * w, 0) for i in range(3)]
+    return replace(
+        net,
+        populations=tuple(replace(p, bias=0) for p in net.populations),
+        projections=(
+            replace(first, delay=3),
+            *(
+                replace(second, synapse=Dense(w=part, w_exp=-1), delay=delay)
+                for part, delay in zip(parts, (0, 2, 7), strict=True)
+            ),
+        ),
+    )
+
+
+def recurrent_net() -> FixedNet:
+    net = dense_net(drawn(-100, 100, factor=2))
+    again = Dense(w=drawn(-60, 60, factor=2)[:, :6], w_exp=1)
+    loop = Projection(source="l1", target="l1", synapse=again, delay=1)
+    calm = tuple(replace(p, bias=0, bias_exp=0) for p in net.populations)
+    return replace(net, populations=calm, projections=(*net.projections, loop))
+
+
 NETS = {
     "even": lambda: dense_net(drawn(-128, 127, factor=2)),
     "odd within 8 bits, stored doubled": lambda: dense_net(
@@ -99,7 +128,15 @@ NETS = {
         (Dense(w=drawn(-50, 60) // 2 * 2), {"v_th": 200}), source=Input(shape=(2, 3, 4))
     ),
     "convolutions": conv_net,
+    "delays": lambda: delayed_net(),
+    "recurrent": lambda: recurrent_net(),
 }  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def nets(load_file: Any) -> ModuleType:
+    """Networks for NetX files and lava-dl's run of them."""
+    return load_file(Path(__file__).with_name("netx_nets.py"))  # type: ignore[no-any-return]
 
 
 @pytest.fixture(scope="module")
@@ -112,66 +149,27 @@ def lava_dl() -> Iterator[Any]:
         yield netx
 
 
-def output_of(lava_dl: Any, net: FixedNet, x: NDArray[np.int64], path: Path) -> NDArray[Any]:
-    """Spikes [T, B, n] of the last population as lava-dl's network gives them."""
-    from lava.proc.io.sink import RingBuffer as Sink
-    from lava.proc.io.source import RingBuffer as Source
-
-    from spikeport.hw.lava_driver import Driver
-
-    loading = netx_file.write(net, path)
-    network = lava_dl.hdf5.Network(net_config=str(path), **loading)
-    depth = len(net.populations)
-    rows = x.swapaxes(0, 1).reshape(-1, *x.shape[2:])
-    if len(network.inp.shape) == 1:
-        rows = rows.reshape(len(rows), -1)
-    padding = [(0, depth)] + [(0, 0)] * (rows.ndim - 1)
-    columns = np.pad(rows, padding).transpose().astype(np.int32)
-    source, sink = Source(data=columns), Sink(shape=network.out.shape, buffer=columns.shape[-1])
-    source.s_out.connect(network.inp)
-    network.out.connect(sink.a_in)
-    driver = Driver(source)
-    driver.run(columns.shape[-1], lambda step: None)
-    network.net_config.f.close()
-    found = driver.models[sink].data[..., depth:]
-    return found.reshape(-1, BATCH, STEPS).transpose(2, 1, 0)  # type: ignore[no-any-return]
-
-
 @pytest.mark.lava
 @pytest.mark.parametrize("name", NETS)
-def test_lava_dl_computes_what_the_reference_does(name: str, lava_dl: Any, tmp_path: Path) -> None:
+def test_lava_dl_computes_what_the_reference_does(
+    name: str, lava_dl: Any, nets: ModuleType, tmp_path: Path
+) -> None:
+    """Samples from a fresh start and, without delays and loops, one after the other."""
     net = NETS[name]()
     x = spiking_input(net)
     expected = reference.run(net, x)[net.readout.population].spikes
     assert expected.any()
     assert not expected.all()
-    np.testing.assert_array_equal(output_of(lava_dl, net, x, tmp_path / "a.net"), expected)
-
-
-@pytest.mark.lava
-@pytest.mark.filterwarnings("ignore:divide by zero:RuntimeWarning")  # lava-dl's own
-def test_weights_are_accepted_only_if_netx_and_lava_keep_them(lava_dl: Any) -> None:
-    """What `weight_units` lets pass survives the rounding of NetX and of Lava."""
-    from lava.lib.dl.netx.utils import optimize_weight_bits
-    from lava.utils.weightutils import clip_weights, determine_sign_mode, truncate_weights
-
-    kept_or_refused = [0, 0]
-    for low in (-256, -255, -200, -129, -128, -100, -65, -64, -3, -2, -1, 0, 1, 6):
-        for high in (-1, 0, 1, 2, 5, 63, 64, 65, 100, 127, 128, 200, 254, 255):
-            for factor in (1, 2):
-                w = np.array([[low, high, low // 2 * 2]]) // factor * factor
-                try:
-                    kept = netx_file.weight_units(Dense(w=w), where="w")
-                except ValueError:
-                    kept_or_refused[1] += 1
-                    continue
-                with np.errstate(divide="ignore"):  # lava-dl takes ratios before it looks for zeros
-                    scaled, bits, w_exp, _ = optimize_weight_bits(kept)
-                mode = determine_sign_mode(scaled)
-                held = truncate_weights(clip_weights(scaled, mode, num_bits=8), mode, bits)
-                np.testing.assert_array_equal(held, kept << -w_exp, err_msg=f"{kept}")
-                kept_or_refused[0] += 1
-    assert min(kept_or_refused) > 40, kept_or_refused
+    path, depth = tmp_path / "a.net", len(net.populations)
+    loading = netx_file.write(net, path)
+    taken = x if isinstance(net.projections[0].synapse, Conv2d) else x.reshape(*x.shape[:2], -1)
+    found = nets.spikes_of_lava_dl(lava_dl, path, taken, depth=depth, **loading)
+    np.testing.assert_array_equal(found, expected)
+    if any(p.delay for p in net.projections):
+        return
+    row = taken.swapaxes(0, 1).reshape(-1, 1, *taken.shape[2:])
+    found = nets.spikes_of_lava_dl(lava_dl, path, row, depth=depth, **loading)
+    np.testing.assert_array_equal(found.reshape(BATCH, STEPS, -1), expected.swapaxes(0, 1))
 
 
 def test_the_file_names_how_it_is_loaded(tmp_path: Path) -> None:
@@ -243,21 +241,99 @@ def test_parameters_that_netx_lacks_are_refused(
     assert refused(net, tmp_path) == f"population 'l0': {message}"
 
 
-def test_other_wiring_than_a_chain_is_refused(tmp_path: Path) -> None:
-    twice = tuple(Projection(source="input", target="l0", synapse=SMALL) for _ in range(2))
-    net = chain((SMALL, {"v_th": 3}), source=FOUR, projections=twice)
-    assert refused(net, tmp_path) == (
-        "population 'l0' is fed by ['input', 'input'], but NetX holds chains, in which it is fed"
-        " by 'input' alone; export to Lava directly"
+def wired(*extra: Projection, **changes: Any) -> FixedNet:
+    """Two dense layers `l0`, `l1` with more projections."""
+    two = Dense(w=np.array([[2], [-4]]))
+    net = chain((SMALL, {"v_th": 3}), (two, {"v_th": 3}), source=FOUR)
+    return replace(net, projections=(*net.projections, *extra), **changes)
+
+
+def late(source: str, target: str, delay: int, w: list[list[int]]) -> Projection:
+    return Projection(source=source, target=target, synapse=Dense(w=np.array(w)), delay=delay)
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        (
+            late("l0", "l1", 0, [[6], [8]]),
+            "projection 'l0' -> 'l1': two synapses connect the same neurons, but NetX holds one;"
+            " add their weights, or export to Lava directly",
+        ),
+        (
+            late("input", "l1", 0, [[6, 2, 2, 2], [8, 2, 2, 2]]),
+            "population 'l1' is fed by ['l0', 'input'], but NetX holds chains, in which it is fed"
+            " by 'l0' and perhaps by itself; export to Lava directly",
+        ),
+        (
+            late("l1", "l0", 2, [[6, -2]]),
+            "population 'l0' is fed by ['input', 'l1'], but NetX holds chains, in which it is fed"
+            " by 'input' and perhaps by itself; export to Lava directly",
+        ),
+        (
+            late("l1", "l1", 2, [[6, -2], [2, 2]]),
+            "projection 'l1' -> 'l1': NetX has loops of delay 1, in layers without other delays;"
+            " export to Lava directly",
+        ),
+    ],
+)
+def test_other_wiring_than_a_chain_is_refused(
+    extra: Projection, message: str, tmp_path: Path
+) -> None:
+    assert refused(wired(extra), tmp_path) == message
+
+
+def test_a_loop_in_a_layer_with_delays_is_refused(tmp_path: Path) -> None:
+    net = wired(late("l1", "l1", 1, [[6, -2], [2, 2]]))
+    slow = tuple(replace(p, delay=1) if p.source == "l0" else p for p in net.projections)
+    assert "NetX has loops of delay 1, in layers without" in refused(
+        replace(net, projections=slow), tmp_path
     )
-    late = (Projection(source="input", target="l0", synapse=SMALL, delay=3),)
-    net = chain((SMALL, {"v_th": 3}), source=FOUR, projections=late)
+
+
+def test_delays_that_netx_clamps_are_refused(tmp_path: Path) -> None:
+    slow = (Projection(source="input", target="l0", synapse=SMALL, delay=63),)
+    net = chain((SMALL, {"v_th": 3}), source=FOUR, projections=slow)
     assert refused(net, tmp_path) == (
-        "projection 'input' -> 'l0': delay is 3; NetX files written here hold delay 0 only, so"
-        " export to Lava directly"
+        "projection 'input' -> 'l0': a delay is 63, but NetX clamps delays at 62; shorten it"
     )
+
+
+def test_a_late_or_recurrent_convolution_is_refused(tmp_path: Path) -> None:
+    conv = Conv2d(w=np.ones((1, 1, 1, 1), int))
+    net = chain((conv, {"v_th": 3}), source=Input(shape=(1, 2, 2)))
+    loop = Projection(source="l0", target="l0", synapse=conv, delay=1)
+    assert refused(replace(net, projections=(*net.projections, loop)), tmp_path) == (
+        "projection 'input' -> 'l0': NetX has convolutions without delay, alone before their"
+        " neurons; export to Lava directly"
+    )
+
+
+def test_a_readout_before_the_last_layer_is_refused(tmp_path: Path) -> None:
+    net = wired(readout=Readout(population="l0"))
+    assert refused(net, tmp_path) == (
+        "the readout is 'l0', but a NetX network ends with its last layer, 'l1'; drop what follows"
+        " the readout"
+    )
+
+
+@pytest.mark.parametrize(("bias", "early"), [(2, False), (3, True)])
+def test_biases_that_fire_before_the_first_input_of_a_loop_are_refused(
+    bias: int, early: bool, tmp_path: Path
+) -> None:
+    """`l1` begins two chip steps after the first: twice the bias must not exceed its threshold."""
+    net = wired(late("l1", "l1", 1, [[6, -2], [2, 2]]))
+    eager = replace(net.populations[1], v_th=5, bias=bias, bias_exp=6)
+    net = replace(net, populations=(net.populations[0], eager))
+    if early:
+        assert refused(net, tmp_path) == (
+            "population 'l1': its bias makes it fire before the input reaches it, which NetX's"
+            " delays and loops keep for later; lower the bias or export to Lava directly"
+        )
+    else:
+        netx_file.write(net, tmp_path / "a.net")
 
 
 def test_sums_beyond_32_bits_are_refused(tmp_path: Path) -> None:
-    net = chain((SMALL, {"v_th": 3}), source=Input(shape=(4,), kind="graded", payload_bits=20))
+    net = chain((SMALL, {"v_th": 3}), source=Input(shape=(4,), kind="graded", payload_bits=24))
     assert "the sum may leave 32 bits" in refused(net, tmp_path)
