@@ -9,7 +9,7 @@ step) or 1 - exp(-dt/tau) by the rule "exact" (the equation solved for a constan
     Threshold        no state                         keep_v = 0, gain 1
 
 Gains move into the incoming weights and biases, v_leak into the bias. An IF divides its threshold
-by r instead. Potentials are counted from v_reset, which shifts threshold, leak and start (v = 0).
+by r instead. Potentials are counted from v_reset, which shifts threshold, leak and start.
 Files of our own carry the decays that were trained, bit for bit; they must agree with the time
 constants beside them.
 """
@@ -21,16 +21,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from spikeport.export.nir_conventions import Conventions
 from spikeport.export.nir_file import SILENT, Node
 from spikeport.export.nir_nodes import each
-from spikeport.export.nir_paths import Clock
 from spikeport.export.passes import collapse
 from spikeport.sim.floating import NEVER
 from spikeport.sim.synapse import Shape
 
 Floats = NDArray[np.float64]
 
-RULES = ("euler", "exact")
 AGREE = 1e-9  # relative, between a decay of ours and the time constant beside it
 
 
@@ -48,44 +47,44 @@ class Neurons:
     scale: float | None
 
 
-def discretised(
-    node: Node, shape: Shape, *, clock: Clock, reset: str | None, read_v: bool
-) -> Neurons:
+def discretised(node: Node, shape: Shape, *, said: Conventions, read_v: bool) -> Neurons:
     """Neuron `node` in steps; shape: of what arrives, as in the file.
 
-    reset: "zero", "subtract" or None for what our metadata say, else "zero". read_v: whether the
-    readout looks at its potential, which must then stay in the file's units. Raises ValueError
-    (without file and node, which the caller adds) for what cannot be said exactly.
+    read_v: whether the readout looks at its potential, which must then stay in the file's units.
+    Raises ValueError (without file and node, which the caller adds) for what cannot be said
+    exactly.
     """
     _check_sizes(node, shape)
-    keep_u, keep_v, gain, bias = _dynamics(node, shape, clock)
+    keep_u, keep_v, gain, bias = _dynamics(node, shape, said)
     silent = node.type in SILENT
     v_th = np.array(NEVER) if silent else each(node, _threshold(node), shape)
     v_init = np.array(0.0)
+    if said.start == "leak" and "v_leak" in node.values:
+        v_init = each(node, "v_leak", shape)
     v_reset = each(node, "v_reset", shape, default=0.0)
-    settled = _reset(node, reset)
+    settled = _reset(node, said.reset)
     if v_reset.any():
         if settled != "zero" or read_v:
             what = "reset by subtraction" if settled != "zero" else "a readout of potentials"
             raise ValueError(
                 f"v_reset is not 0, which {what} cannot have; shift all potentials by it"
             )
-        v_th, v_init, bias = v_th - v_reset, -v_reset, bias - (1 - keep_v) * v_reset
+        v_th, v_init, bias = v_th - v_reset, v_init - v_reset, bias - (1 - keep_v) * v_reset
     if node.type == "IF" and not read_v and (gain > 0).all():
         v_th, v_init, gain = v_th / gain, v_init / gain, np.array(1.0)
     if node.type == "Threshold" and (v_th < 0).any():
         v_th, bias = np.maximum(v_th, 0), -np.minimum(v_th, 0)
     if (v_th < 0).any():
         raise ValueError(
-            f"v_threshold lies {-v_th.min():g} below v_reset, so it would fire in every step; put"
-            " it above v_reset"
+            f"v_threshold lies {-v_th.min():g} below the potential it resets to, which chips"
+            " cannot have; put it above"
         )
     neurons = Neurons(
         keep_u=collapse(keep_u), keep_v=collapse(keep_v), gain=collapse(gain),
         bias=collapse(bias), v_th=collapse(v_th), v_init=collapse(v_init), reset=settled,
         scale=node.about.get("scale"),
     )  # fmt: skip
-    return _exact(node, neurons, shape, rule=clock.rule) if node.about else neurons
+    return _exact(node, neurons, shape, rule=said.rule) if node.about else neurons
 
 
 def _check_sizes(node: Node, shape: Shape) -> None:
@@ -94,7 +93,7 @@ def _check_sizes(node: Node, shape: Shape) -> None:
         raise ValueError(f"has {found} neurons, but {size} values arrive")
 
 
-def _dynamics(node: Node, shape: Shape, clock: Clock) -> tuple[Floats, Floats, Floats, Floats]:
+def _dynamics(node: Node, shape: Shape, said: Conventions) -> tuple[Floats, Floats, Floats, Floats]:
     """keep_u, keep_v, gain and bias."""
     keep_u, keep_v, bias = np.array(0.0), np.array(1.0), np.array(0.0)
     if node.type == "Threshold":
@@ -103,30 +102,29 @@ def _dynamics(node: Node, shape: Shape, clock: Clock) -> tuple[Floats, Floats, F
     if node.type in ("I", "IF"):
         return keep_u, keep_v, gain, bias
     current = node.type in ("CubaLI", "CubaLIF")
-    lost = _lost(node, "tau_mem" if current else "tau", shape, clock)
+    lost = _lost(node, "tau_mem" if current else "tau", shape, said)
     keep_v, gain, bias = 1 - lost, gain * lost, each(node, "v_leak", shape) * lost
     if current:
-        lost = _lost(node, "tau_syn", shape, clock)
+        lost = _lost(node, "tau_syn", shape, said)
         keep_u, gain = 1 - lost, gain * lost * each(node, "w_in", shape, default=1.0)
     return keep_u, keep_v, gain, bias
 
 
-def _lost(node: Node, key: str, shape: Shape, clock: Clock) -> Floats:
+def _lost(node: Node, key: str, shape: Shape, said: Conventions) -> Floats:
     """The fraction of a state that one step loses."""
-    if clock.dt_s is None:
-        raise ValueError("does not say how long a step is; give dt_s in seconds")
-    tau = each(node, key, shape)
+    tau, dt_s = each(node, key, shape), said.step_s
     least = tau.min()
-    if not clock.dt_s > 0 or not least > 0:
-        raise ValueError(f"{key} is {least:g} s and a step {clock.dt_s} s; both must be positive")
-    if clock.rule == "exact":
-        return np.asarray(-np.expm1(-clock.dt_s / tau))
-    if least < clock.dt_s * (1 - AGREE):
+    if least <= 0:
+        raise ValueError(f"{key} is {least:g} s; time constants must be positive")
+    if said.rule == "exact":
+        with np.errstate(under="ignore"):
+            return np.asarray(-np.expm1(-dt_s / tau))
+    if least < dt_s * (1 - AGREE):
         raise ValueError(
-            f"{key} is {least:g} s and a step {clock.dt_s} s; a step must be positive and not"
-            ' longer than the time constant by the rule "euler"'
+            f"{key} is {least:g} s and a step {dt_s} s; a step must not be longer than the time"
+            ' constant by the rule "euler", choose a smaller dt_s or rule="exact"'
         )
-    return np.minimum(clock.dt_s / tau, 1.0)
+    return np.minimum(dt_s / tau, 1.0)
 
 
 def _threshold(node: Node) -> str:
@@ -134,6 +132,8 @@ def _threshold(node: Node) -> str:
 
 
 def _reset(node: Node, wanted: str | None) -> str:
+    if node.type in (*SILENT, "Threshold"):
+        return "zero"  # they have nothing to reset
     known = node.about.get("reset")
     if wanted is not None and known is not None and wanted != known:
         raise ValueError(

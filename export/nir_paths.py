@@ -14,6 +14,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from spikeport.export.nir_conventions import Conventions
 from spikeport.export.nir_file import NEURONS, Edge, Graph, Node
 from spikeport.export.nir_graph import closing_edges, starts, walk
 from spikeport.export.nir_nodes import Shapes, each, link_of
@@ -24,7 +25,6 @@ Floats = NDArray[np.float64]
 Result = TypeVar("Result")
 
 MOST_PATHS = 1000  # into one node
-WHOLE = 1e-6  # steps that a delay may be away from a whole number of them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,44 +47,13 @@ class Arrival:
     constants: Mapping[int, Floats] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Clock:
-    """How a file's seconds become steps. dt_s: seconds per step, None if unknown; rule: "euler"
-    (a step loses dt/tau) or "exact" (it loses 1 - exp(-dt/tau)); round_delays: whether a delay
-    may be rounded to whole steps."""
-
-    dt_s: float | None
-    rule: str = "euler"
-    round_delays: bool = False
-
-    def steps(self, seconds: Floats) -> NDArray[np.int64]:
-        """Delays in steps; ValueError (without file and node) if they are none."""
-        if self.dt_s is None:
-            raise ValueError("does not say how long a step is; give dt_s in seconds")
-        exact = seconds / self.dt_s
-        steps = np.rint(exact)
-        if seconds.min() < 0:
-            raise ValueError(f"delay is {seconds.min():g} s; it must not be negative")
-        off = np.abs(exact - steps)
-        if off.max() > WHOLE and not self.round_delays:
-            worst = seconds.reshape(-1)[off.argmax()]
-            raise ValueError(
-                f"a delay of {worst:g} s is {worst / self.dt_s:g} steps of {self.dt_s:g} s; choose"
-                " dt_s so that all delays are whole steps, or allow rounding with round_delays"
-            )
-        whole: NDArray[np.int64] = steps.astype(np.int64)
-        return whole
-
-
-def arrivals(graph: Graph, input_shapes: Shapes, *, clock: Clock) -> dict[str, Arrival]:
+def arrivals(graph: Graph, input_shapes: Shapes, *, said: Conventions) -> dict[str, Arrival]:
     """What every neuron node and every Output receives.
 
     Raises ValueError with one sentence that names file and node.
     """
     late = {
-        name: _late(graph, node, clock)
-        for name, node in graph.nodes.items()
-        if node.type == "Delay"
+        name: _late(graph, node, said) for name, node in graph.nodes.items() if node.type == "Delay"
     }
     closing = closing_edges(graph, late=late)
     shapes, links = _shaped(graph, input_shapes)
@@ -100,7 +69,7 @@ def arrivals(graph: Graph, input_shapes: Shapes, *, clock: Clock) -> dict[str, A
         node = graph.nodes[name]
         if node.type != "Input":
             received[name] = _received(graph, name, given=given, closing=closing)
-            steps = attempt(graph, node, _steps, received[name].shapes, clock)
+            steps = attempt(graph, node, _steps, received[name].shapes, said)
             given[name] = _passed(received[name], links[name], shapes[name], steps=steps)
     for name, node in graph.nodes.items():
         if node.type in NEURONS:
@@ -109,8 +78,8 @@ def arrivals(graph: Graph, input_shapes: Shapes, *, clock: Clock) -> dict[str, A
     return {name: a for name, a in received.items() if graph.nodes[name].type in wanted}
 
 
-def _late(graph: Graph, node: Node, clock: Clock) -> bool | None:
-    steps = attempt(graph, node, lambda n: clock.steps(n.array("delay")))
+def _late(graph: Graph, node: Node, said: Conventions) -> bool | None:
+    steps = attempt(graph, node, lambda n: said.steps(n.array("delay")))
     return True if steps.all() else None if steps.any() else False
 
 
@@ -122,10 +91,10 @@ def attempt(graph: Graph, node: Node, work: Callable[..., Result], *rest: object
         raise ValueError(f"{graph.path}: node {node.name!r} ({node.type}): {error}") from None
 
 
-def _steps(node: Node, shapes: Shapes, clock: Clock) -> NDArray[np.int64]:
+def _steps(node: Node, shapes: Shapes, said: Conventions) -> NDArray[np.int64]:
     if node.type != "Delay":
         return np.array(0, np.int64)
-    return clock.steps(each(node, "delay", shapes.file))
+    return said.steps(each(node, "delay", shapes.file))
 
 
 def _shaped(graph: Graph, input_shapes: Shapes) -> tuple[dict[str, Shapes], dict[str, Link | None]]:

@@ -12,12 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
+from spikeport.export.nir_conventions import Conventions, chosen
 from spikeport.export.nir_file import FORMAT, NEURONS, SILENT, Graph, Node, load
-from spikeport.export.nir_neurons import RULES, Neurons, discretised
+from spikeport.export.nir_neurons import Neurons, discretised
 from spikeport.export.nir_nodes import Shapes
-from spikeport.export.nir_paths import Arrival, Clock, arrivals, attempt, ours_of
+from spikeport.export.nir_paths import Arrival, arrivals, attempt, ours_of
 from spikeport.export.nir_wiring import wired
-from spikeport.sim.net import READOUTS, RESETS, FloatNet, Input, Readout
+from spikeport.sim.net import READOUTS, FloatNet, Input, Readout
 
 
 def read(
@@ -28,6 +29,7 @@ def read(
     input: Input | None = None,
     rule: str = "euler",
     reset: str | None = None,
+    start: str = "zero",
     readout: str | None = None,
     round_delays: bool = False,
 ) -> FloatNet:
@@ -37,14 +39,13 @@ def read(
     step) where there are time constants or delays, and `input` unless it is binary spikes.
     rule: "euler" (a step loses dt/tau of a state) or "exact" (it loses 1 - exp(-dt/tau)).
     reset: "zero" or "subtract", which NIR cannot say; None for what our metadata say, else "zero".
+    start: potentials begin at "zero" or at "leak", their v_leak; NIR cannot say.
     readout: "count", "first_spike", "last_v" or "sum_v"; None for what our metadata say, else
     "last_v" for I, LI and CubaLI and "count" for neurons that spike. round_delays: allow delays
     that are no whole number of steps. Raises FileNotFoundError or ValueError with one sentence
     that names file and node.
     """
-    _chosen("rule", rule, RULES)
-    _chosen("reset", reset, (None, *RESETS))
-    _chosen("readout", readout, (None, *READOUTS))
+    chosen("readout", readout, (None, *READOUTS))
     graph = load(path)
     where = str(graph.path)
     written = graph.about.get("format", FORMAT)
@@ -58,15 +59,15 @@ def read(
     if steps is None:
         raise ValueError(f"{where}: does not say how many steps to run; give steps")
     source, shapes = _input(graph, input)
-    clock = Clock(dt_s=dt_s, rule=rule, round_delays=round_delays)
-    arriving = arrivals(graph, shapes, clock=clock)
+    said = Conventions(dt_s=dt_s, rule=rule, reset=reset, start=start, round_delays=round_delays)
+    arriving = arrivals(graph, shapes, said=said)
     output = _readout_node(graph, arriving)
     readout = readout or graph.about.get("readout", {}).get("kind")
     if readout is None:
         readout = "last_v" if graph.nodes[output].type in SILENT else "count"
     read_v = output if readout in ("last_v", "sum_v") else None
     neurons = {
-        name: attempt(graph, graph.nodes[name], _discretised, arriving[name], clock, reset, read_v)
+        name: attempt(graph, graph.nodes[name], _discretised, arriving[name], said, read_v)
         for name in arriving
         if graph.nodes[name].type in NEURONS
     }
@@ -80,16 +81,8 @@ def read(
         raise ValueError(f"{where}: {error}") from None
 
 
-def _chosen(name: str, value: str | None, allowed: tuple[str | None, ...]) -> None:
-    if value not in allowed:
-        raise ValueError(f"{name} is {value!r}; allowed are {', '.join(map(repr, allowed))}")
-
-
-def _discretised(
-    node: Node, arrival: Arrival, clock: Clock, reset: str | None, read_v: str | None
-) -> Neurons:
-    shape = arrival.shapes.file
-    return discretised(node, shape, clock=clock, reset=reset, read_v=node.name == read_v)
+def _discretised(node: Node, arrival: Arrival, said: Conventions, read_v: str | None) -> Neurons:
+    return discretised(node, arrival.shapes.file, said=said, read_v=node.name == read_v)
 
 
 def _input(graph: Graph, given: Input | None) -> tuple[Input, Shapes]:
