@@ -11,6 +11,7 @@ Importing this package is cheap; torch, snntorch and nir are loaded when a funct
 
 from __future__ import annotations
 
-from spikeport.export.compiled import TARGETS, Compiled, compile, input_of
+from spikeport.export.compiled import TARGETS, Compiled, compile
+from spikeport.export.samples import input_of
 
 __all__ = ["TARGETS", "Compiled", "compile", "input_of"]

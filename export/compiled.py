@@ -8,23 +8,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
+from spikeport.export.samples import input_of
 from spikeport.sim import bundle
 from spikeport.sim.bundle import Bundle, Content, Vectors
 from spikeport.sim.chip import TARGETS as CHIP_TARGETS
 from spikeport.sim.chip import Chip
+from spikeport.sim.floating import NEVER
 from spikeport.sim.net import FixedNet, FloatNet, Input
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from spikeport.export.modules import Recorded
+    from spikeport.export.parts import Parts
     from spikeport.export.report import Report
     from spikeport.sim.twin import Twin
 
 # The chips, and None for a file without integers.
 TARGETS: Mapping[str, Chip | None] = {**CHIP_TARGETS, "nir": None}
-PIXEL_BITS = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,30 +74,43 @@ def compile(
     weight_bits: int = 8,
     margin: float = 0.0,
 ) -> Compiled:
-    """Compile `module` for `target`: "loihi" (limits of Loihi 2), "loihi1", "loihi2" or "nir".
+    """Compile `module` for `target`: "loihi" (limits of Loihi 2), "loihi1", "loihi2", "lava" (the
+    simulator, whose neurons may reset by subtraction) or "nir".
 
-    module: a SpikingNet, which knows its input, steps and readout, or an nn.Sequential of torch
-    and snnTorch layers. For the latter `steps` is needed and either `input` or `sample`: one
-    example [C, H, W] or [n], without time and batch, see `input_of`. weight_bits, margin: see
-    `export.quantise`. dt_s: seconds per step; gives NIR's time constants their unit, changes no
-    result. Raises ValueError naming the layer or population that the target cannot run.
+    module: one of three kinds.
+    * A SpikingNet, which knows its input, steps and readout.
+    * An nn.Sequential of torch and snnTorch layers, with `init_hidden` or without: `steps` is
+      needed and either `input` or `sample`, one example [C, H, W] or [n] without time and batch.
+    * Any module with a forward of its own that loops over time, and calls every layer of neurons
+      once a step: `sample` is what forward takes as its only argument, [B, ...] if every step sees
+      the same, or [T, B, ...] if forward picks its steps as x[step]. It is run on a copy of the
+      module; the network must then fire as the module did. Where forward does one step only
+      (`init_hidden`), `steps` says how many there are. Spikes that forward returns make readout
+      "count", potentials of neurons that never reset "last_v" or "sum_v".
+    In either kind of sample floats are pixels in [0, 1] that are sent with 8 bits, booleans are
+    spikes; `input` says otherwise. weight_bits, margin: see `export.quantise`. dt_s: seconds per
+    step; gives NIR's time constants their unit, changes no result. Raises ValueError naming the
+    layer or function that the target cannot run.
     """
     from spikeport.export.nir_read import read
-    from spikeport.export.nir_write import write
+    from spikeport.export.nir_write import parts_of, write_parts
     from spikeport.export.quantise import to_fixed
     from spikeport.export.report import report
 
     if target not in TARGETS:
         raise ValueError(f"target is {target!r}; allowed are {', '.join(map(repr, TARGETS))}")
     chip = TARGETS[target]
-    if chip is not None:
-        refuse_subtract(module, target)
-    if input is None and getattr(module, "input", None) is None:
+    if input is None and _is_chain(module):
         input = input_of(sample)
+    parts, recorded = parts_of(module, input=input, steps=steps, readout=readout, sample=sample)
+    if chip is not None:
+        refuse_resets(parts, chip, target=target)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "net.nir"
-        write(module, path, dt_s=dt_s, input=input, steps=steps, readout=readout)
+        write_parts(parts, path, dt_s=dt_s)
         content, float_net = path.read_bytes(), read(path)
+    if recorded is not None:
+        check_against(recorded, float_net)
     if chip is None:
         return Compiled(target=target, nir=content, float_net=float_net, fixed=None, report=None)
     fixed = to_fixed(
@@ -108,45 +122,40 @@ def compile(
     )  # fmt: skip
 
 
-def input_of(sample: Any) -> Input:
-    """The input that `sample` is an example of: [C, H, W] or [n], no time, no batch.
+def _is_chain(module: nn.Module) -> bool:
+    from torch import nn
 
-    Floats are pixels in [0, 1] and will be sent as 8-bit graded spikes in every step; booleans are
-    spikes. Anything else is ambiguous: ValueError asks for an explicit `Input`.
-    """
-    if sample is None:
-        raise ValueError("a plain Sequential does not know its input; give a sample or an Input")
-    array = np.asarray(sample.detach().cpu().numpy() if hasattr(sample, "detach") else sample)
-    if array.ndim not in (1, 3):
-        raise ValueError(
-            f"the sample has shape {array.shape}; needed is one example [C, H, W] or [n], without"
-            " time and batch"
-        )
-    if array.dtype == bool:
-        return Input(shape=array.shape)
-    if array.dtype.kind != "f":
-        raise ValueError(
-            f"the sample has type {array.dtype}; give floats in [0, 1] for pixels, booleans for"
-            " spikes, or an Input"
-        )
-    if not (array.min() >= 0 and array.max() <= 1):
-        raise ValueError(
-            f"the sample has values {array.min():g}..{array.max():g}; pixels must lie in 0..1,"
-            " normalise inside the first layer instead"
-        )
-    scale = float((1 << PIXEL_BITS) - 1)
-    return Input(shape=array.shape, kind="graded", payload_bits=PIXEL_BITS, scale=scale)
+    return isinstance(module, nn.Sequential)
 
 
-def refuse_subtract(module: nn.Module, target: str) -> None:
-    """ValueError naming the first layer that resets by subtraction, which no Loihi target does."""
-    from spikeport.export.layers import named_layers
+def refuse_resets(parts: Parts, chip: Chip, *, target: str) -> None:
+    """ValueError naming the first layer whose reset the neurons of `chip` do not have."""
     from spikeport.export.neurons import RETRAIN, Unsupported
 
-    for name, layer in named_layers(getattr(module, "layers", module)):
-        if getattr(layer, "reset_mechanism", "zero") == "subtract":
+    for population in parts.populations:
+        if population.reset not in chip.resets:
             raise Unsupported(
-                name, layer,
-                f'reset_mechanism is "subtract", but neurons of target {target!r} reset to zero;'
-                f" {RETRAIN}",
+                population.name, parts.layers[population.name],
+                f'reset_mechanism is "{population.reset}", but neurons of target {target!r} reset'
+                f" to {' or '.join(chip.resets)}; {RETRAIN}",
             )  # fmt: skip
+
+
+def check_against(recorded: Recorded, net: FloatNet) -> None:
+    """ValueError unless `net` fires as the module did when it was `recorded`."""
+    from spikeport.export.agreement import agreement
+
+    spikes = {
+        p.name: recorded.spikes[p.name]
+        for p in net.populations
+        if p.name in recorded.spikes and (p.v_th < NEVER).any()
+    }
+    found = agreement(net, recorded.x, spikes)
+    if found.differences:
+        first = found.differences[0]
+        raise ValueError(
+            f"layer {first.population!r}: neuron {first.neuron} fires in another way than the"
+            f" module in step {first.step} of sample {first.sample}, with its potential"
+            f" {first.distance:g} from the threshold; forward does something that it does not show"
+            " through its layers and sums"
+        )

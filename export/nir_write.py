@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import io
 import json
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +21,21 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from spikeport.export.layers import Flat, Part, parts
+from spikeport.export.convolutions import ungrouped
+from spikeport.export.modules import Recorded, chain, looped
 from spikeport.export.neurons import Unsupported
 from spikeport.export.nir_file import FORMAT, KEY
-from spikeport.export.passes import Stage, ungrouped
+from spikeport.export.parts import Flat, Link, Part, Parts
+from spikeport.export.passes import Gain, Stage
 from spikeport.sim.files import atomic
 from spikeport.sim.floating import NEVER
-from spikeport.sim.net import READOUTS, FloatPopulation, Input
+from spikeport.sim.net import FloatPopulation, Input
 from spikeport.sim.synapse import FloatConv2d, FloatDense, FloatSumPool2d
 
 Floats = NDArray[np.float64]
+
+FOREVER = 1e12
+"""Steps. NIR's time constant of a current or potential that does not leak, beside ones that do."""
 
 
 def write(
@@ -42,25 +46,28 @@ def write(
     input: Input | None = None,
     steps: int | None = None,
     readout: str | None = None,
+    sample: Any = None,
 ) -> nir.NIRGraph:
     """Write `module` to `path` and return the graph.
 
     module: a SpikingNet, which knows its input, steps and readout, or an nn.Sequential of torch
     and snnTorch layers, for which `input` and `steps` are needed ("count" is then the readout
-    unless told otherwise). dt_s: seconds per step. The file is read back and compared before it
-    takes its place. Raises ValueError naming the layer that NIR or a chip cannot express.
+    unless told otherwise), or any module with a forward of its own, for which `sample` is, see
+    `export.compile`. dt_s: seconds per step. The file is read back and compared before it takes
+    its place. Raises ValueError naming the layer that NIR or a chip cannot express.
     """
-    layers, input, steps, readout = _settled(module, input, steps, readout)
+    parts, _ = parts_of(module, input=input, steps=steps, readout=readout, sample=sample)
+    return write_parts(parts, path, dt_s=dt_s)
+
+
+def write_parts(parts: Parts, path: Path | str, *, dt_s: float) -> nir.NIRGraph:
+    """Write `parts` to `path`; see `write`."""
     if not (np.isfinite(dt_s) and dt_s > 0):
         raise ValueError(f"dt_s is {dt_s}; it must be a positive number of seconds")
-    found = parts(layers, input.shape)
-    last = found[-1]
-    assert isinstance(last, FloatPopulation)
-    _check_readout(last, readout)
-    graph = _graph(found, input, dt_s)
+    graph = _graph(parts, dt_s)
     graph.metadata = _metadata(
-        format=FORMAT, dt_s=float(dt_s), steps=int(steps),
-        readout={"population": last.name, "kind": readout},
+        format=FORMAT, dt_s=float(dt_s), steps=int(parts.steps),
+        readout={"population": parts.output, "kind": parts.readout},
     )  # fmt: skip
     content = io.BytesIO()  # where the disk is full, the HDF5 library would end the process
     nir.write(content, graph)
@@ -70,56 +77,72 @@ def write(
     return graph
 
 
-def _settled(
-    module: nn.Module, given: Input | None, steps: int | None, readout: str | None
-) -> tuple[nn.Sequential, Input, int, str]:
-    """Layers, input, steps and readout of a SpikingNet, or of a Sequential and the arguments."""
+def parts_of(
+    module: nn.Module,
+    *,
+    input: Input | None,
+    steps: int | None,
+    readout: str | None,
+    sample: Any = None,
+) -> tuple[Parts, Recorded | None]:
+    """The parts of any module, and what it did with `sample` where that was run."""
     if isinstance(module, nn.Sequential):
-        if given is None or steps is None:
+        if input is None or steps is None:
             raise ValueError("a plain Sequential does not know its input and steps; give both")
-        return module, given, steps, readout or "count"
+        return chain(module, input, steps=steps, readout=readout or "count"), None
     layers = getattr(module, "layers", None)
+    known: Any = module
     if not isinstance(layers, nn.Sequential) or not isinstance(
         getattr(module, "input", None), Input
     ):
-        raise ValueError(
-            f"a {type(module).__name__} cannot be exported; give a SpikingNet or an nn.Sequential"
-            " of its layers"
-        )
-    for name, value in (("input", given), ("steps", steps), ("readout", readout)):
+        return looped(module, sample, input=input, steps=steps, readout=readout)
+    for name, value in (("input", input), ("steps", steps), ("readout", readout)):
         if value is not None and value != getattr(module, name):
             raise ValueError(
                 f"{name} is {value}, but the network was built with {getattr(module, name)}; leave"
                 " the argument out"
             )
-    known: Any = module
-    return layers, known.input, known.steps, known.readout
+    return chain(layers, known.input, steps=known.steps, readout=known.readout), None
 
 
-def _check_readout(last: FloatPopulation, readout: str) -> None:
-    if readout not in READOUTS:
-        raise ValueError(f"readout is {readout!r}; allowed are {', '.join(map(repr, READOUTS))}")
-    integrates = bool((last.v_th >= NEVER).all())
-    if integrates != (readout == "last_v"):
-        raise Unsupported(
-            last.name, None,
-            f"readout {readout!r} does not fit it: 'last_v' needs an Integrator as the last layer,"
-            " 'count' and 'first_spike' need spiking neurons",
-        )  # fmt: skip
-
-
-def _graph(found: list[Part], source: Input, dt_s: float) -> nir.NIRGraph:
+def _graph(parts: Parts, dt_s: float) -> nir.NIRGraph:
+    source = parts.input
     about = _metadata(kind=source.kind, payload_bits=source.payload_bits, scale=source.scale)
     nodes: dict[str, nir.NIRNode] = {
         "input": nir.Input(input_type={"input": np.array(source.shape)}, metadata=about)
     }
-    for part in found:
-        nodes[part.name] = _node(part, dt_s)
-    last = found[-1]
-    assert isinstance(last, FloatPopulation)
-    nodes["output"] = nir.Output(output_type={"output": np.array(last.shape)})
-    names = list(nodes)
-    return nir.NIRGraph(nodes=nodes, edges=list(pairwise(names)))
+    for name, part in parts.parts.items():
+        nodes[name] = _node(part, dt_s)
+    edges: list[tuple[str, str]] = []
+    for link in parts.links:
+        before = link.source
+        steps = 0 if _closes_a_loop(link, parts) else link.delay
+        if steps:
+            before = _delay_name(link.source, steps, taken=parts)
+            seconds = np.full(parts.shape(link.source), steps * dt_s)
+            nodes[before] = nir.Delay(delay=seconds)
+            edges.append((link.source, before))
+        edges.append((before, link.target))
+    nodes["output"] = nir.Output(output_type={"output": np.array(parts.shape(parts.output))})
+    edges.append((parts.output, "output"))
+    return nir.NIRGraph(nodes=nodes, edges=list(dict.fromkeys(edges)))
+
+
+def _closes_a_loop(link: Link, parts: Parts) -> bool:
+    """Whether `link` is the only way into a part that leads back to where it came from, and only
+    there: readers give such a loop its one step by themselves."""
+    return (
+        link.delay == 1
+        and [x for x in parts.links if x.target == link.target] == [link]
+        and [x.target for x in parts.links if x.source == link.target] == [link.source]
+    )
+
+
+def _delay_name(source: str, steps: int, *, taken: Parts) -> str:
+    name = f"{source}.delay{steps}"
+    while name in taken.parts:
+        name += "_"
+    return name
 
 
 def _metadata(**values: Any) -> dict[str, str]:
@@ -129,6 +152,9 @@ def _metadata(**values: Any) -> dict[str, str]:
 def _node(part: Part, dt_s: float) -> nir.NIRNode:
     if isinstance(part, Flat):
         return nir.Flatten(input_type={"input": np.array(part.source)}, start_dim=0, end_dim=-1)
+    if isinstance(part, Gain):
+        factor = np.broadcast_to(part.factor, int(np.prod(part.source)))
+        return nir.Scale(scale=factor.reshape(part.source).copy())
     if isinstance(part, FloatPopulation):
         return _neurons(part, dt_s)
     if isinstance(part.synapse, FloatDense):
@@ -179,27 +205,19 @@ def _neurons(p: FloatPopulation, dt_s: float) -> nir.NIRNode:
     )  # fmt: skip
     full = {name: _full(getattr(p, name), p) for name in ("v_th", "keep_u", "keep_v")}
     ones, zeros = np.ones(p.shape), np.zeros(p.shape)
-    if (p.v_th >= NEVER).all():
-        return nir.I(r=ones, metadata=about)
-    for name in ("keep_u", "keep_v"):
-        never_leaks = full[name] == 1
-        if never_leaks.any() and not (never_leaks.all() and not p.keep_u.any()):
-            raise Unsupported(
-                p.name, None,
-                f"{name} is 1 in a neuron whose time constant must be finite in NIR; use a value"
-                " below 1, or 1 for the whole layer of Leaky neurons",
-            )  # fmt: skip
-    if (full["keep_v"] == 1).all():
+    fires = not (p.v_th >= NEVER).all()
+    if (full["keep_v"] == 1).all() and not p.keep_u.any():
+        if not fires:
+            return nir.I(r=ones, metadata=about)
         return nir.IF(r=ones, v_threshold=full["v_th"], v_reset=zeros, metadata=about)
-    r, tau = 1 / (1 - full["keep_v"]), dt_s / (1 - full["keep_v"])
+    r, w_in = (1 / np.maximum(1 - full[name], 1 / FOREVER) for name in ("keep_v", "keep_u"))
+    values: dict[str, Any] = {"r": r, "v_leak": zeros, "metadata": about}
+    if fires:
+        values |= {"v_threshold": full["v_th"], "v_reset": zeros}
     if not p.keep_u.any():
-        return nir.LIF(
-            tau=tau, r=r, v_leak=zeros, v_threshold=full["v_th"], v_reset=zeros, metadata=about
-        )
-    return nir.CubaLIF(
-        tau_syn=dt_s / (1 - full["keep_u"]), tau_mem=tau, r=r, v_leak=zeros,
-        v_threshold=full["v_th"], v_reset=zeros, w_in=1 / (1 - full["keep_u"]), metadata=about,
-    )  # fmt: skip
+        return (nir.LIF if fires else nir.LI)(tau=dt_s * r, **values)
+    values |= {"tau_mem": dt_s * r, "tau_syn": dt_s * w_in, "w_in": w_in}
+    return (nir.CubaLIF if fires else nir.CubaLI)(**values)
 
 
 def _full(value: Floats, p: FloatPopulation) -> Floats:

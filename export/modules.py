@@ -1,0 +1,191 @@
+"""Users' modules as parts: chains of layers, and modules whose forward loops over time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from spikeport.export.assembly import Assembly, check_name
+from spikeport.export.expressions import Applied, Expression, Value, at, mapped, relative
+from spikeport.export.layers import SKIPPED, named_layers
+from spikeport.export.neurons import NEURONS, STATES, Unsupported
+from spikeport.export.parts import Parts, ours
+from spikeport.export.readouts import readout_of
+from spikeport.export.samples import input_of
+from spikeport.export.tracing import Traced, trace
+from spikeport.sim.net import Input
+from spikeport.train.neuron import Integrator, Lif
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recorded:
+    """What a module did with a sample: input x [T, B, *shape], spikes (0 or 1) and potentials of
+    its layers of neurons [T, B, n], all float64."""
+
+    x: NDArray[np.float64]
+    spikes: Mapping[str, NDArray[np.float64]]
+    potentials: Mapping[str, NDArray[np.float64]]
+
+
+def chain(layers: nn.Sequential, input: Input, *, steps: int, readout: str) -> Parts:
+    """The parts of a chain of `layers`. Raises Unsupported naming the first that has none."""
+    named = list(named_layers(layers))
+    assembly = Assembly(dict(named), input, shapes={})
+    seen: dict[int, str] = {}
+    last: Expression = Value("input", 0)
+    for name, layer in named:
+        if isinstance(layer, SKIPPED):
+            continue
+        check_name(name, layer)
+        if type(layer) not in NEURONS:
+            last = Applied(name, last)
+            continue
+        if id(layer) in seen:
+            raise Unsupported(
+                name, layer,
+                f"it is the same object as layer {seen[id(layer)]!r} and would share its state;"
+                " create one layer of neurons for each place",
+            )  # fmt: skip
+        seen[id(layer)] = name
+        assembly.add_neurons(name, last)
+        last = Value(name, 0)
+    if not isinstance(last, Value) or last.source == "input":
+        if isinstance(last, Applied):
+            assembly.check(last)
+        end = last.layer if isinstance(last, Applied) else "none"
+        raise ValueError(
+            f"the network ends with layer {end!r}, which has no neurons; end it with spiking"
+            " neurons (readout 'count') or an Integrator (readout 'last_v')"
+        )
+    return assembly.finish(last.source, readout=readout, steps=steps)
+
+
+def looped(
+    module: nn.Module,
+    sample: Any,
+    *,
+    input: Input | None,
+    steps: int | None,
+    readout: str | None,
+) -> tuple[Parts, Recorded]:
+    """The parts of a module with a forward of its own, and what it did with `sample`, which is
+    what forward takes: [B, ...] for every step, or [T, B, ...].
+
+    Raises ValueError naming the layer or function that no chip has.
+    """
+    x = _tensor(module, sample)
+    traced = trace(module, x)
+    if steps is not None and steps > 1 and _steps(traced) == 1:
+        traced = trace(module, x, calls=steps)
+    count = _steps(traced)
+    if steps not in (None, count):
+        raise ValueError(
+            f"steps is {steps}, but forward runs {count} steps; leave the argument out"
+        )
+    rules = {name: _rule(name, traced) for name in traced.received}
+    timed = _timed(traced)
+    if input is None:
+        input = input_of(sample, leading=2 if timed else 1)
+    assembly = Assembly(traced.layers, input, shapes=_shapes(traced))
+    for name, rule in rules.items():
+        assembly.add_neurons(name, rule)
+    _no_idle_neurons(traced)
+    output, kind = readout_of(traced, rules, steps=count, wanted=readout)
+    parts = assembly.finish(output, readout=kind, steps=count)
+    every = x[:count] if timed else x.expand(count, *x.shape)
+    return parts, Recorded(
+        x=every.reshape(count, every.shape[1], *input.shape).double().numpy(),
+        spikes={name: s.flatten(2).numpy() for name, s in traced.spikes.items()},
+        potentials={name: v.flatten(2).numpy() for name, v in traced.potentials.items()},
+    )
+
+
+def _tensor(module: nn.Module, sample: Any) -> Tensor:
+    kind = type(module).__name__
+    if sample is None:
+        raise ValueError(
+            f"a {kind} has a forward of its own; give the sample that it takes, [B, ...] or"
+            " [T, B, ...]"
+        )
+    tensor = sample.detach().cpu() if isinstance(sample, Tensor) else torch.as_tensor(sample)
+    if tensor.ndim < 2 or not tensor.numel():
+        raise ValueError(
+            f"the sample has shape {tuple(tensor.shape)}; a {kind} needs what its forward takes,"
+            " [B, ...] or [T, B, ...]"
+        )
+    return tensor
+
+
+def _steps(traced: Traced) -> int:
+    """Steps of the window: how often every layer of neurons is called."""
+    counts = {name: len(received) for name, received in traced.received.items()}
+    if not counts:
+        raise ValueError("forward calls no layer of spiking neurons; there is nothing to compile")
+    for name, count in counts.items():
+        if isinstance(traced.layers[name], (Lif, Integrator)):
+            raise Unsupported(
+                name, traced.layers[name],
+                "it takes whole windows; put it into a SpikingNet, or use Leaky",
+            )  # fmt: skip
+        if count != max(counts.values()):
+            raise Unsupported(
+                name, traced.layers[name],
+                f"it is called {count} times in a window of {max(counts.values())} steps; call"
+                " every layer of neurons once a step",
+            )  # fmt: skip
+    return max(counts.values())
+
+
+def _rule(name: str, traced: Traced) -> Expression:
+    """What neurons receive, relative to their step; Unsupported if it is not always the same."""
+    received, layers = traced.received[name], traced.layers
+    rule = relative(received[-1], len(received) - 1, layers=layers)
+    for step, found in enumerate(received):
+        if at(rule, step, layers=layers) != found:
+            raise Unsupported(
+                name, layers[name],
+                f"in step {step} forward feeds it in another way than in the last step; chips do"
+                " the same in every step",
+            )  # fmt: skip
+    return rule
+
+
+def _timed(traced: Traced) -> bool:
+    """Whether the sample has a step for every step of the window."""
+    steps: set[bool] = set()
+
+    def seen(leaf: Any) -> Any:
+        if isinstance(leaf, Value) and leaf.source == "input":
+            steps.add(leaf.step is not None)
+        return leaf
+
+    for received in traced.received.values():
+        for expression in received:
+            mapped(expression, seen, layers=traced.layers)
+    if len(steps) == 2:
+        raise ValueError(
+            "forward uses the sample both as a whole and step by step; use one of the two"
+        )
+    return steps == {True}
+
+
+def _shapes(traced: Traced) -> dict[str, tuple[int, ...]]:
+    shapes = {}
+    for name, spikes in traced.spikes.items():
+        try:
+            shapes[name] = ours(tuple(spikes.shape[2:]))
+        except ValueError as error:
+            raise Unsupported(name, traced.layers[name], str(error)) from None
+    return shapes
+
+
+def _no_idle_neurons(traced: Traced) -> None:
+    for name, layer in traced.layers.items():
+        if type(layer) in STATES and name not in traced.received:
+            raise Unsupported(name, layer, "forward never calls it; remove it")
