@@ -13,7 +13,7 @@ bounds of those behind it are only indicative.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,7 +45,7 @@ class Bound:
     def dead(self) -> NDArray[np.bool_]:
         """bool [n]: neurons that no legal input makes fire."""
         can = [sent.high for sent in self.spikes.values]
-        return ~np.any(can, axis=0)
+        return np.asarray(~np.any(can, axis=0))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,8 +105,13 @@ def bounds(net: FixedNet) -> dict[str, Bound]:
 def prove(net: FixedNet) -> list[Risk]:
     """Risks of `net`; an empty list is a proof that no u wraps, no v clips, no readout of
     potentials fires, whatever the input."""
+    return risks_of(net, bounds(net))
+
+
+def risks_of(net: FixedNet, found_bounds: Mapping[str, Bound]) -> list[Risk]:
+    """What `prove` says, from the bounds of `net`."""
     found = []
-    for name, bound in bounds(net).items():
+    for name, bound in found_bounds.items():
         population = net.population(name)
         read = net.readout.of_potentials and net.readout.population == name
         silent = read and bool((population.v_th == net.chip.v_th_max).all())

@@ -9,9 +9,12 @@ input's scale; 1 for spikes),
     v_init = rint(64 S v_init)
     du = rint(4096 (1 - keep_u)) - 1,  dv = rint(4096 (1 - keep_v))
 
-A dense synapse is stored as w = 2 q with w_exp = -1 - k: a matrix of mixed signs loses its lowest
-bit, an even one has none to lose. The k free bits per synapse refine the weights when S is small.
-A convolution has no exponent on the chip, hence k = 0.
+A dense synapse is stored as w = 2 q with w_exp = -1 - k, for the largest k at which every q fits:
+a matrix of mixed signs loses its lowest bit, an even one has none to lose. A positive k refines
+weights where S is small, at the price of a sum that is floored; a negative one lets S be larger
+than the weights alone would, so that threshold, bias and leak round finely. A convolution has no
+exponent on the chip, hence k = 0. Weights of 1 bit are -q or +q, one level a projection: the mean
+magnitude, which is the least-squares choice.
 """
 
 from __future__ import annotations
@@ -38,7 +41,8 @@ from spikeport.sim.synapse import (
 
 Floats = NDArray[np.float64]
 
-EXTRA_BITS = 7  # w_exp = -1 - k must not fall below -8
+# w_exp = -1 - k of a dense synapse lies in -8..7.
+FINEST, COARSEST = 7, -8
 
 
 class DoesNotFit(ValueError):
@@ -48,48 +52,51 @@ class DoesNotFit(ValueError):
 @dataclass(frozen=True, kw_only=True)
 class Source:
     """A projection with what its population must know about the source: shape, integers per
-    float unit, and what it may send in each step (None: the population itself)."""
+    float unit, and what it may send in each step (None: the population itself). bits: of the
+    weights, 1..8. finest: the largest exponent k to use; 0 avoids that sums are floored."""
 
     projection: FloatProjection
     shape: Shape
     per_unit: float
     emission: Emission | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rules:
-    """What bounds the integers: the chip, the weight bits to use, the steps to survive."""
-
-    chip: Chip
-    weight_bits: int
-    steps: int
+    bits: int = 8
+    finest: int = FINEST
 
     @property
     def q_max(self) -> int:
         """Largest weight on the grid; the smallest is -q_max - 1."""
-        return (1 << (self.weight_bits - 1)) - 1
+        return (1 << (self.bits - 1)) - 1
+
+    @property
+    def refined(self) -> bool:
+        """Whether the grid of the weights has an exponent of its own."""
+        return isinstance(self.projection.synapse, FloatDense)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """One population and its projections, ready to be rounded at any scale."""
+    """One population and its projections, ready to be rounded at any scale. steps: to survive.
+    silent: it is read as a potential and must not fire."""
 
     population: FloatPopulation
-    sources: list[Source]
-    rules: Rules
+    sources: tuple[Source, ...]
+    chip: Chip
+    steps: int
     silent: bool
 
     def at(self, scale: float) -> tuple[Population, list[Projection]]:
         """The integers at `scale`; DoesNotFit when one of them is out of range."""
-        fixed = _population(self.population, scale, self.rules, silent=self.silent)
-        synapses = [
+        return self.neurons(scale), [
             Projection(
                 source=s.projection.source, target=s.projection.target,
-                synapse=_synapse(s, scale, self.rules), delay=s.projection.delay,
+                synapse=_synapse(s, scale, self.chip), delay=s.projection.delay,
             )
             for s in self.sources
         ]  # fmt: skip
-        return fixed, synapses
+
+    def neurons(self, scale: float) -> Population:
+        """The population alone at `scale`."""
+        return _population(self.population, scale, self.chip, silent=self.silent)
 
     def overflow(self, fixed: Population, synapses: list[Projection]) -> list[Risk]:
         """What a legal input could overflow."""
@@ -102,15 +109,16 @@ class Part:
             Wire(p, shape=s.shape, emission=own if s.emission is None else s.emission)
             for p, s in zip(synapses, self.sources, strict=True)
         ]
-        return population_bound(fixed, wires, steps=self.rules.steps, emission=own)
+        return population_bound(fixed, wires, steps=self.steps, emission=own)
 
-    def weight_error(self, synapses: list[Projection], scale: float) -> float:
-        """Root mean square error of all weights, in units of the largest."""
+    def weight_error(self, scale: float) -> float:
+        """Root mean square error of all weights at `scale`, in units of the largest."""
         total = count = top = 0.0
-        for s, fixed in zip(self.sources, synapses, strict=True):
+        for s in self.sources:
             w = float_weights(s.projection)
-            error = effective_weights(fixed.synapse, scale=scale, per_unit=s.per_unit) - w
-            total, count = total + float((error**2).sum()), count + w.size
+            q, k = rounded(s, scale, self.chip)
+            error = q * (2.0**-k * s.per_unit / scale) - w
+            total, count = total + float(np.vdot(error, error)), count + w.size
             top = max(top, float(np.abs(w).max()))
         return float(np.sqrt(total / count)) / top if top else 0.0
 
@@ -128,8 +136,8 @@ def float_weights(projection: FloatProjection) -> Floats:
     return np.asarray(projection.synapse.w, np.float64)
 
 
-def _population(p: FloatPopulation, scale: float, rules: Rules, *, silent: bool) -> Population:
-    chip, where, unit = rules.chip, f"population {p.name!r}", scale * (1 << STATE_SHIFT)
+def _population(p: FloatPopulation, scale: float, chip: Chip, *, silent: bool) -> Population:
+    where, unit = f"population {p.name!r}", scale * (1 << STATE_SHIFT)
     v_th = np.array(float(chip.v_th_max)) if silent else np.rint(scale * p.v_th)
     if v_th.max() > chip.v_th_max:
         raise DoesNotFit(
@@ -174,13 +182,11 @@ def _bias(wanted: Floats, chip: Chip, *, where: str) -> tuple[NDArray[np.int32],
     )
 
 
-def _synapse(source: Source, scale: float, rules: Rules) -> Synapse:
-    synapse, per_integer = source.projection.synapse, scale / source.per_unit
+def _synapse(source: Source, scale: float, chip: Chip) -> Synapse:
+    synapse = source.projection.synapse
+    q, k = rounded(source, scale, chip)
     if isinstance(synapse, FloatDense):
-        return _dense(source.projection, synapse.w * per_integer, rules)
-    q = np.rint(np.asarray(synapse.w) * per_integer)
-    if q.min() < -rules.q_max - 1 or q.max() > rules.q_max:
-        raise _too_large(source.projection, q, -rules.q_max - 1, rules)
+        return Dense(w=2 * q, w_exp=-1 - k)
     if isinstance(synapse, FloatSumPool2d):
         return SumPool2d(
             kernel=synapse.kernel, stride=synapse.stride, padding=synapse.padding, w=int(q)
@@ -188,20 +194,51 @@ def _synapse(source: Source, scale: float, rules: Rules) -> Synapse:
     return Conv2d(w=q, geometry=synapse.geometry)
 
 
-def _dense(projection: FloatProjection, wanted: Floats, rules: Rules) -> Dense:
-    """2 q with w_exp = -1 - k, for the largest k at which every q fits."""
-    top, bottom = float(wanted.max()), float(wanted.min())
-    # A matrix without positive weights is held in another sign mode, which has no -256.
-    least = -rules.q_max - (1 if top > 0 else 0)
-    for k in range(EXTRA_BITS, -1, -1):
-        if np.rint(top * 2**k) <= rules.q_max and np.rint(bottom * 2**k) >= least:
-            return Dense(w=2 * np.rint(wanted * 2**k), w_exp=-1 - k)
-    raise _too_large(projection, np.rint(wanted), least, rules)
+def rounded(source: Source, scale: float, chip: Chip) -> tuple[Floats, int]:
+    """Weights q on the grid and their exponent k: q 2**-k integers stand for w at `scale`.
+
+    Raises DoesNotFit where a weight is larger than the grid at its coarsest.
+    """
+    per_integer = scale / source.per_unit
+    w = float_weights(source.projection)
+    if source.bits == 1:
+        return _two_levels(source, w * per_integer, chip)
+    top, bottom = float(w.max()) * per_integer, float(w.min()) * per_integer
+    least = -source.q_max - 1
+    if source.refined and top <= 0:
+        least += 1  # a matrix without positive weights is held in another sign mode, without -256
+    k = source.finest if source.refined else 0
+    coarsest = COARSEST if source.refined else 0
+    while np.rint(top * 2.0**k) > source.q_max or np.rint(bottom * 2.0**k) < least:
+        if k == coarsest:
+            raise _too_large(source, top, bottom, least=least)
+        k -= 1
+    return np.rint(w * (per_integer * 2.0**k)), k
 
 
-def _too_large(projection: FloatProjection, q: Floats, least: int, rules: Rules) -> DoesNotFit:
-    worst = q.flat[int(np.maximum(q - rules.q_max, least - q).argmax())]
+def _two_levels(source: Source, wanted: Floats, chip: Chip) -> tuple[Floats, int]:
+    """-q or +q for every weight; a pool has one weight only, so it is exactly that weight."""
+    level = float(np.abs(wanted).mean())
+    top = (1 << (chip.weight_bits - 1)) - 1
+    k = source.finest if source.refined else 0
+    coarsest = COARSEST if source.refined else 0
+    while np.rint(level * 2.0**k) > top:
+        if k == coarsest:
+            raise _too_large(source, level, -level, least=-top, most=top)
+        k -= 1
+    q = max(float(np.rint(level * 2.0**k)), 1.0)
+    return np.where(wanted < 0, -q, q), k
+
+
+def _too_large(
+    source: Source, top: float, bottom: float, *, least: int, most: int | None = None
+) -> DoesNotFit:
+    coarse = 2.0**COARSEST if source.refined else 1.0
+    most = source.q_max if most is None else most
+    worst = top if top * coarse - most > least - bottom * coarse else bottom
+    low, high = round(least / coarse), round(most / coarse)
+    bits = "1 bit allows" if source.bits == 1 else f"{source.bits} bits allow"
     return DoesNotFit(
-        f"projection {projection.source!r} -> {projection.target!r}: a weight becomes {worst:.0f},"
-        f" {rules.weight_bits} bits allow {least}..{rules.q_max} there; lower the scale"
+        f"projection {source.projection.source!r} -> {source.projection.target!r}: a weight becomes"
+        f" {worst:.0f}, {bits} {low}..{high} there; lower the scale"
     )

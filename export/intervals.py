@@ -162,7 +162,8 @@ class _ConvSums:
         """[groups, C_out/groups, kH, kW]: what each tap adds at this end of the interval."""
         rule = "goikl,gi->gokl"
         total: Floats = np.einsum(rule, self.positive, positive, optimize=True)
-        return total + np.einsum(rule, self.negative, negative, optimize=True)
+        total += np.einsum(rule, self.negative, negative, optimize=True)
+        return total
 
     def _placed(self, taps: Floats) -> Ints:
         """int64 [n_out]: the sum of the taps that lie inside the map, at every place."""

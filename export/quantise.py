@@ -2,88 +2,115 @@
 
 Every population has a scale S: synaptic integers per unit of its float membrane. Only ratios
 matter to a spiking population, so S is free. Training may have settled it
-(`FloatPopulation.scale`), then it is taken as it is; otherwise the largest S is searched for which
-everything fits and `spikeport.export.bounds` proves that no state can overflow.
+(`FloatPopulation.scale`), then it is taken as it is; otherwise `export.search` looks for the best S
+for which everything fits and `export.bounds` proves that no state can overflow. What the chip's
+neurons cannot do is first spelled in another way, by `export.prepare`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from spikeport.export.grid import EXTRA_BITS, DoesNotFit, Part, Rules, Source, float_weights
+from spikeport.export.calibrate import Calibration
+from spikeport.export.grid import Part, Source
 from spikeport.export.intervals import Emission
+from spikeport.export.prepare import prepare
+from spikeport.export.search import OBJECTIVES, Choice, search
 from spikeport.sim import checks
-from spikeport.sim.arith import STATE_SHIFT, V_LIMIT
 from spikeport.sim.chip import Chip
 from spikeport.sim.floating import NEVER
-from spikeport.sim.net import (
-    FixedNet,
-    FloatNet,
-    FloatPopulation,
-    FloatProjection,
-    Population,
-    Projection,
-)
-from spikeport.sim.synapse import FloatDense
+from spikeport.sim.net import FixedNet, FloatNet, FloatProjection, Population, Projection
 
-SEARCH = 0.05  # how far below the largest scale a better one is looked for, relative
-CANDIDATES = 8
-ATTEMPTS = 60
+WeightBits = int | Mapping[str, int]
 
 
 def to_fixed(
     net: FloatNet,
     chip: Chip,
     *,
-    weight_bits: int = 8,
+    weight_bits: WeightBits = 8,
     margin: float = 0.0,
+    objective: str = "rounding",
+    calibration: Any = None,
+    exponents: int = 1,
     provenance: Mapping[str, Any] | None = None,
 ) -> FixedNet:
     """Quantise `net` for `chip`.
 
-    weight_bits: 2 .. chip.weight_bits. margin: share of the 24-bit range that a searched scale
-    must leave unused, 0 <= margin < 1. Populations with a scale of their own keep it, unproven:
-    ask `bounds.prove`. Raises ValueError naming the population when something cannot be held.
+    weight_bits: 1 .. chip.weight_bits, of all weights, or by name: {"population": 4} for all
+    projections into it, {"source -> target": 2} for one; 8 where nothing is said. 1 bit means two
+    levels, -q and +q, one q a projection. margin: share of the 24-bit range that a searched scale
+    must leave unused, 0 <= margin < 1. objective: one of `search.OBJECTIVES`; "spikes" needs
+    `calibration`, integers [T, B, *input.shape] as the chip is shown them. exponents: how many
+    each dense projection may use, see `prepare.dealt_out`.
+
+    The net that is rounded is `prepare(net, chip, exponents=exponents)`, which may have source
+    neurons and projections that `net` has not.
+    Populations with a scale of their own keep it, unproven: ask `bounds.prove`. Raises ValueError
+    naming the population when something cannot be held.
     """
-    checks.whole(weight_bits, where="weight_bits", low=2, high=chip.weight_bits)
     if not 0 <= margin < 1:
         raise ValueError(f"margin is {margin}; allowed are 0 <= margin < 1")
-    if net.input.kind == "graded" and chip.graded_bits < net.input.payload_bits:
-        raise ValueError(
-            f"the input is graded with {net.input.payload_bits} payload bits, but spikes of"
-            f" {chip.name} carry {chip.graded_bits}; train with rate-coded (spike) input instead"
-        )
-    rules = Rules(chip=chip, weight_bits=weight_bits, steps=net.steps)
+    checks.choice(objective, OBJECTIVES, where="objective")
+    _refuse_payload(net, chip)
+    prepared = prepare(net, chip, exponents=exponents)
+    bits = _bits_of(prepared, chip, weight_bits)
+    samples = _samples(prepared, objective, calibration)
     populations: list[Population] = []
     projections: list[Projection] = []
+    choices: dict[str, Choice | None] = {}
     sent = {"input": Emission.always(net.input.size, largest=net.input.largest)}
-    for population in net.populations:
-        sources = [_source(net, p, sent) for p in net.incoming(population.name)]
-        silent = bool((population.v_th >= NEVER).all())
-        part = Part(population=population, sources=sources, rules=rules, silent=silent)
-        scale = population.scale or _search(part, margin=margin)
-        fixed, synapses = part.at(scale)
-        sent[population.name] = part.bound(fixed, synapses).spikes
+    for population in prepared.populations:
+        name = population.name
+        part = Part(
+            population=population,
+            sources=tuple(_source(prepared, p, sent, bits) for p in prepared.incoming(name)),
+            chip=chip, steps=net.steps, silent=bool((population.v_th >= NEVER).all()),
+        )  # fmt: skip
+        choice = None
+        if population.scale is None:
+            choice = search(part, margin=margin, objective=objective, calibration=samples)
+        fixed, synapses = (
+            choice.part.at(choice.scale) if choice else part.at(float(population.scale or 1))
+        )
+        sent[name] = part.bound(fixed, synapses).spikes
+        if samples:
+            samples.settle(part, fixed, synapses)
         populations.append(fixed)
         projections += synapses
+        choices[name] = choice
     return FixedNet(
         input=net.input, populations=tuple(populations), projections=tuple(projections),
         readout=net.readout, steps=net.steps, chip=chip,
         provenance={
             **(provenance or {}),
             "float_net": net.digest(),
-            "weight_bits": weight_bits,
-            "scales": {
-                p.name: "trained" if p.scale is not None else "searched" for p in net.populations
-            },
+            "weight_bits": weight_bits if isinstance(weight_bits, int) else dict(weight_bits),
+            "bits": bits,
+            "exponents": exponents,
+            "scales": {name: "searched" if c else "trained" for name, c in choices.items()},
+            "search": {name: c.to_json() for name, c in choices.items() if c},
         },
     )  # fmt: skip
 
 
-def _source(net: FloatNet, projection: FloatProjection, sent: Mapping[str, Emission]) -> Source:
+def _refuse_payload(net: FloatNet, chip: Chip) -> None:
+    if net.input.kind == "graded" and chip.graded_bits < net.input.payload_bits:
+        raise ValueError(
+            f"the input is graded with {net.input.payload_bits} payload bits, but spikes of"
+            f" {chip.name} carry {chip.graded_bits}; train with rate-coded (spike) input instead"
+        )
+
+
+def _source(
+    net: FloatNet,
+    projection: FloatProjection,
+    sent: Mapping[str, Emission],
+    bits: Mapping[str, int],
+) -> Source:
     """sent: what "input" and the populations before the target may send. Of a later one nothing
     is known yet, so it may send anything."""
     shape = net.shape_of(projection.source)
@@ -94,74 +121,43 @@ def _source(net: FloatNet, projection: FloatProjection, sent: Mapping[str, Emiss
         shape=shape,
         per_unit=net.input.scale if projection.source == "input" else 1.0,
         emission=None if own else sent.get(projection.source, unknown),
+        bits=bits[f"{projection.source} -> {projection.target}"],
     )
 
 
-def _search(part: Part, *, margin: float) -> float:
-    """The largest scale that is proven safe, or one up to `SEARCH` below it that rounds better."""
-    scale = _grid_limit(part)
-    for _ in range(ATTEMPTS):
-        found = part.overflow(*part.at(scale))
-        if not found:
-            break
-        scale *= 0.999 / max(risk.factor for risk in found)
-    else:
-        raise DoesNotFit(f"{found[0]}; no scale was found for which this is ruled out")
-    return _best_rounding(part, scale * (1 - margin))
+def _bits_of(net: FloatNet, chip: Chip, weight_bits: WeightBits) -> dict[str, int]:
+    """Weight bits of every projection, by "source -> target"."""
+    names = {f"{p.source} -> {p.target}": p.target for p in net.projections}
+    if not isinstance(weight_bits, Mapping):
+        every = checks.whole(weight_bits, where="weight_bits", low=1, high=chip.weight_bits)
+        return dict.fromkeys(names, every)
+    strays = sorted(set(weight_bits) - set(names) - set(names.values()))
+    if strays:
+        raise ValueError(
+            f"weight_bits names {strays[0]!r}, which is neither a population nor a projection; the"
+            f" projections are {', '.join(names)}"
+        )
+    found = {
+        name: weight_bits.get(name, weight_bits.get(target, chip.weight_bits))
+        for name, target in names.items()
+    }
+    return {
+        name: checks.whole(bits, where=f"weight_bits of {name!r}", low=1, high=chip.weight_bits)
+        for name, bits in found.items()
+    }
 
 
-def _grid_limit(part: Part) -> float:
-    """The largest scale at which weights, threshold, bias and start potential are in range."""
-    chip, p = part.rules.chip, part.population
-    unit = 1 << STATE_SHIFT
-    pairs = [
-        (part.rules.q_max * s.per_unit, np.abs(float_weights(s.projection)).max())
-        for s in part.sources
-    ]
-    pairs.append((chip.bias_mantissa_max << chip.bias_exp_max, np.abs(p.bias).max() * unit))
-    pairs.append((V_LIMIT, np.abs(p.v_init).max() * unit))
-    if not part.silent:
-        pairs.append((chip.v_th_max, p.v_th.max()))
-    limits = [limit / float(value) for limit, value in pairs if value > 0]
-    if not limits:
-        return 1.0  # nothing but zeros: any scale says the same
-    return min(limits)
-
-
-def _best_rounding(part: Part, largest: float) -> float:
-    def badness(scale: float) -> tuple[float, float, float]:
-        fixed, synapses = part.at(scale)
-        error = 0.0 if part.silent else _threshold_error(part.population, fixed, scale)
-        return round(error, 12), part.weight_error(synapses, scale), -scale
-
-    ranked = sorted(_candidates(part, largest), key=badness)
-    for scale in ranked:
-        if not part.overflow(*part.at(scale)):
-            return scale
-    return largest
-
-
-def _candidates(part: Part, largest: float) -> Iterator[float]:
-    top = 0.0 if part.silent else float(part.population.v_th.max())
-    for start in {largest, *_full_grids(part, largest)}:
-        for i in range(CANDIDATES):
-            scale = start * (1 - SEARCH * i / CANDIDATES)
-            yield scale
-            whole = float(np.floor(scale * top))
-            if whole >= (1 - SEARCH) * start * top > 0:
-                yield whole / top  # rounds this threshold without error
-
-
-def _full_grids(part: Part, largest: float) -> Iterator[float]:
-    """Scales at which the largest weight of a dense synapse fills its grid, with some k."""
-    for s in part.sources:
-        top = float(np.abs(float_weights(s.projection)).max())
-        if isinstance(s.projection.synapse, FloatDense) and top > 0:
-            full = part.rules.q_max * s.per_unit / top
-            yield full / 2.0 ** min(max(np.ceil(np.log2(full / largest)), 0), EXTRA_BITS)
-
-
-def _threshold_error(p: FloatPopulation, fixed: Population, scale: float) -> float:
-    positive = p.v_th > 0
-    error = np.abs(fixed.v_th / scale - p.v_th)
-    return float(np.max(error / np.where(positive, p.v_th, 1.0)))
+def _samples(net: FloatNet, objective: str, calibration: Any) -> Calibration | None:
+    if objective != "spikes":
+        if calibration is not None:
+            raise ValueError(
+                f'calibration samples serve objective "spikes" only, not {objective!r}; drop them'
+                " or change the objective"
+            )
+        return None
+    if calibration is None:
+        raise ValueError(
+            'objective "spikes" compares spikes on samples; give calibration, integers'
+            f" [T, B, *{net.input.shape}]"
+        )
+    return Calibration(net, net.input.check(calibration))

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from spikeport.export.bounds import Bound, Risk, bounds, prove
+from spikeport.export.bounds import Bound, Risk, bounds, risks_of
 from spikeport.export.grid import effective_weights, float_weights
+from spikeport.export.prepare import prepare
 from spikeport.sim.arith import DECAY_ONE, DU_OFFSET, STATE_SHIFT, U_LIMIT, V_LIMIT
 from spikeport.sim.floating import NEVER
 from spikeport.sim.net import (
@@ -45,6 +47,47 @@ class Rounding:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Wiring:
+    """One projection: bits of a weight, exponent on the chip (None: a convolution has none) and
+    delay in model time."""
+
+    source: str
+    bits: int
+    w_exp: int | None
+    delay: int
+
+    def __str__(self) -> str:
+        exponent = "" if self.w_exp is None else f", w_exp {self.w_exp}"
+        delay = f", delay {self.delay}" if self.delay else ""
+        return f"from {self.source}: {self.bits} bits{exponent}{delay}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layer:
+    """How one population was rounded. scale: integers per unit of the membrane; objective: what the
+    search for it minimised (None: training settled the scale), its values at the largest safe scale
+    and at the choice, and how many candidates were compared."""
+
+    population: str
+    scale: float
+    objective: str | None
+    before: tuple[float, ...]
+    after: tuple[float, ...]
+    candidates: int
+    wiring: tuple[Wiring, ...]
+
+    def __str__(self) -> str:
+        wires = "".join(f"; {wire}" for wire in self.wiring)
+        if self.objective is None:
+            return f"layer {self.population}: scale {self.scale:.6g}, settled by training{wires}"
+        before, after = (" and ".join(f"{x:.3g}" for x in v) for v in (self.before, self.after))
+        return (
+            f"layer {self.population}: scale {self.scale:.6g}, best of {self.candidates} by"
+            f" {self.objective!r}: {before} became {after}{wires}"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Headroom:
     """How close a population's proven bounds come to the limits: 1 is the limit itself."""
 
@@ -58,10 +101,11 @@ class Report:
     """Rounding of a whole network and the verdict of the overflow proof."""
 
     chip: str
-    weight_bits: int
+    weight_bits: int | dict[str, int]
     float_digest: str
     digest: str
     scales: dict[str, float]
+    layers: tuple[Layer, ...]
     rows: tuple[Rounding, ...]
     headroom: tuple[Headroom, ...]
     risks: tuple[str, ...] = field(default=())
@@ -95,11 +139,15 @@ class Report:
             for r in self.rows
         ]  # fmt: skip
         widths = [max(len(row[i]) for row in table) for i in range(len(titles))]
-        lines = [f"rounding for {self.chip}, {self.weight_bits} weight bits; worst entry of each:"]
+        bits = str(self.weight_bits)
+        if isinstance(self.weight_bits, dict):
+            bits = ", ".join(f"{name} {n}" for name, n in self.weight_bits.items())
+        lines = [f"rounding for {self.chip}, {bits} weight bits; worst entry of each:"]
         for row in table:
             left = [cell.ljust(w) for cell, w in zip(row[:2], widths[:2], strict=True)]
             right = [cell.rjust(w) for cell, w in zip(row[2:], widths[2:], strict=True)]
             lines.append("  ".join([*left, *right]).rstrip())
+        lines += [str(layer) for layer in self.layers]
         lines += [
             f"state of {h.population}: u uses {h.u:.1%} and v {h.v:.1%} of 24 bits at worst"
             for h in self.headroom
@@ -109,7 +157,13 @@ class Report:
 
 
 def report(net: FloatNet, fixed: FixedNet) -> Report:
-    """Compare `net` with the integers made from it. Raises ValueError when they do not match."""
+    """Compare `net` with the integers made from it. Raises ValueError when they do not match.
+
+    Source neurons and scaling that the chip needed (`export.prepare`) are no rounding: the integers
+    are compared with the net that has them.
+    """
+    original, exponents = net, int(fixed.provenance.get("exponents", 1))
+    net = prepare(net, fixed.chip, exponents=exponents)
     names = [p.name for p in net.populations], [p.name for p in fixed.populations]
     if names[0] != names[1] or len(net.projections) != len(fixed.projections):
         raise ValueError(f"the float network has populations {names[0]}, the fixed one {names[1]}")
@@ -120,17 +174,42 @@ def report(net: FloatNet, fixed: FixedNet) -> Report:
         for a, b in zip(net.incoming(p.name), fixed.incoming(p.name), strict=True):
             rows.append(_weights(a, b, chip_side.scale, per_unit.get(a.source, 1.0)))
         rows += _neurons(p, chip_side)
-    proof, found = bounds(fixed), prove(fixed)
+    proof = bounds(fixed)
+    found = risks_of(fixed, proof)
     return Report(
         chip=fixed.chip.name,
-        weight_bits=int(fixed.provenance.get("weight_bits", fixed.chip.weight_bits)),
-        float_digest=net.digest(),
+        weight_bits=_bits(fixed),
+        float_digest=original.digest(),
         digest=fixed.digest(),
         scales={p.name: p.scale for p in fixed.populations},
+        layers=tuple(_layer(fixed, p) for p in fixed.populations),
         rows=tuple(rows),
         headroom=tuple(_headroom(name, bound) for name, bound in proof.items()),
         risks=tuple(str(risk) for risk in found),
     )
+
+
+def _bits(fixed: FixedNet) -> int | dict[str, int]:
+    found = fixed.provenance.get("weight_bits", fixed.chip.weight_bits)
+    return dict(found) if isinstance(found, Mapping) else int(found)
+
+
+def _layer(fixed: FixedNet, p: Population) -> Layer:
+    about = fixed.provenance.get("search", {}).get(p.name, {})
+    wired = fixed.incoming(p.name)
+    bits = fixed.provenance.get("bits", {})
+    return Layer(
+        population=p.name, scale=p.scale, objective=about.get("objective"),
+        before=tuple(about.get("before", ())), after=tuple(about.get("after", ())),
+        candidates=int(about.get("candidates", 0)),
+        wiring=tuple(
+            Wiring(
+                source=q.source, bits=int(bits.get(f"{q.source} -> {q.target}", 8)), delay=q.delay,
+                w_exp=q.synapse.w_exp if isinstance(q.synapse, Dense) else None,
+            )
+            for q in wired
+        ),
+    )  # fmt: skip
 
 
 def _weights(a: FloatProjection, b: Projection, scale: float, per_unit: float) -> Rounding:

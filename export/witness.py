@@ -110,7 +110,8 @@ def _course(net: FixedNet, risk: Risk, x: Ints) -> Ints:
     keep_u, keep_v = (
         np.broadcast_to(4096 - lost, (population.size,))[risk.neuron] for lost in (p.du + 1, p.dv)
     )
-    assert part.u is not None and part.v is not None  # the reference records
+    assert part.u is not None
+    assert part.v is not None  # the reference records
     u, v = (state[:, :, risk.neuron].astype(np.int64) for state in (part.u, part.v))
     start = np.broadcast_to(population.v_init, (population.size,))[risk.neuron]
     u_before = np.concatenate([np.zeros((1, samples), np.int64), u[:-1]])
@@ -155,7 +156,8 @@ def _backwards(projection: Projection, shape: Shape, relevance: Floats) -> Float
         return found.reshape(shape)
     conv = FloatConv2d(w=part.w.astype(np.float64), geometry=part.geometry)
     rows = relevance.reshape(1, *conv.output_shape(shape))
-    return conv_adjoint(conv, rows, shape)[0]
+    found = conv_adjoint(conv, rows, shape)[0]
+    return found
 
 
 def _first_guesses(net: FixedNet, risk: Risk, sign: int, rng: np.random.Generator) -> Ints:

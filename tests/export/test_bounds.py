@@ -195,7 +195,7 @@ def test_loops_through_two_populations_stay_inside_their_bounds(
     def grown(name: str, n: int) -> Population:
         return Population(
             name=name, shape=(n,), v_th=rng.integers(0, high, n), du=rng.integers(0, 4096, n),
-            dv=rng.integers(0, 4096, n), bias=rng.integers(-64 * high, 64 * high, n).clip(-4096, 4095),
+            dv=rng.integers(0, 4096, n), bias=rng.integers(-32 * high, 32 * high, n),
             v_init=rng.integers(-1000, 1000, n), reset=reset,
         )  # fmt: skip
 

@@ -1,0 +1,173 @@
+"""Choosing the scale of one population: the largest that is proven safe, or a better one below it.
+
+What "better" means is one of `OBJECTIVES`:
+
+    "rounding"   relative error of the threshold, then of the weights (root mean square)
+    "weight"     error of the weights alone
+    "spikes"     share of differing spikes on calibration samples; see `export.calibrate`
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from spikeport.export.calibrate import Calibration, refined
+from spikeport.export.grid import COARSEST, FINEST, DoesNotFit, Part, float_weights, rounded
+from spikeport.sim.arith import STATE_SHIFT, V_LIMIT
+from spikeport.sim.net import FloatPopulation, Population
+
+OBJECTIVES = ("rounding", "weight", "spikes")
+
+SEARCH = 0.05  # how far below the largest scale a better one is looked for, relative
+CANDIDATES = 8
+SHORTLIST = 4  # of the best by rounding, that "spikes" tries out on samples
+ATTEMPTS = 60
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """What a search decided. part: to be rounded at `scale` (its weights moved to the grid points
+    that "spikes" found). before, after: the objective's value at the largest safe scale, rounded to
+    nearest, and at the choice; smaller is better. candidates: how many were compared."""
+
+    part: Part
+    scale: float
+    objective: str
+    before: tuple[float, ...]
+    after: tuple[float, ...]
+    candidates: int
+
+    def to_json(self) -> dict[str, Any]:
+        """What a report says of the choice beside its scale."""
+        return {
+            "objective": self.objective,
+            "before": list(self.before),
+            "after": list(self.after),
+            "candidates": self.candidates,
+        }
+
+
+def search(
+    part: Part, *, margin: float, objective: str, calibration: Calibration | None = None
+) -> Choice:
+    """The choice for one population. margin: share of the 24-bit range to leave unused.
+
+    calibration: needed for "spikes". Raises DoesNotFit where no scale is safe.
+    """
+    largest = _largest(part) * (1 - margin)
+    ranked = sorted(
+        dict.fromkeys(_candidates(part, largest)), key=lambda s: (*_error(part, s, objective), -s)
+    )
+    if objective == "spikes" and calibration is not None:
+        finest = sorted(ranked, key=part.weight_error)[:SHORTLIST]
+        scales = dict.fromkeys([largest, *ranked[:SHORTLIST], *finest])
+        return _by_spikes(part, list(scales), calibration)
+    scale = next((s for s in ranked if not part.overflow(*part.at(s))), largest)
+    return Choice(
+        part=part, scale=scale, objective=objective, before=_error(part, largest, objective),
+        after=_error(part, scale, objective), candidates=len(ranked),
+    )  # fmt: skip
+
+
+def _by_spikes(part: Part, scales: list[float], calibration: Calibration) -> Choice:
+    """Every scale, rounded to nearest and rounded against the samples; the nearest wins ties."""
+    tried: list[tuple[float, int, float, Part]] = []
+    for scale in scales:
+        for candidate in _variants(part, scale, calibration):
+            fixed, synapses = candidate.at(scale)
+            if not part.overflow(fixed, synapses):
+                loss = calibration.loss(part, fixed, synapses)
+                tried.append((loss, len(tried), scale, candidate))
+    if not tried:
+        raise DoesNotFit(f"population {part.population.name!r}: no scale is safe")
+    loss, _, scale, best = min(tried, key=lambda t: t[:2])
+    return Choice(
+        part=best, scale=scale, objective="spikes", before=(tried[0][0],), after=(loss,),
+        candidates=len(tried),
+    )  # fmt: skip
+
+
+def _variants(part: Part, scale: float, calibration: Calibration) -> Iterator[Part]:
+    """Rounded to nearest and against the samples, with and without a better bias; the same without
+    exponents that floor sums."""
+    exponents = [rounded(s, scale, part.chip)[1] for s in part.sources]
+    parts = [part]
+    if max(exponents, default=0) > 0:
+        whole = tuple(replace(s, finest=0) for s in part.sources)
+        parts.append(replace(part, sources=whole))
+    for each in parts:
+        yield each
+        for weights, bias in ((False, True), (True, False), (True, True)):
+            yield refined(each, scale, calibration, weights=weights, bias=bias)
+
+
+def _error(part: Part, scale: float, objective: str) -> tuple[float, ...]:
+    weights = part.weight_error(scale)
+    if objective == "weight":
+        return (weights,)
+    threshold = 0.0 if part.silent else _threshold_error(part.population, scale, part)
+    return round(threshold, 12), weights
+
+
+def _threshold_error(p: FloatPopulation, scale: float, part: Part) -> float:
+    fixed: Population = part.neurons(scale)
+    error = np.abs(fixed.v_th / scale - p.v_th)
+    return float(np.max(error / np.where(p.v_th > 0, p.v_th, 1.0)))
+
+
+def _largest(part: Part) -> float:
+    """The largest scale at which the numbers fit and nothing can overflow."""
+    scale = _grid_limit(part)
+    for _ in range(ATTEMPTS):
+        found = part.overflow(*part.at(scale))
+        if not found:
+            return scale
+        scale *= 0.999 / max(risk.factor for risk in found)
+    raise DoesNotFit(f"{found[0]}; no scale was found for which this is ruled out")
+
+
+def _grid_limit(part: Part) -> float:
+    """The largest scale at which weights, threshold, bias and start potential are in range."""
+    chip, p = part.chip, part.population
+    unit = 1 << STATE_SHIFT
+    pairs: list[tuple[float, float]] = []
+    for s in part.sources:
+        w = np.abs(float_weights(s.projection))
+        coarsest = 2.0**-COARSEST if s.refined else 1.0
+        one = s.bits == 1
+        level = (1 << (chip.weight_bits - 1)) - 1 if one else max(s.q_max, 1)
+        pairs.append((level * s.per_unit * coarsest, float(w.mean() if one else w.max())))
+    pairs.append((chip.bias_mantissa_max << chip.bias_exp_max, np.abs(p.bias).max() * unit))
+    pairs.append((V_LIMIT, np.abs(p.v_init).max() * unit))
+    if not part.silent:
+        pairs.append((chip.v_th_max, p.v_th.max()))
+    limits = [limit / float(value) for limit, value in pairs if value > 0]
+    if not limits:
+        return 1.0  # nothing but zeros: any scale says the same
+    return min(limits)
+
+
+def _candidates(part: Part, largest: float) -> Iterator[float]:
+    top = 0.0 if part.silent else float(part.population.v_th.max())
+    for start in dict.fromkeys([largest, *_full_grids(part, largest)]):
+        for i in range(CANDIDATES):
+            scale = start * (1 - SEARCH * i / CANDIDATES)
+            yield scale
+            whole = float(np.floor(scale * top))
+            if whole >= (1 - SEARCH) * start * top > 0:
+                yield whole / top  # rounds this threshold without error
+
+
+def _full_grids(part: Part, largest: float) -> Iterator[float]:
+    """Scales at which the largest weight of a dense synapse fills its grid, with some exponent."""
+    for s in part.sources:
+        top = float(np.abs(float_weights(s.projection)).max())
+        if s.refined and top > 0 and s.bits > 1:
+            full = s.q_max * s.per_unit / top
+            exponent = float(np.ceil(np.log2(full / largest)))
+            if exponent <= FINEST:
+                yield full / 2.0 ** max(exponent, COARSEST)
