@@ -115,7 +115,7 @@ def _trace(life: list[Stretch], *, record: bool) -> PopulationTrace:
 
     return PopulationTrace(
         spikes=numbers(joined(life), torch.uint8),
-        v_last=numbers(life[-1].v, torch.int32),
+        v_last=numbers(read(life, "last_v"), torch.int32),
         v_sum=numbers(read(life, "sum_v"), torch.int64),
         u=states([part.u for part in life]),
         v=states([part.v for part in life]),
