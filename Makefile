@@ -3,7 +3,7 @@ VENV ?= .venv
 JOBS ?= 2
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint bench env pins clean
+.PHONY: demo test lint bench conformance env pins clean
 
 demo: env
 	$(BIN)/spikeport demo
@@ -23,14 +23,19 @@ bench: env
 	$(BIN)/python benchmarks/mpd_sgr.py
 	$(BIN)/python benchmarks/readme.py
 
+# Thousands of random networks here, in Lava, in nengo-loihi and in brian2-loihi: no bit may differ.
+conformance: env
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/conformance.py
+	$(BIN)/python tests/conformance/profiles.py
+
 env: $(VENV)/.ready
 
 $(VENV)/.ready: pyproject.toml requirements/py310.txt requirements/py311.txt .ci/env
 	sh .ci/env $(VENV)
 
 # Names and versions only: which registry they come from is the user's business.
-COMPILE = $(BIN)/uv pip compile -q --upgrade --extra dev --no-annotate --no-header \
-	--no-emit-index-url --no-emit-find-links pyproject.toml
+COMPILE = $(BIN)/uv pip compile -q --upgrade --extra dev --extra conformance --no-annotate \
+	--no-header --no-emit-index-url --no-emit-find-links pyproject.toml
 pins: env
 	$(COMPILE) --python-version 3.10 -o requirements/py310.txt
 	echo torch==2.13.0 | $(COMPILE) --python-version 3.11 -c - -o requirements/py311.txt
