@@ -188,3 +188,32 @@ def small_states(rng: np.random.Generator) -> Case:
     layer = {"v_th": 40, "du": 100, "dv": 1000, "bias": bias}
     net = chain(Input(shape=(2,)), (Dense(w=w), layer), (Dense(w=-w.T), {"v_th": 0, "bias": 2}))
     return "states of a few units, where rounding toward zero shows", net, spikes(rng, 40, 2)
+
+
+@case
+def loops(rng: np.random.Generator) -> Case:
+    sizes, paths = {"input": 8, "a": 6, "b": 5}, (
+        ("input", "a", 0), ("a", "a", 1), ("b", "a", 2), ("a", "b", 0), ("b", "b", 1),
+        ("input", "b", 3),
+    )  # fmt: skip
+    net = FixedNet(
+        input=Input(shape=(8,)),
+        populations=(
+            Population(name="a", shape=(6,), v_th=70, du=2500, dv=500),
+            Population(name="b", shape=(5,), v_th=55, du=4095, dv=900),
+        ),
+        projections=tuple(
+            Projection(
+                source=source,
+                target=target,
+                synapse=Dense(w=rng.integers(-40, 60, (sizes[target], sizes[source])) * 2),
+                delay=delay,
+            )
+            for source, target, delay in paths
+        ),
+        readout=Readout(population="b"),
+        steps=16,
+    )
+    x = spikes(rng, 24, 8)
+    x[12:18] = 0
+    return "loops through one population and through two, and input that arrives late", net, x

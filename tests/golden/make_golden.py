@@ -22,7 +22,7 @@ from golden_nets import CASES, SEED, fingerprint, golden
 from numpy.typing import NDArray
 
 from spikeport.sim import files
-from spikeport.sim.net import FixedNet, Population
+from spikeport.sim.net import FixedNet, Population, Projection
 from spikeport.sim.synapse import Conv2d
 
 HERE = Path(__file__).parent
@@ -32,21 +32,24 @@ def record(net: FixedNet, x: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
     """`<population>.<quantity>` -> [T, 1, n], recorded by Lava's monitors on one sample."""
     from lava.magma.core.run_conditions import RunSteps
     from lava.magma.core.run_configs import Loihi2SimCfg
-    from lava.proc.io.source import RingBuffer
     from lava.proc.monitor.process import Monitor
 
-    steps, total = len(x), len(x) + len(net.populations)
-    data = np.zeros((*reversed(net.input.shape), total), np.int32)
-    data[..., :steps] = lava_order(x[:, 0]).transpose(*range(1, x.ndim - 1), 0)
-    port, monitors = RingBuffer(data=data).s_out, {}
-    for depth, population in enumerate(net.populations, start=1):
-        neurons = lif(population, depth=depth, total=total)
-        connect(net, population, port, neurons.a_in)
-        port = neurons.s_out
+    steps, total = len(x), len(x) + max(net.depths.values())
+    groups = {p.name: lif(p, depth=net.depths[p.name], total=total) for p in net.populations}
+    for projection, delay in zip(net.projections, net.chip_delays, strict=True):
+        if projection.source == "input":
+            port = shown(net, x, late=delay, total=total)
+        elif delay:
+            raise ValueError(f"{projection.target}: only what the input sends can be late here")
+        else:
+            port = groups[projection.source].s_out
+        connect(net, projection, port, groups[projection.target].a_in)
+    monitors = {}
+    for name, neurons in groups.items():
         for quantity, watched in (("spikes", neurons.s_out), ("u", neurons.u), ("v", neurons.v)):
             monitor = Monitor()
             monitor.probe(watched, total)
-            monitors[population.name, quantity] = (monitor, neurons, depth)
+            monitors[name, quantity] = (monitor, neurons, net.depths[name])
     try:
         neurons.run(RunSteps(total), Loihi2SimCfg(select_tag="fixed_pt"))
         return {
@@ -55,6 +58,16 @@ def record(net: FixedNet, x: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
         }
     finally:
         neurons.stop()
+
+
+def shown(net: FixedNet, x: NDArray[np.int64], *, late: int, total: int) -> Any:
+    """Port of a source that begins to send the input after `late` steps."""
+    from lava.proc.io.source import RingBuffer
+
+    data = np.zeros((*reversed(net.input.shape), total), np.int32)
+    heard = x[: total - late, 0]
+    data[..., late : late + len(heard)] = lava_order(heard).transpose(*range(1, x.ndim - 1), 0)
+    return RingBuffer(data=data).s_out
 
 
 def lif(population: Population, *, depth: int, total: int) -> Any:
@@ -74,12 +87,11 @@ def lif(population: Population, *, depth: int, total: int) -> Any:
     )
 
 
-def connect(net: FixedNet, population: Population, source: Any, target: Any) -> None:
-    """The one projection into `population`, between Lava's ports."""
+def connect(net: FixedNet, projection: Projection, source: Any, target: Any) -> None:
+    """A projection between Lava's ports."""
     from lava.proc.conv.process import Conv
     from lava.proc.dense.process import Dense
 
-    (projection,) = net.incoming(population.name)
     synapse, bits = projection.synapse, 0
     if projection.source == "input" and net.input.kind == "graded":
         bits = net.input.payload_bits

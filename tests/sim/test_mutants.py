@@ -148,6 +148,19 @@ def kernel_flipped(conv: synapse.Conv2d, s: Any) -> Any:
     return CONV_SUM(replace(conv, w=conv.w[:, :, ::-1, ::-1]), s)
 
 
+def _delays(changed: Callable[[int], int]) -> Callable[..., Any]:
+    """The incoming projections with other delays."""
+
+    def mutant(self: Any, name: str) -> Any:
+        return tuple(replace(p, delay=changed(p.delay)) for p in INCOMING(self, name))
+
+    return mutant
+
+
+def loops_open(self: Any, name: str) -> Any:
+    return tuple(p for p in INCOMING(self, name) if p.source != name)
+
+
 def _tick_with(**wrong: Any) -> Callable[..., Any]:
     """The tick with parameters or its comparison changed."""
 
@@ -184,6 +197,7 @@ def input_not_shifted(u: Any, v: Any, a: Any, p: Any) -> Any:
 
 
 TICK, SYNAPSE_SUM, CONV_SUM = lif.tick, reference.synapse_sum, reference.conv_sum
+INCOMING = net.FixedNet.incoming
 
 MUTANTS: dict[str, tuple[ModuleType, str, Any, str]] = {
     "floor for truncation": (lif, "shift_to_zero", floor_shift, "small_states"),
@@ -217,6 +231,10 @@ MUTANTS: dict[str, tuple[ModuleType, str, Any, str]] = {
     "wrong flatten order": (reference, "synapse_sum", flattened_last_axis_first, "conv_flatten"),
     "payloads counted": (reference, "synapse_sum", payloads_counted, "graded"),
     "one step late": (reference, "synapse_sum", one_step_late, "typical"),
+    "delays one longer": (net, "FixedNet.incoming", _delays(lambda d: d + (d > 0)), "loops"),
+    "delays one shorter": (net, "FixedNet.incoming", _delays(lambda d: max(d - 1, 0)), "loops"),
+    "every delay is one": (net, "FixedNet.incoming", _delays(lambda d: min(d, 1)), "loops"),
+    "no population feeds itself": (net, "FixedNet.incoming", loops_open, "loops"),
 }  # fmt: skip
 
 
