@@ -38,9 +38,9 @@ RETRAIN = 'train it with reset_mechanism="zero"'
 ONE_SHOT = "start"  # name of the source neurons: "population.start"
 
 # A one-shot neuron is fired by its bias in step 0. Then its own inhibition, the strongest there
-# is, holds it below its threshold; losing 1/4096 a step it does so for 42,000 steps.
+# is, holds it below its threshold; losing 1/4096 and a bit a step it does so for 27,823 steps.
 SHOT_INHIBITION = -127.0 * 256
-SHOT_STEPS = 40_000
+SHOT_STEPS = 25_000
 
 
 class Unsuited(ValueError):

@@ -15,7 +15,7 @@ from spikeport.export.grid import DoesNotFit, effective_weights
 from spikeport.export.quantise import to_fixed
 from spikeport.sim import floating, reference
 from spikeport.sim.arith import V_LIMIT
-from spikeport.sim.chip import LAVA, LOIHI_1, LOIHI_2, Chip
+from spikeport.sim.chip import LAVA, LOIHI_1, LOIHI_2
 from spikeport.sim.floating import NEVER
 from spikeport.sim.net import FloatNet, FloatPopulation, FloatProjection, Input, Readout
 from spikeport.sim.synapse import (
