@@ -156,8 +156,9 @@ def _samples(net: FloatNet, objective: str, calibration: Any) -> Calibration | N
             )
         return None
     if calibration is None:
+        shape = ", ".join(map(str, net.input.shape))
         raise ValueError(
             'objective "spikes" compares spikes on samples; give calibration, integers'
-            f" [T, B, *{net.input.shape}]"
+            f" [T, B, {shape}]"
         )
     return Calibration(net, net.input.check(calibration))
