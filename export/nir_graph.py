@@ -29,8 +29,9 @@ def closing_edges(graph: Graph, *, late: Mapping[str, bool | None]) -> frozenset
     when only some do. Raises ValueError naming the loop when it has no neurons, or when only a
     part of it takes time.
     """
-    linear = {name for name, node in graph.nodes.items() if node.type not in NEURONS}
-    for source, target in walk(linear, graph.edges, starts=()).closing:
+    linear = [name for name, node in graph.nodes.items() if node.type not in NEURONS]
+    begin = [name for name in starts(graph) if name in linear]
+    for source, target in sorted(walk(linear, graph.edges, starts=begin).closing):
         raise ValueError(
             f"{graph.path}: the edge {source!r} -> {target!r} closes a loop without neurons, a"
             " filter that no synapse can be; put spiking neurons into the loop or remove it"
