@@ -170,7 +170,7 @@ def main() -> None:
     """Run all three and write."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--lava", type=int, default=4000, help="nets against Lava")
-    parser.add_argument("--emulators", type=int, default=480, help="nets against each emulator")
+    parser.add_argument("--emulators", type=int, default=480, help="nets against each; 0: none")
     parser.add_argument("--out", type=Path, default=OUT)
     arguments = parser.parse_args()
     parts = {
@@ -178,7 +178,8 @@ def main() -> None:
             "lava", lava_cases(arguments.lava), run=lava_inprocess.run, count=arguments.lava
         )
     }
-    for name, file in (("nengo-loihi", "nengo_run.py"), ("brian2-loihi", "brian_run.py")):
+    files = {"nengo-loihi": "nengo_run.py", "brian2-loihi": "brian_run.py"}
+    for name, file in files.items() if arguments.emulators else ():
         run = load(TESTS / "conformance" / file).run
         cases = emulator_cases(arguments.emulators, emulator=name)
         parts[name] = measure(name, cases, run=run, count=arguments.emulators)

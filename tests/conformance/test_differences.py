@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from spikeport.sim import reference
 from spikeport.sim.net import FixedNet, Input, Population, Projection, Readout
 from spikeport.sim.synapse import Dense
-from spikeport.sim.trace import Trace
+from spikeport.sim.trace import Trace, first_difference
 
 NEVER = 131071
 EDGE = 1 << 23
@@ -79,6 +79,19 @@ def test_a_refractory_period_of_one_is_none(
         assert course(trace, "spikes") == expected
         assert course(trace, "u") == [6400] * 12
     assert course(reference.run(net, x), "spikes") == [0, 1] * 6
+
+
+def test_longer_refractory_periods_agree_between_the_emulators(
+    nengo: Any, brian: Any, nets: Any, random_net: Any
+) -> None:
+    for seed in range(4):
+        _, net, x = nets.common_net(
+            seed, emulator="brian2-loihi", kind="driven", random_net=random_net
+        )
+        assert nets.beyond(net, x, reference.run(net, x), emulator="nengo-loihi") is None
+        long, other = nengo.run(net, x, refractory=3), brian.run(net, x, refractory=3)
+        assert first_difference(long, other) is None
+        assert first_difference(long, reference.run(net, x)) is not None
 
 
 # Width of the synaptic sum, the current and the potential.

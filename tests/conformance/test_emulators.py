@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable
 from dataclasses import replace
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from spikeport.sim import engine, reference
+from spikeport.sim import engine, lif, reference
 from spikeport.sim.net import FixedNet, Input, Population, Projection, Readout
 from spikeport.sim.synapse import Conv2d, Dense
 from spikeport.sim.trace import first_difference
@@ -30,7 +33,7 @@ def test_random_nets_give_the_same_bits(
         net, spelled, x = nets.common_net(seed, emulator=name, kind=kind, random_net=random_net)
         ours = reference.run(net, x)
         # A convolution is the same synapses as the matrix that the emulators are given.
-        assert first_difference(ours, engine.run(spelled, x)) is None
+        assert first_difference(ours, engine.run(spelled, x, record=True)) is None
         assert first_difference(ours, other.run(spelled, x)) is None, f"seed {seed}"
 
 
@@ -99,6 +102,23 @@ def test_mutant_of_driving_nengo_loihi(nengo: Any, nets: Any, random_net: Random
         found.append((biased, first_difference(reference.run(net, x), early) is not None))
     assert (True, True) in found
     assert (False, True) not in found
+
+
+def test_mutant_of_our_own_tick(
+    nengo: Any, nets: Any, random_net: RandomNet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Currents that decay without the hidden +1."""
+    monkeypatch.setattr(lif, "DU_OFFSET", 0)
+    assert differs(nengo, nets, random_net, name="nengo-loihi", kind="recurrent")
+
+
+@pytest.mark.skipif(
+    sys.version_info >= (3, 11) or os.environ.get("NEED_LAVA") != "1",
+    reason="asked for by .ci/run with NEED_LAVA=1 on Python 3.10",
+)
+def test_nothing_is_skipped_where_everything_must_run() -> None:
+    assert find_spec("nengo_loihi")
+    assert find_spec("brian2_loihi")
 
 
 # What is refused, in one sentence.
