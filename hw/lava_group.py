@@ -44,10 +44,10 @@ def end(group: int, folder: Path, *, spare: frozenset[int | None] = frozenset())
     SIGTERM first: it lets Python's resource tracker live, which removes segments by itself.
     """
     for number in (signal.SIGTERM, signal.SIGKILL):
-        for pid in members(group) - spare:
-            _signal(pid, number)
         deadline = time.monotonic() + GRACE_S
-        while members(group) - spare and time.monotonic() < deadline:
+        while (alive := members(group) - spare) and time.monotonic() < deadline:
+            for pid in alive:  # again and again, as Lava may be about to start more
+                _signal(pid, number)
             time.sleep(POLL_S)
     for segment in SEGMENTS.glob(f"{segment_prefix(folder)}*"):
         segment.unlink(missing_ok=True)

@@ -43,7 +43,8 @@ def _refuse_late_convolution(projection: Projection, source: Shape, *, delay: in
     if delay and isinstance(lowered(projection.synapse, source), Conv2d):
         raise ValueError(
             f"{_path(projection)}: on a chip this convolution comes {delay} steps late, but Lava's"
-            " Conv knows no delay; lengthen the path beside it or use a dense synapse"
+            " Conv knows no delay; shorten the path beside it, lower its delay or use a dense"
+            " synapse"
         )
 
 

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from spikeport.hw import lava_group, lava_inprocess, lava_job, lava_run
+from spikeport.hw import lava_group, lava_inprocess, lava_job, lava_record, lava_run
 from spikeport.hw.lava_run import LavaError, available
 from spikeport.sim import reference
 from spikeport.sim.net import FixedNet
@@ -89,9 +89,23 @@ def test_the_runtime_gives_the_bits_of_the_reference(seed: int, random_net: Rand
         assert (part.u is not None) == record
 
 
+@pytest.mark.lava
+@pytest.mark.usefixtures("nothing_left")
+@pytest.mark.parametrize("seed", range(2))
+def test_the_runtime_runs_loops_delays_and_our_neurons(seed: int, random_net: RandomNet) -> None:
+    """Every sample has an execution of its own."""
+    net, x = random_net(seed, kind=("recurrent", "delay")[seed], lava=False)
+    assert lava_record.alone(net)
+    found = lava_run.run(net, x[:, :2], timeout_s=120, record=seed == 0)
+    expected = reference.run(net, x[:, :2])
+    assert first_difference(expected, found) is None
+    for name, part in found.populations.items():
+        np.testing.assert_array_equal(part.v_last, expected[name].v_last)
+
+
 def test_a_job_survives_its_file(random_net: RandomNet, tmp_path: Path) -> None:
     for seed in range(20):
-        net, x = random_net(seed, lava=False)
+        net, x = random_net(seed, lava=False, kind="recurrent")
         lava_job.save(tmp_path / "job.npz", net, x, record=bool(seed % 2))
         again, x_again, record = lava_job.load(tmp_path / "job.npz")
         assert again == net
@@ -113,6 +127,16 @@ def test_a_run_that_takes_too_long_is_ended(random_net: RandomNet) -> None:
     )
     with pytest.raises(LavaError, match=message):
         lava_run.run(net, many, timeout_s=6)
+
+
+@pytest.mark.lava
+@pytest.mark.usefixtures("nothing_left")
+def test_progress_counts_the_steps_of_all_executions(random_net: RandomNet) -> None:
+    net, x = random_net(0, kind="recurrent")
+    many = np.tile(x, (1, 1000, *[1] * (x.ndim - 2)))
+    total = many.shape[1] * (len(x) + max(net.depths.values()))
+    with pytest.raises(LavaError, match=rf"\(chip step \d+ of {total} reached\)"):
+        lava_run.run(net, many, timeout_s=3)
 
 
 @pytest.mark.lava
