@@ -68,8 +68,8 @@ def before_reset(net: FloatNet, name: str, trace: PopulationTrace) -> Floats:
     assert trace.u is not None
     assert trace.v is not None
     start = np.broadcast_to(p.v_init, trace.v.shape[1:])[None]
-    kept: Floats = p.keep_v * np.concatenate([start, trace.v[:-1]])
-    return kept + trace.u + p.bias
+    before = np.concatenate([start, trace.v[:-1]])
+    return np.asarray(p.keep_v * before + trace.u + p.bias, np.float64)
 
 
 def _first(

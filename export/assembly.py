@@ -149,11 +149,11 @@ class Assembly:
         return result
 
     def _applied(self, e: Applied) -> list[Feed]:
-        norms: list[str] = []
-        while isinstance(self.layers[e.layer], _BatchNorm):
-            norms.insert(0, e.layer)
+        norms: list[tuple[str, _BatchNorm]] = []
+        while isinstance(norm := self.layers[e.layer], _BatchNorm):
+            norms.insert(0, (e.layer, norm))
             if not isinstance(e.to, Applied):
-                raise Unsupported(e.layer, self.layers[e.layer], NOT_FOLDED)
+                raise Unsupported(e.layer, norm, NOT_FOLDED)
             e = e.to
         layer = self.layers[e.layer]
         check_name(e.layer, layer)
@@ -161,8 +161,8 @@ class Assembly:
         if not feeds:
             raise Unsupported(e.layer, layer, "it is fed zeros in every step; remove it")
         part = stateless(self._free(e.layer), layer, self.shapes[feeds[0].name])
-        for norm in norms:
-            part = folded(norm, self.layers[norm], part)
+        for name, norm in norms:
+            part = folded(name, norm, part)
         return [self._append(part, feeds)]
 
     def _append(self, part: Stage | Flat, feeds: list[Feed]) -> Feed:

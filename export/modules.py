@@ -20,7 +20,6 @@ from spikeport.export.readouts import readout_of
 from spikeport.export.samples import input_of
 from spikeport.export.tracing import Traced, trace
 from spikeport.sim.net import Input
-from spikeport.train.neuron import Integrator, Lif
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,11 +127,6 @@ def _steps(traced: Traced) -> int:
     if not counts:
         raise ValueError("forward calls no layer of spiking neurons; there is nothing to compile")
     for name, count in counts.items():
-        if isinstance(traced.layers[name], (Lif, Integrator)):
-            raise Unsupported(
-                name, traced.layers[name],
-                "it takes whole windows; put it into a SpikingNet, or use Leaky",
-            )  # fmt: skip
         if count != max(counts.values()):
             raise Unsupported(
                 name, traced.layers[name],

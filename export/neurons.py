@@ -117,7 +117,7 @@ def _leak(name: str, layer: Any, shape: Shape) -> tuple[Floats, Floats]:
             f"a step of {step.max():g} is longer than R * C = {(r * c).min():g}, so that the"
             " potential would swing; use a smaller time_step or a beta above 0.37",
         )  # fmt: skip
-    return keep, step / c
+    return np.asarray(keep, np.float64), np.asarray(step / c, np.float64)
 
 
 def _recurrence(name: str, layer: Any, shape: Shape) -> tuple[Loop, ...]:

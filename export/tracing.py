@@ -18,10 +18,11 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from spikeport.export.expressions import ZERO, Expression, State, Value, applied
+from spikeport.export.expressions import ZERO, Expression, State, Value, applied, described
 from spikeport.export.layers import NOT_EXPORTED, SKIPPED
 from spikeport.export.neurons import STATES, Unsupported
 from spikeport.export.torch_calls import Call, flattened, meaning, picked, steps_of
+from spikeport.train.neuron import Lif
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,11 +131,17 @@ class _Watch(TorchFunctionMode):
                 call = self._call("__getitem__", (x,), {}, view)
                 index = ahead // x.stride(0)
                 return self._learn(view, picked(self._known[id(x)][1], index, call=call))
+            raise ValueError(
+                f"forward picks a part of {described(self._known[id(x)][1])}; only whole steps of"
+                " the first dimension can be picked, as x[step]"
+            )
         return None
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         name = getattr(func, "__name__", str(func))
+        if name == "__get__":
+            name = func.__self__.__name__  # a property, for instance shape or data
         if self._inside or not any(
             self.known(leaf) is not None for leaf in flattened([args, kwargs])
         ):
@@ -197,6 +204,10 @@ class _Watch(TorchFunctionMode):
             self._inside += 1
             if type(layer) in STATES:
                 self._receive(name, layer, args, kwargs)
+            elif isinstance(layer, Lif):
+                raise Unsupported(
+                    name, layer, "it takes whole windows; put it into a SpikingNet, or use Leaky"
+                )
             elif isinstance(layer, snntorch.SpikingNeuron):
                 raise Unsupported(name, layer, NOT_EXPORTED)
 

@@ -132,61 +132,6 @@ def test_a_reader_that_ignores_our_key_gets_a_legal_graph(tmp_path: Path) -> Non
         )
 
 
-REFUSALS: list[tuple[nn.Module, str]] = [
-    (nn.MaxPool2d(2), "max pooling is no sum of spikes and no chip synapse can do it; use"
-     " AvgPool2d or a strided Conv2d and retrain"),
-    (nn.Conv2d(2, 2, 3, padding=1, padding_mode="reflect"), "padding_mode is 'reflect', chips pad"
-     ' with silence only; use padding_mode="zeros" and retrain'),
-    (nn.Conv2d(2, 2, 2, padding="same", dilation=3), "padding 'same' of an even, dilated kernel is"
-     " not symmetric, which chips cannot do; use an odd kernel"),
-    (nn.AvgPool2d(2, padding=1, count_include_pad=False), "with count_include_pad=False borders"
-     " have weights of their own; use count_include_pad=True or padding=0"),
-    (nn.AvgPool2d(3, ceil_mode=True), "ceil_mode adds windows that reach beyond a map of (8, 8);"
-     " use ceil_mode=False or a map size that the stride divides"),
-    (nn.AvgPool2d(2, divisor_override=3), "divisor_override is 3, average pooling divides by 4;"
-     " drop it and scale the weights of the next layer"),
-    (nn.Flatten(2), "start_dim=2, end_dim=-1 flattens a part of the map only; use Flatten() as it"
-     " is"),
-    (nn.BatchNorm2d(2), "batch norm can be folded only into a Linear or Conv2d right before it;"
-     " move it there and retrain"),
-    (nn.Linear(8, 3), "it would act on rows of a map of shape (2, 8, 8); put a Flatten before it"),
-    (leaky(0.5, inhibition=True), "inhibition lets one neuron silence the others; set"
-     " inhibition=False"),
-    (leaky(0.5, state_quant=lambda v: v), "state_quant rounds the membrane in a way of its own; set"
-     " state_quant=False and let the quantisation-aware phase do it"),
-    (leaky(0.5, spike_grad=lambda d: d.sigmoid()), "its spike_grad does not fire exactly when the"
-     " membrane exceeds the threshold; use a surrogate with a hard forward step"),
-    (snntorch.Leaky(0.5), 'reset_mechanism is "subtract", and with a leak snnTorch subtracts after'
-     ' it, which chips and NIR cannot say; set reset_mechanism="zero" and retrain (a few epochs'
-     " from the present weights do)"),
-    (snntorch.Leaky(0.5, reset_mechanism="none"), 'reset_mechanism is "none", chips reset; set'
-     ' reset_mechanism="zero" and retrain (a few epochs from the present weights do)'),
-    (snntorch.Synaptic(0.5, 0.4, reset_mechanism="zero"), "with reset_delay=True snnTorch loses the"
-     " input of the step after a spike; use reset_delay=False, and if need be set"
-     ' reset_mechanism="zero" and retrain (a few epochs from the present weights do)'),
-    (leaky(torch.rand(3)), "a parameter of shape (3,) does not fit neurons of shape (2, 8, 8)"),
-    (leaky(0.5, graded_spikes_factor=0.5), "a graded_spikes_factor of 0.5 has no Linear or Conv2d"
-     " behind it to fold into; set it to 1"),
-    (nn.ReLU(), "this layer cannot be exported; supported are Linear, Conv2d, AvgPool2d, Flatten,"
-     " BatchNorm1d, BatchNorm2d, Dropout, Identity, Leaky, Synaptic, Lif, Integrator"),
-]  # fmt: skip
-
-
-@pytest.mark.filterwarnings("ignore:Inhibition is an unstable")
-@pytest.mark.parametrize(("layer", "reason"), REFUSALS, ids=lambda value: type(value).__name__)
-def test_a_layer_that_cannot_be_said_is_named(
-    tmp_path: Path, layer: nn.Module, reason: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    module = nn.Sequential()
-    module.add_module("odd", layer)
-    module.add_module("last", leaky(0.5))
-    with pytest.raises(ValueError, match=r"^layer ") as error:
-        write(module, tmp_path / "net.nir", input=GRADED, steps=3, dt_s=1e-3)
-    assert str(error.value) == f"layer 'odd' ({type(layer).__name__}): {reason}"
-    assert list(tmp_path.iterdir()) == []
-    assert capsys.readouterr().out == ""
-
-
 def test_nan_weights_are_named(tmp_path: Path) -> None:
     module = nn.Sequential(nn.Linear(3, 2), leaky(0.5))
     module[0].weight.data[0, 1] = float("nan")

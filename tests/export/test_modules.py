@@ -1,0 +1,257 @@
+"""Modules with a forward of their own: what is read from a run of theirs, and what is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import snntorch
+import torch
+from snntorch import utils
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from spikeport.export import Compiled
+from spikeport.export import compile as compile_net
+from spikeport.sim import floating
+from spikeport.sim.net import Input
+
+Run = Callable[[Any, Tensor], Any]
+STEPS = 6
+STATIC, TIMED = torch.rand(3, 4), torch.rand(STEPS, 3, 4)
+IMAGE = torch.rand(3, 1, 4, 4)
+
+
+class Net(nn.Module):
+    """Layers by name and a forward."""
+
+    def __init__(self, run: Run, **layers: nn.Module) -> None:
+        super().__init__()
+        self.run = run
+        for name, layer in layers.items():
+            self.add_module(name, layer)
+
+    def forward(self, x: Tensor) -> Any:
+        return self.run(self, x)
+
+
+def leaky(keep: Any = 0.8, v_th: Any = 0.3, **rest: Any) -> snntorch.Leaky:
+    return snntorch.Leaky(keep, threshold=v_th, **{"reset_mechanism": "zero", **rest})
+
+
+def net(run: Run, **more: nn.Module) -> Net:
+    torch.manual_seed(5)
+    layers = {"fc": nn.Linear(4, 5), "lif": leaky(), "rec": nn.Linear(5, 5), "out": nn.Linear(5, 2)}
+    return Net(run, **{**layers, "last": leaky(), **more})
+
+
+def compiled(module: nn.Module, sample: Any = STATIC, **options: Any) -> Compiled:
+    return compile_net(module, sample, target="nir", **options)
+
+
+def wiring(done: Compiled) -> set[tuple[str, str, int]]:
+    return {(p.source, p.target, p.delay) for p in done.float_net.projections}
+
+
+def loop(step: Callable[..., Any]) -> Run:
+    """A forward that runs `step(self, x, spikes of the last step)` and stacks what it returns."""
+
+    def run(self: Any, x: Tensor) -> Any:
+        for layer in self.children():
+            if isinstance(layer, snntorch.SpikingNeuron):
+                layer.reset_mem()
+        before: Any = torch.zeros(len(x), 5)
+        kept = []
+        for _ in range(STEPS):
+            result = step(self, x, before)
+            before = result[0] if isinstance(result, tuple) else before
+            kept.append(result[-1] if isinstance(result, tuple) else result)
+        return torch.stack(kept)
+
+    return run
+
+
+def tutorial(self: Any, x: Tensor) -> Any:
+    mem1, mem2 = self.lif.init_leaky(), self.last.init_leaky()
+    recorded, potentials = [], []
+    for _ in range(STEPS):
+        spk1, mem1 = self.lif(self.fc(x.flatten(1)), mem1)
+        spk2, mem2 = self.last(self.out(spk1), mem2)
+        recorded.append(spk2)
+        potentials.append(mem2)
+    return torch.stack(recorded, dim=0), torch.stack(potentials, dim=0)
+
+
+def test_the_style_of_the_tutorials() -> None:
+    done = compiled(net(tutorial))
+    assert [p.name for p in done.float_net.populations] == ["lif", "last"]
+    assert wiring(done) == {("input", "lif", 0), ("lif", "last", 0)}
+    assert (done.float_net.readout.population, done.float_net.readout.kind) == ("last", "count")
+    assert (done.float_net.steps, done.float_net.input.shape) == (STEPS, (4,))
+    assert compiled(net(tutorial), readout="first_spike").float_net.readout.kind == "first_spike"
+
+
+def test_the_module_is_left_as_it_was() -> None:
+    module = net(tutorial)
+    module(torch.rand(2, 4))  # leaves states with a graph, which cannot be copied
+    module.train()
+    held, count = module.lif.mem, len(snntorch.SpikingNeuron.instances)
+    compiled(module)
+    assert module.training
+    assert module.lif.mem is held
+    assert module.fc.weight.dtype == torch.float32
+    assert len(snntorch.SpikingNeuron.instances) == count
+    assert torch.get_default_dtype() == torch.float32
+    assert not module.lif._forward_hooks
+
+
+def test_recurrence_by_hand_feedback_and_skips() -> None:
+    def step(self: Any, x: Tensor, before: Tensor) -> Any:
+        spikes, _ = self.lif(self.fc(x) + self.rec(before))
+        return spikes, self.last(self.out(spikes) + self.skip(x) - 0.5 * self.out(before))[0]
+
+    done = compiled(net(loop(step), skip=nn.Linear(4, 2, bias=False)))
+    assert wiring(done) == {
+        ("input", "lif", 0), ("lif", "lif", 1), ("lif", "last", 0), ("input", "last", 0),
+        ("lif", "last", 1),
+    }  # fmt: skip
+
+
+def test_a_delay_of_two_steps() -> None:
+    def run(self: Any, x: Tensor) -> Any:
+        mem, last = self.lif.reset_mem(), self.last.reset_mem()
+        spikes = [torch.zeros(3, 5)] * 2
+        kept = 0
+        for step in x:
+            now, mem = self.lif(self.fc(step), mem)
+            spikes.append(now)
+            out, last = self.last(self.out(spikes[-3]), last)
+            kept = kept + out
+        return kept
+
+    done = compiled(net(run), TIMED)
+    assert wiring(done) == {("input", "lif", 0), ("lif", "last", 2)}
+
+
+def test_spikes_from_the_step_before_may_be_missing_at_first() -> None:
+    def run(self: Any, x: Tensor) -> Any:
+        mem, spikes, kept = self.lif.reset_mem(), None, []
+        for step in range(STEPS):
+            current = self.fc(x[step])
+            if spikes is not None:
+                current = current + self.free(spikes)
+            spikes, mem = self.lif(current, mem)
+            kept.append(spikes)
+        return torch.stack(kept).mean(0)
+
+    done = compiled(Net(run, fc=nn.Linear(4, 5), free=nn.Linear(5, 5, bias=False), lif=leaky()),
+                    TIMED)  # fmt: skip
+    assert wiring(done) == {("input", "lif", 0), ("lif", "lif", 1)}
+    biased = Net(run, fc=nn.Linear(4, 5), free=nn.Linear(5, 5), lif=leaky())
+    with pytest.raises(ValueError, match=r"^layer 'lif' .*: in step 0 forward feeds it in another"):
+        compiled(biased, TIMED)
+
+
+def test_layers_before_and_after_the_loop() -> None:
+    def run(self: Any, x: Tensor) -> Any:
+        mem, currents, kept = self.lif.reset_mem(), self.fc(x * 2.0), []
+        for current in currents:
+            kept.append(self.lif(current, mem)[0])
+            mem = self.lif.mem
+        mem, out = self.last.reset_mem(), []
+        for spikes in torch.stack(kept):
+            _, mem = self.last(self.out(spikes), mem)
+            out.append(mem)
+        return torch.stack(out).sum(0)
+
+    module = net(run, last=leaky(reset_mechanism="none"))
+    done = compiled(module, TIMED)
+    assert (done.float_net.readout.kind, done.float_net.steps) == ("sum_v", STEPS)
+    found = floating.run(done.float_net, TIMED.double().numpy()).logits(done.float_net.readout)
+    assert found == pytest.approx(module(TIMED).detach().numpy(), abs=1e-5)
+
+
+def test_neurons_that_hold_their_states_and_a_forward_of_one_step() -> None:
+    hidden = {"lif": leaky(init_hidden=True), "last": leaky(init_hidden=True, output=True)}
+
+    def step(self: Any, x: Tensor) -> Any:
+        return self.last(self.out(self.lif(self.fc(x))))
+
+    done = compiled(net(step, **hidden), steps=7)
+    assert (done.float_net.steps, done.float_net.readout.kind) == (7, "count")
+
+    def window(self: Any, x: Tensor) -> Any:
+        utils.reset(self)
+        return torch.stack([step(self, x)[0] for _ in range(STEPS)])
+
+    assert compiled(net(window, **hidden)).float_net.steps == STEPS
+    with pytest.raises(ValueError, match=r"^steps is 9, but forward runs 6 steps; leave the"):
+        compiled(net(window, **hidden), steps=9)
+
+
+def test_images_pools_norms_and_batches() -> None:
+    def run(self: Any, x: Tensor) -> Any:
+        kept = []
+        self.first.reset_mem()
+        self.lif.reset_mem()
+        for _ in range(STEPS):
+            spikes, _m = self.first(self.norm(self.conv(x)))
+            pooled = F.dropout(F.avg_pool2d(spikes, 2), 0.3, training=self.training)
+            kept.append(self.lif(self.fc(pooled.view(x.size(0), -1)))[0])
+        return torch.stack(kept)
+
+    layers = {"conv": nn.Conv2d(1, 3, 3, padding=1), "norm": nn.BatchNorm2d(3), "first": leaky()}
+    done = compiled(Net(run, **layers, fc=nn.Linear(12, 5), lif=leaky()), IMAGE)
+    assert [p.shape for p in done.float_net.populations] == [(3, 4, 4), (5,)]
+    assert done.float_net.input.shape == (1, 4, 4)
+
+
+def test_signals_over_one_dimension() -> None:
+    def run(self: Any, x: Tensor) -> Any:
+        return self.last(self.out(self.pool(self.lif(self.conv(x))[0]).flatten(1)))[0]
+
+    torch.manual_seed(0)
+    module = Net(
+        run, conv=nn.Conv1d(2, 3, 3, stride=2, padding=1), lif=leaky(v_th=0.1),
+        pool=nn.AvgPool1d(2), out=nn.Linear(6, 4), last=leaky(v_th=0.1),
+    )  # fmt: skip
+    done = compiled(module, torch.rand(5, 2, 8), steps=4)
+    assert [p.shape for p in done.float_net.populations] == [(3, 1, 4), (4,)]
+
+
+def test_readout_of_the_last_potential() -> None:
+    module = net(lambda self, x: tutorial(self, x)[1][-1], last=leaky(v_th=1e9))
+    done = compiled(module)
+    assert done.float_net.readout.kind == "last_v"
+    x = np.repeat(STATIC.double().numpy()[None], STEPS, 0)
+    found = floating.run(done.float_net, x).logits(done.float_net.readout)
+    assert found == pytest.approx(module(STATIC).detach().numpy(), abs=1e-5)
+    both = net(tutorial, last=leaky(reset_mechanism="none"))
+    assert compiled(both, readout="sum_v").float_net.readout.kind == "sum_v"
+    with pytest.raises(ValueError, match=r"^layer 'last': readout 'count' does not fit it: 'last"):
+        compiled(both)
+
+
+def test_kind_of_input() -> None:
+    assert compiled(net(tutorial), STATIC > 0.5).float_net.input == Input(shape=(4,))
+    given = Input(shape=(4,), kind="graded", payload_bits=4, scale=15.0)
+    assert compiled(net(tutorial), STATIC * 3, input=given).float_net.input == given
+    with pytest.raises(ValueError, match=r"^the sample has values -1..2; pixels must lie in 0..1"):
+        compiled(net(tutorial), torch.tensor([[-1.0, 2, 0, 0]]))
+    flat = Net(lambda self, x: self.lif(self.fc(x))[0], fc=nn.Flatten(), lif=leaky())
+    with pytest.raises(ValueError, match=r"^the sample has shape \(2, 3, 4, 1, 4\); behind its fi"):
+        compiled(flat, torch.rand(2, 3, 4, 1, 4), steps=2)
+
+
+def test_targets_choose_the_reset() -> None:
+    module = net(tutorial, last=leaky(reset_mechanism="subtract"))
+    net_ = compile_net(module, STATIC, target="lava").net
+    assert [p.reset for p in net_.populations] == ["zero", "subtract"]
+    message = (
+        r"^layer 'last' \(Leaky\): reset_mechanism is \"subtract\", but neurons of target 'loihi1'"
+        r" reset to zero; set reset_mechanism=\"zero\" and retrain \(a few epochs from"
+    )
+    with pytest.raises(ValueError, match=message):
+        compile_net(module, STATIC > 0.5, target="loihi1")
