@@ -48,40 +48,45 @@ def kept_part(x: Any, keep: Any) -> Any:
 
 
 @compiled
+def begin(
+    row: Any, start: Any, v_init: Any, u: Any, v: Any, u_last: Any, v_last: Any, v_sum: Any,
+    counts: Any,
+) -> None:  # fmt: skip
+    """Set u and v [n] of sample `row` to what step `start` finds; other names as below."""
+    if start:
+        u[:] = u_last[row]
+        v[:] = v_last[row]
+    else:
+        u[:] = 0
+        v[:] = v_init
+        counts[row] = 0
+        if v_sum.size:
+            v_sum[row] = 0
+
+
+@compiled
 def run_population(
     a: Any, w_exp: Any, keep_u: Any, keep_v: Any, threshold: Any, bias: Any, v_init: Any,
     subtract: Any, first: Any, start: Any, stop: Any, spikes: Any, u_last: Any, v_last: Any,
     v_sum: Any, us: Any, vs: Any, counts: Any,
 ) -> None:  # fmt: skip
-    """Run steps start .. stop - 1 of a population over the sums `a` [T, b, n] of samples
-    first .. first + b - 1.
+    """Run steps start .. stop - 1 over the sums `a` [T, b, n] of samples first .. first + b - 1.
 
     a: float32 (exact integers below 2**24) or int32; overwritten with the spikes, so that the next
     product finds them as floats. w_exp: shift of the sums. keep_u, keep_v, threshold (shifted),
     bias (shifted), v_init: int32 [n]. Results go to the rows of these samples: spikes uint8
-    [T, B, n], u_last and v_last int32 [B, n], v_sum (of v over the steps) int64 [B, n], us and vs
-    int32 [T, B, n], counts int64 [B, 2] (wraps of u, clips of v). Step 0 starts afresh, later ones
-    from u_last and v_last. Nobody needs to keep v_sum, us and vs, nor u_last of a run in one piece:
-    they may be empty.
+    [T, B, n], u_last and v_last int32 [B, n], v_sum int64 [B, n], us and vs int32 [T, B, n], counts
+    int64 [B, 2] (wraps of u, clips of v). Step 0 starts afresh, later ones from u_last and v_last;
+    v_sum, us and vs, and u_last of a run in one piece, may be empty where nobody needs them.
     """
-    batch, n = a.shape[1:]
     left, right = np.int32(max(w_exp, 0)), np.int32(max(-w_exp, 0))
-    carry, summed, record = u_last.size > 0, v_sum.size > 0, us.size > 0
-    u, v = np.empty(n, np.int32), np.empty(n, np.int32)
-    for b in range(batch):
-        if start == 0:
-            u[:] = 0
-            v[:] = v_init
-            counts[first + b] = 0
-            if summed:
-                v_sum[first + b] = 0
-        else:
-            u[:] = u_last[first + b]
-            v[:] = v_last[first + b]
+    u, v = np.empty_like(v_init), np.empty_like(v_init)
+    for b in range(a.shape[1]):
+        begin(first + b, start, v_init, u, v, u_last, v_last, v_sum, counts)
         wraps, clips = np.int64(0), np.int64(0)
         for t in range(start, stop):
             wrapped, clipped = np.int32(0), np.int32(0)
-            for j in range(n):
+            for j in range(len(v_init)):
                 x = np.int32(np.int32(np.int32(a[t, b, j]) << left) >> right)
                 x = np.int32(np.int32(x << _STATE) + kept_part(u[j], keep_u[j]))
                 wrapped += np.int32((x > _LIMIT_U) | (x <= -_LIMIT_U))
@@ -96,16 +101,12 @@ def run_population(
                 v[j] = after if fired else y
                 a[t, b, j] = fired
                 spikes[t, first + b, j] = fired
-            wraps += wrapped
-            clips += clipped
-            if summed:
-                total = v_sum[first + b]
-                for j in range(n):
-                    total[j] += v[j]
-            if record:
-                us[t, first + b] = u
-                vs[t, first + b] = v
-        if carry:
+            wraps, clips = wraps + wrapped, clips + clipped
+            if v_sum.size:
+                v_sum[first + b] += v
+            if us.size:
+                us[t, first + b], vs[t, first + b] = u, v
+        if u_last.size:
             u_last[first + b] = u
         v_last[first + b] = v
         counts[first + b, 0] += wraps

@@ -92,7 +92,8 @@ def connect(net: FixedNet, projection: Projection, source: Any, target: Any) -> 
     from lava.proc.conv.process import Conv
     from lava.proc.dense.process import Dense
 
-    synapse, bits = projection.synapse, 0
+    bits = 0
+    synapse: Any = projection.synapse
     if projection.source == "input" and net.input.kind == "graded":
         bits = net.input.payload_bits
     if isinstance(synapse, Conv2d):

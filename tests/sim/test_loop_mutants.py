@@ -57,14 +57,15 @@ ENGINE_MUTANTS = {
         "late = max(p.delay - 1, 0)\n"
         "                total[late:] += p.delivered(values[p.source][: steps - late])",
     ),
-    "u not carried": ("u[:] = u_last[first + b]", "u[:] = 0"),
-    "v not carried": ("v[:] = v_last[first + b]", "v[:] = v_init"),
+    "u not carried": ("u[:] = u_last[row]", "u[:] = 0"),
+    "v not carried": ("v[:] = v_last[row]", "v[:] = v_init"),
     "wraps of one step only": ("counts[first + b, 0] += wraps", "counts[first + b, 0] = wraps"),
     "clips of one step only": ("counts[first + b, 1] += clips", "counts[first + b, 1] = clips"),
     "the sum misses the last step": (
-        "if summed:\n                total", "if summed and t + 1 < len(a):\n                total",
+        "if v_sum.size:\n                v_sum[first + b] += v",
+        "if v_sum.size and t + 1 < len(a):\n                v_sum[first + b] += v",
     ),
-    "the sum is of one step": ("total[j] += v[j]", "total[j] = v[j]"),
+    "the sum is of one step": ("v_sum[first + b] += v", "v_sum[first + b] = v"),
 }  # fmt: skip
 TWIN_MUTANTS = {
     "a loop does not hear its first step": ("and t >= p.delay:", "and t > p.delay:"),
