@@ -85,7 +85,7 @@ def conv_delays(net: FixedNet, chip: Chip) -> Iterator[Issue]:
                 rule="conv_delays",
                 where=path(projection),
                 got=f"its spikes wait {delay} steps on the chip",
-                limit=f"a convolution on {chip.name} knows delays 0..{chip.conv_delay_max} only",
+                limit=f"convolutions on {chip.name} wait {chip.conv_delay_max} at most",
                 advice="shorten the path beside it, lower its delay or use a dense synapse",
             )
 

@@ -78,8 +78,8 @@ CASES: list[tuple[FixedNet, Chip, str, str, str]] = [
         network(
             Conv2d(w=np.array([[[[2, -3]]]])), source=Input(shape=(1, 1, 3)), delay=4
         ), LOIHI_2, "conv_delays", "error",
-        f"{PATH}: its spikes wait 3 steps on the chip, but a convolution on loihi2 knows delays"
-        " 0..0 only; shorten the path beside it, lower its delay or use a dense synapse",
+        f"{PATH}: its spikes wait 3 steps on the chip, but convolutions on loihi2 wait 0"
+        " at most; shorten the path beside it, lower its delay or use a dense synapse",
     ),
     (
         network(du=99, dv=101), TIGHT, "decays", "error",
