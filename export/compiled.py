@@ -1,4 +1,20 @@
-"""The front door: one call from a torch module to integers, report and bundle."""
+"""The front door: one call from a torch module to integers, report and bundle.
+
+`compile` takes modules of three kinds.
+
+* A SpikingNet, which knows its input, steps and readout.
+* An nn.Sequential of torch and snnTorch layers, with `init_hidden` or without: `steps` is needed
+  and either `input` or `sample`, one example [C, H, W] or [n] without time and batch.
+* Any module with a forward of its own that loops over time and calls every layer of neurons once a
+  step. `sample` is what forward takes as its only argument: [B, ...] where every step sees the
+  same, [T, B, ...] where forward picks its steps as x[step]. It is run on a copy of the module, and
+  the network must then fire as the module did. Where forward does one step only (`init_hidden`),
+  `steps` says how many there are. Spikes that forward returns make readout "count", potentials of
+  neurons that never reset "last_v" or "sum_v"; where both are returned, `readout` may choose.
+
+In a sample, floats are pixels in [0, 1] that will be sent with 8 bits in every step, and booleans
+are spikes; `input` says otherwise.
+"""
 
 from __future__ import annotations
 
@@ -77,23 +93,11 @@ def compile(
     """Compile `module` for `target`: "loihi" (limits of Loihi 2), "loihi1", "loihi2", "lava" (the
     simulator, whose neurons may reset by subtraction) or "nir".
 
-    module: one of three kinds.
-    * A SpikingNet, which knows its input, steps and readout.
-    * An nn.Sequential of torch and snnTorch layers, with `init_hidden` or without: `steps` is
-      needed and either `input` or `sample`, one example [C, H, W] or [n] without time and batch.
-    * Any module with a forward of its own that loops over time, and calls every layer of neurons
-      once a step: `sample` is what forward takes as its only argument, [B, ...] if every step sees
-      the same, or [T, B, ...] if forward picks its steps as x[step]. It is run on a copy of the
-      module; the network must then fire as the module did. Where forward does one step only
-      (`init_hidden`), `steps` says how many there are. Spikes that forward returns make readout
-      "count", potentials of neurons that never reset "last_v" or "sum_v".
-    In either kind of sample floats are pixels in [0, 1] that are sent with 8 bits, booleans are
-    spikes; `input` says otherwise. weight_bits, margin: see `export.quantise`. dt_s: seconds per
-    step; gives NIR's time constants their unit, changes no result. Raises ValueError naming the
-    layer or function that the target cannot run.
+    module, sample, steps, input, readout: see the head of this file. weight_bits, margin: see
+    `export.quantise`. dt_s: seconds per step; gives NIR's time constants their unit, changes no
+    result. Raises ValueError naming the layer or function that the target cannot run.
     """
-    from spikeport.export.nir_read import read
-    from spikeport.export.nir_write import parts_of, write_parts
+    from spikeport.export.nir_write import parts_of
     from spikeport.export.quantise import to_fixed
     from spikeport.export.report import report
 
@@ -105,10 +109,7 @@ def compile(
     parts, recorded = parts_of(module, input=input, steps=steps, readout=readout, sample=sample)
     if chip is not None:
         refuse_resets(parts, chip, target=target)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "net.nir"
-        write_parts(parts, path, dt_s=dt_s)
-        content, float_net = path.read_bytes(), read(path)
+    content, float_net = through_a_file(parts, dt_s=dt_s)
     if recorded is not None:
         check_against(recorded, float_net)
     if chip is None:
@@ -120,6 +121,17 @@ def compile(
         target=target, nir=content, float_net=float_net, fixed=fixed,
         report=report(float_net, fixed),
     )  # fmt: skip
+
+
+def through_a_file(parts: Parts, *, dt_s: float) -> tuple[bytes, FloatNet]:
+    """The bytes of the NIR file of `parts`, and the network that is read back from them."""
+    from spikeport.export.nir_read import read
+    from spikeport.export.nir_write import write_parts
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "net.nir"
+        write_parts(parts, path, dt_s=dt_s)
+        return path.read_bytes(), read(path)
 
 
 def _is_chain(module: nn.Module) -> bool:

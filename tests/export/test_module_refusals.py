@@ -227,9 +227,11 @@ def test_a_forward_that_no_chip_runs(run: Run, layers: dict[str, nn.Module], mes
 
 
 def test_a_change_that_forward_hides_is_found_by_its_spikes() -> None:
-    with pytest.raises(ValueError, match=r"^layer 'lif': neuron \d fires in another way than the"
-                       r" module in step 0 of sample 0, with its potential 0\.\d+ from the threshold;"
-                       r" forward does something that it does not show"):  # fmt: skip
+    message = (
+        r"^layer 'lif': neuron \d fires in another way than the module in step 0 of sample 0, with"
+        r" its potential 0\.\d+ from the threshold; forward does something that it does not show"
+    )
+    with pytest.raises(ValueError, match=message):
         compile_net(net(moving), STATIC, target="nir")
 
 
@@ -280,10 +282,13 @@ def test_currents_behind_the_last_neurons() -> None:
     def run(self: Any, x: Tensor) -> Any:
         return sum(self.out(self.lif(self.fc(x))[0]) for _ in range(3))
 
-    with pytest.raises(ValueError, match=r"^forward returns the output of layer 'out', which has no"
-                       r" neurons; end with spiking neurons \(readout \"count\"\) or ones with reset"):  # fmt: skip
-        compile_net(Net(run, fc=nn.Linear(4, 5), lif=leaky(), out=nn.Linear(5, 2)), STATIC,
-                    target="nir")  # fmt: skip
+    module = Net(run, fc=nn.Linear(4, 5), lif=leaky(), out=nn.Linear(5, 2))
+    message = (
+        r"^forward returns the output of layer 'out', which has no neurons; end with spiking"
+        r" neurons \(readout \"count\"\) or ones with reset_mechanism=\"none\" \(readout \"last_v\"\)$"
+    )
+    with pytest.raises(ValueError, match=message):
+        compile_net(module, STATIC, target="nir")
 
 
 def test_samples_that_no_forward_takes() -> None:
