@@ -121,8 +121,8 @@ def _lost(node: Node, key: str, shape: Shape, said: Conventions) -> Floats:
             return np.asarray(-np.expm1(-dt_s / tau))
     if least < dt_s * (1 - AGREE):
         raise ValueError(
-            f"{key} is {least:g} s and a step {dt_s} s; a step must not be longer than the time"
-            ' constant by the rule "euler", choose a smaller dt_s or rule="exact"'
+            f'{key} is {least:g} s and a step {dt_s} s; by the rule "euler" a step is not longer'
+            ' than the time constant, choose a smaller dt_s or rule="exact"'
         )
     return np.minimum(dt_s / tau, 1.0)
 

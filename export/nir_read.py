@@ -47,24 +47,13 @@ def read(
     """
     chosen("readout", readout, (None, *READOUTS))
     graph = load(path)
-    where = str(graph.path)
-    written = graph.about.get("format", FORMAT)
-    if written != FORMAT:
-        raise ValueError(
-            f"{where}: was written in format {written}, this version reads format {FORMAT};"
-            " export it again"
-        )
-    dt_s = graph.about.get("dt_s", dt_s) if dt_s is None else dt_s
-    steps = graph.about.get("steps", steps) if steps is None else steps
-    if steps is None:
-        raise ValueError(f"{where}: does not say how many steps to run; give steps")
+    steps = _steps(graph, steps)
+    dt_s = graph.about.get("dt_s") if dt_s is None else dt_s
     source, shapes = _input(graph, input)
     said = Conventions(dt_s=dt_s, rule=rule, reset=reset, start=start, round_delays=round_delays)
     arriving = arrivals(graph, shapes, said=said)
     output = _readout_node(graph, arriving)
-    readout = readout or graph.about.get("readout", {}).get("kind")
-    if readout is None:
-        readout = "last_v" if graph.nodes[output].type in SILENT else "count"
+    readout = _readout_kind(graph, graph.nodes[output], readout)
     read_v = output if readout in ("last_v", "sum_v") else None
     neurons = {
         name: attempt(graph, graph.nodes[name], _discretised, arriving[name], said, read_v)
@@ -78,7 +67,31 @@ def read(
             readout=Readout(population=output, kind=readout), steps=steps,
         )  # fmt: skip
     except ValueError as error:
-        raise ValueError(f"{where}: {error}") from None
+        raise ValueError(f"{graph.path}: {error}") from None
+
+
+def _steps(graph: Graph, given: int | None) -> int:
+    written = graph.about.get("format", FORMAT)
+    if written != FORMAT:
+        raise ValueError(
+            f"{graph.path}: was written in format {written}, this version reads format {FORMAT};"
+            " export it again"
+        )
+    steps: int | None = graph.about.get("steps") if given is None else given
+    if steps is None:
+        raise ValueError(f"{graph.path}: does not say how many steps to run; give steps")
+    return steps
+
+
+def _readout_kind(graph: Graph, node: Node, wanted: str | None) -> str:
+    silent = node.type in SILENT
+    kind = wanted or graph.about.get("readout", {}).get("kind") or ("last_v" if silent else "count")
+    if silent and kind in ("count", "first_spike"):
+        raise ValueError(
+            f"{graph.path}: node {node.name!r} ({node.type}): has no threshold, so readout"
+            f" {kind!r} would read nothing; use 'last_v' or 'sum_v'"
+        )
+    return str(kind)
 
 
 def _discretised(node: Node, arrival: Arrival, said: Conventions, read_v: str | None) -> Neurons:

@@ -360,9 +360,11 @@ WRONG: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ({"a": lif()}, {"dt_s": 1e-3}, "does not say how many steps to run; give steps"),
     ({"a": lif()}, {"dt_s": -1.0}, "node 'a' (LIF): a step of -1.0 s was asked for; it must be"
      " positive"),
-    ({"a": lif()}, {"dt_s": 5e-3}, "node 'a' (LIF): tau is 0.004 s and a step 0.005 s; a step must"
-     ' not be longer than the time constant by the rule "euler", choose a smaller dt_s or'
+    ({"a": lif()}, {"dt_s": 5e-3}, "node 'a' (LIF): tau is 0.004 s and a step 0.005 s; by the"
+     ' rule "euler" a step is not longer than the time constant, choose a smaller dt_s or'
      ' rule="exact"'),
+    ({"v": nir.I(r=vector(1))}, {"readout": "count"}, "node 'v' (I): has no threshold, so readout"
+     " 'count' would read nothing; use 'last_v' or 'sum_v'"),
     ({"a": lif(tau=vector(0))}, {"dt_s": 5e-3, "rule": "exact"}, "node 'a' (LIF): tau is 0 s; time"
      " constants must be positive"),
     ({"a": lif(v_reset=vector(0.5))}, {"dt_s": 1e-3, "reset": "subtract"}, "node 'a' (LIF): v_reset"
