@@ -9,7 +9,8 @@ neurons cannot do is first spelled in another way, by `export.prepare`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -59,31 +60,13 @@ def to_fixed(
     prepared = prepare(net, chip, exponents=exponents)
     bits = _bits_of(prepared, chip, weight_bits)
     samples = _samples(prepared, objective, calibration)
-    populations: list[Population] = []
-    projections: list[Projection] = []
-    choices: dict[str, Choice | None] = {}
-    sent = {"input": Emission.always(net.input.size, largest=net.input.largest)}
-    for population in prepared.populations:
-        name = population.name
-        part = Part(
-            population=population,
-            sources=tuple(_source(prepared, p, sent, bits) for p in prepared.incoming(name)),
-            chip=chip, steps=net.steps, silent=bool((population.v_th >= NEVER).all()),
-        )  # fmt: skip
-        choice = None
-        if population.scale is None:
-            choice = search(part, margin=margin, objective=objective, calibration=samples)
-        fixed, synapses = (
-            choice.part.at(choice.scale) if choice else part.at(float(population.scale or 1))
-        )
-        sent[name] = part.bound(fixed, synapses).spikes
-        if samples:
-            samples.settle(part, fixed, synapses)
-        populations.append(fixed)
-        projections += synapses
-        choices[name] = choice
+    done = [
+        *_rounded(prepared, chip, bits=bits, margin=margin, objective=objective, samples=samples)
+    ]
     return FixedNet(
-        input=net.input, populations=tuple(populations), projections=tuple(projections),
+        input=net.input,
+        populations=tuple(d.population for d in done),
+        projections=tuple(p for d in done for p in d.projections),
         readout=net.readout, steps=net.steps, chip=chip,
         provenance={
             **(provenance or {}),
@@ -91,10 +74,48 @@ def to_fixed(
             "weight_bits": weight_bits if isinstance(weight_bits, int) else dict(weight_bits),
             "bits": bits,
             "exponents": exponents,
-            "scales": {name: "searched" if c else "trained" for name, c in choices.items()},
-            "search": {name: c.to_json() for name, c in choices.items() if c},
+            "scales": {d.population.name: "searched" if d.choice else "trained" for d in done},
+            "search": {d.population.name: d.choice.to_json() for d in done if d.choice},
         },
     )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Rounded:
+    """One population in integers. choice: of its scale, None where training settled it."""
+
+    population: Population
+    projections: list[Projection]
+    choice: Choice | None
+
+
+def _rounded(
+    net: FloatNet,
+    chip: Chip,
+    *,
+    bits: Mapping[str, int],
+    margin: float,
+    objective: str,
+    samples: Calibration | None,
+) -> Iterator[_Rounded]:
+    """The populations in their order, each knowing what those before it may send."""
+    sent = {"input": Emission.always(net.input.size, largest=net.input.largest)}
+    for population in net.populations:
+        part = Part(
+            population=population,
+            sources=tuple(_source(net, p, sent, bits) for p in net.incoming(population.name)),
+            chip=chip, steps=net.steps, silent=bool((population.v_th >= NEVER).all()),
+        )  # fmt: skip
+        if population.scale is None:
+            choice = search(part, margin=margin, objective=objective, calibration=samples)
+            fixed, synapses = choice.part.at(choice.scale)
+        else:
+            choice = None
+            fixed, synapses = part.at(population.scale)
+        sent[population.name] = part.bound(fixed, synapses).spikes
+        if samples:
+            samples.settle(part, fixed, synapses)
+        yield _Rounded(population=fixed, projections=synapses, choice=choice)
 
 
 def _refuse_payload(net: FloatNet, chip: Chip) -> None:

@@ -1,5 +1,5 @@
-"""Post-training quantisation of the recurrent Braille readers of the NIR paper (experiment 3), where
-a folder of such cases lies beside the checkout (skipped elsewhere).
+"""Post-training quantisation of the NIR paper's recurrent Braille readers (experiment 3), where a
+folder of such cases lies beside the checkout (skipped elsewhere).
 
 Others' plain scaling to 8 bits changes 133 of 9,728 spikes of the first layer of one graph and 51
 of 10,240 of the other, on test sample 0. That sample takes no part in any search here.
