@@ -34,19 +34,27 @@ class Difference:
 class Agreement:
     """compared: spike values of all populations and samples, up to the first tie of a sample.
     ties: samples in which a spike differed within `TIE` of the threshold; what follows in such a
-    sample counts for nothing. differences: one for each sample that differs otherwise."""
+    sample counts for nothing. differences: one for each sample that differs otherwise. off: the
+    largest difference of a potential that was compared, membrane units, in samples without ties."""
 
     compared: int
     ties: int
     differences: tuple[Difference, ...]
+    off: float = 0.0
 
 
-def agreement(net: FloatNet, x: Floats, spikes: Mapping[str, Floats]) -> Agreement:
-    """Compare `net` on input x [T, B, *shape] with recorded `spikes` (0 or 1) [T, B, n] of some of
-    its populations by name."""
+def agreement(
+    net: FloatNet,
+    x: Floats,
+    spikes: Mapping[str, Floats],
+    *,
+    potentials: Mapping[str, Floats] | None = None,
+) -> Agreement:
+    """Compare `net` on input x [T, B, *shape] with recorded spikes (0 or 1) and potentials after
+    each step, [T, B, n], of some of its populations by name."""
     trace = floating.run(net, x)
     names = [p.name for p in net.populations if p.name in spikes]
-    compared, ties = 0, 0
+    compared, ties, off = 0, 0, 0.0
     differences: list[Difference] = []
     for sample in range(x.shape[1]):
         found = [_first(net, trace, name, spikes[name], sample=sample) for name in names]
@@ -59,7 +67,10 @@ def agreement(net: FloatNet, x: Floats, spikes: Mapping[str, Floats]) -> Agreeme
             compared += first.step * sum(spikes[name].shape[2] for name in names)
         else:
             compared += sum(spikes[name][:, sample].size for name in names)
-    return Agreement(compared=compared, ties=ties, differences=tuple(differences))
+            for name, wanted in (potentials or {}).items():
+                v = np.asarray(trace[name].v)[:, sample]
+                off = max(off, float(np.abs(v - wanted[:, sample]).max()))
+    return Agreement(compared=compared, ties=ties, differences=tuple(differences), off=off)
 
 
 def before_reset(net: FloatNet, name: str, trace: PopulationTrace) -> Floats:

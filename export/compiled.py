@@ -155,14 +155,14 @@ def refuse_resets(parts: Parts, chip: Chip, *, target: str) -> None:
 
 def check_against(recorded: Recorded, net: FloatNet) -> None:
     """ValueError unless `net` fires as the module did when it was `recorded`."""
-    from spikeport.export.agreement import agreement
+    from spikeport.export.agreement import TIE, agreement
 
-    spikes = {
-        p.name: recorded.spikes[p.name]
-        for p in net.populations
-        if p.name in recorded.spikes and (p.v_th < NEVER).any()
-    }
-    found = agreement(net, recorded.x, spikes)
+    silent = [p.name for p in net.populations if (p.v_th >= NEVER).all()]
+    ours = {p.name for p in net.populations} - set(silent)
+    found = agreement(
+        net, recorded.x, {name: s for name, s in recorded.spikes.items() if name in ours},
+        potentials={name: recorded.potentials[name] for name in silent},
+    )  # fmt: skip
     if found.differences:
         first = found.differences[0]
         raise ValueError(
@@ -170,4 +170,9 @@ def check_against(recorded: Recorded, net: FloatNet) -> None:
             f" module in step {first.step} of sample {first.sample}, with its potential"
             f" {first.distance:g} from the threshold; forward does something that it does not show"
             " through its layers and sums"
+        )
+    if found.off > TIE:
+        raise ValueError(
+            f"layer {silent[0]!r}: its potential differs from the module's by {found.off:g};"
+            " forward does something that it does not show through its layers and sums"
         )

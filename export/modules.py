@@ -21,11 +21,14 @@ from spikeport.export.samples import input_of
 from spikeport.export.tracing import Traced, trace
 from spikeport.sim.net import Input
 
+CHECKED = 8
+"""Samples of a batch whose spikes are compared with the module's."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Recorded:
-    """What a module did with a sample: input x [T, B, *shape], spikes (0 or 1) and potentials of
-    its layers of neurons [T, B, n], all float64."""
+    """What a module did with some samples: input x [T, B, *shape], spikes (0 or 1) and potentials
+    of its layers of neurons [T, B, n], all float64."""
 
     x: NDArray[np.float64]
     spikes: Mapping[str, NDArray[np.float64]]
@@ -98,10 +101,13 @@ def looped(
     output, kind = readout_of(traced, rules, steps=count, wanted=readout)
     parts = assembly.finish(output, readout=kind, steps=count)
     every = x[:count] if timed else x.expand(count, *x.shape)
+    some = every[:, :CHECKED].double().numpy()
     return parts, Recorded(
-        x=every.reshape(count, every.shape[1], *input.shape).double().numpy(),
-        spikes={name: s.flatten(2).numpy() for name, s in traced.spikes.items()},
-        potentials={name: v.flatten(2).numpy() for name, v in traced.potentials.items()},
+        x=some.reshape(*some.shape[:2], *input.shape),
+        spikes={name: s[:, :CHECKED].flatten(2).numpy() for name, s in traced.spikes.items()},
+        potentials={
+            name: v[:, :CHECKED].flatten(2).numpy() for name, v in traced.potentials.items()
+        },
     )
 
 

@@ -215,7 +215,9 @@ def _indexed(call: Call) -> Expression:
     index = index[0] if isinstance(index, tuple) and index else index
     whole = all(part is Ellipsis or part == slice(None) for part in rest)
     if not isinstance(index, int) or isinstance(index, bool) or not whole:
-        call.refuse("picks more than one step, or a part of a sample; pick one step, as x[step]")
+        call.refuse(
+            "picks more than one step or a part of a sample; put time first and pick x[step]"
+        )
     return picked(call.main(), index % call.args[0].shape[0], call=call)
 
 
