@@ -27,6 +27,7 @@ FIELDS: Mapping[str, tuple[str, ...]] = {
     "conv": ("shape", "weight", "stride", "padding", "dilation", "groups"),
 }
 OPTIONAL = ("weight", "bias", "delay")
+LARGEST = 1 << 31  # bytes of an entry; a damaged file may claim any number
 NEURONS = ("CUBA", "LOIHI")
 LIMITS = {
     "vThMant": (0, V_TH_MAX),
@@ -115,7 +116,7 @@ def _layer(i: int, group: Any) -> Layer:
 def _text(group: Any, name: str, *, where: str) -> str:
     """The text at `name`, which is one of bytes or an array of one."""
     item = group.get(name)
-    value = np.asarray(item[()]) if isinstance(item, h5py.Dataset) else np.empty(0)
+    value = np.asarray(_value(item, where=where)) if isinstance(item, h5py.Dataset) else np.empty(0)
     if value.size != 1:
         raise ValueError(f"{where} lacks its {name}; write the file again")
     text = value.reshape(-1)[0]
@@ -127,8 +128,17 @@ def _integers(item: Any, *, where: str) -> NDArray[np.int64]:
         raise ValueError(
             f"{where} is a group of {', '.join(item)}; supported are plain numbers, no complex ones"
         )
-    limit = 1 << 31
-    return checks.frozen_ints(item[()], where=where, low=-limit, high=limit - 1, dtype=np.int64)
+    limit, value = 1 << 31, _value(item, where=where)
+    return checks.frozen_ints(value, where=where, low=-limit, high=limit - 1, dtype=np.int64)
+
+
+def _value(item: Any, *, where: str) -> Any:
+    if item.nbytes > LARGEST:
+        raise ValueError(
+            f"{where} claims to hold {item.nbytes} bytes, {LARGEST} are the most; write the file"
+            " again"
+        )
+    return item[()]
 
 
 def _refuse_delay(kind: str, values: Mapping[str, NDArray[np.int64]], *, where: str) -> None:

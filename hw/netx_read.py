@@ -169,6 +169,10 @@ class _Build:
             if name in values and (name == "weight" or layer.kind == "dense_rec")
         ]
         n_in = weights[0].shape[1]
+        if weights[1:] and weights[1].shape[1] != n_out:
+            raise ValueError(
+                f"{where}: weight_rec has shape {weights[1].shape}; needed is [{n_out}, {n_out}]"
+            )
         if self.shape is None:
             self._set_input((n_in,), bits=0)
         self._check_flat(layer, n_in)

@@ -155,13 +155,13 @@ class _Draw:
 
 
 def spikes_of_lava_dl(
-    lava_dl: Any, path: Path, x: NDArray[np.int64], *, depth: int, **loading: Any
+    lava_dl: Any, path: Path, x: NDArray[np.int64], *, depth: int, bias: Any = None, **loading: Any
 ) -> NDArray[Any]:
     """Spikes [T, B, n] of the last layer of the file at `path`, as lava-dl's network gives them on
     Lava's process models, `depth` layers behind the input; each sample from a fresh start.
 
     x: [T, B, *shape] as the network takes it, in our axis order. n is in the order of Lava's axes
-    reversed, ours.
+    reversed, ours. bias: of the neurons of an input layer, played instead of x.
     """
     from lava.proc.io.sink import RingBuffer as Sink
     from lava.proc.io.source import RingBuffer as Source
@@ -169,16 +169,20 @@ def spikes_of_lava_dl(
     from spikeport.hw.lava_driver import Driver
 
     network = lava_dl.hdf5.Network(net_config=str(path), **loading)
+    if bias is not None:
+        network.in_layer.neuron.bias_mant.init = np.array(bias)
     steps = len(x) + depth
     silence = [(0, depth), *[(0, 0)] * (x.ndim - 2)]
     columns = [np.pad(sample, silence).transpose().astype(np.int32) for sample in x.swapaxes(0, 1)]
-    source, sink = Source(data=columns[0]), Sink(shape=network.out.shape, buffer=steps)
-    source.s_out.connect(network.inp)
+    sink = Sink(shape=network.out.shape, buffer=steps)
     network.out.connect(sink.a_in)
-    driver = Driver(source)
+    source = Source(data=columns[0])
+    if bias is None:  # an input layer with neurons has no input
+        source.s_out.connect(network.inp)
+    driver = Driver(sink)
     found = []
     for sample in columns:
-        driver.restart({source: {"data": sample}})
+        driver.restart({source: {"data": sample}} if bias is None else {})
         driver.run(steps, lambda step: None)
         found.append(driver.models[sink].data[..., depth:].T.reshape(len(x), -1))
     network.net_config.f.close()

@@ -89,7 +89,7 @@ def delayed_net() -> FixedNet:
     """A layer with one delay for all, then one with three among its synapses."""
     net = dense_net(drawn(-100, 100))
     first, second = net.projections
-    w = second.synapse.w.astype(int)
+    w = np.array(second.synapse.w, int)
     parts = [np.where(np.arange(w.size).reshape(w.shape) % 3 == i, 2 * w, 0) for i in range(3)]
     return replace(
         net,
