@@ -9,6 +9,7 @@ whole record are ranked by simplicity.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,11 +20,13 @@ from spikeport.sim.forced import EQUAL, Case, Ints, case_of, play
 from spikeport.sim.hypotheses import Variant, fits, mismatches, unchanged, variants, wrong
 from spikeport.sim.net import FixedNet
 from spikeport.sim.solve import parameters
+from spikeport.sim.synapse import Conv2d, Dense, Synapse
 from spikeport.sim.trace import Trace
 from spikeport.sim.weights import single_weights
 
 PROBE = 32  # columns on which an explanation is tried before it is tried on all
 RUNNERS_UP = 3
+LARGE = 1 << 22  # values that the search for a single weight may hold at a time
 
 
 def diagnose(net: FixedNet, x: Any, observed: Trace) -> Diagnosis | None:
@@ -47,8 +50,31 @@ def diagnose(net: FixedNet, x: Any, observed: Trace) -> Diagnosis | None:
     spikes, any_of = differing[first]
     beside = [p.target for p in net.projections if p.source == "input" and p.target != first]
     right = any(name not in culprits for name in beside)
-    found = explanations(cases[first], any_of, input_bits=6.0 if right else 0.0)
-    return _report(cases[first], found, also=also, spikes=spikes, any_of=any_of)
+    case, samples = cases[first], _samples(cases[first], any_of)
+    seen = any_of.reshape(len(x), *case.size)[:, samples].reshape(len(x), -1)
+    found = explanations(case.of_samples(samples), seen, input_bits=6.0 if right else 0.0)
+    searched = 0 if len(samples) == case.size[0] else len(samples)
+    return replace(_report(case, spikes, any_of, told=_told(found)), also=also, searched=searched)
+
+
+def _samples(case: Case, any_of: NDArray[np.bool_]) -> Ints:
+    """The samples in which the cause is looked for: all, or those with the most differences as far
+    as memory allows."""
+    steps, (samples, neurons) = len(case.s), case.size
+    fan_in = max((_weights_at_a_time(p.synapse, neurons) for p, _ in case.sources), default=1)
+    most = max(1, LARGE // (steps * max(fan_in, 8 * neurons)))
+    if samples <= most:
+        return np.arange(samples)
+    count = any_of.reshape(steps, samples, neurons).sum((0, 2))
+    count[np.argwhere(any_of)[0, 1] // neurons] = any_of.size  # the first difference belongs in it
+    return np.sort(np.argsort(-count, kind="stable")[:most])
+
+
+def _weights_at_a_time(synapse: Synapse, neurons: int) -> int:
+    """Values a step and sample when all weights of a neuron or channel are looked at."""
+    if isinstance(synapse, Conv2d):
+        return int(synapse.w[0].size * neurons // synapse.w.shape[0])
+    return synapse.w.shape[1] if isinstance(synapse, Dense) else neurons
 
 
 def check(net: FixedNet, x: NDArray[Any], observed: Trace) -> None:
@@ -106,10 +132,24 @@ def _probe(any_of: NDArray[np.bool_]) -> Ints:
     return np.concatenate(some)
 
 
+def _told(found: list[tuple[Variant, int]]) -> list[Explanation]:
+    """The best of `found`, then the best of each other cause."""
+    chosen: dict[str, Explanation] = {}
+    for v, rest in found:
+        explanation = Explanation(
+            cause=v.cause, text=v.text, bits=v.bits, numbers=v.numbers, differing=rest
+        )
+        chosen.setdefault(v.cause, explanation)
+    best, *others = chosen.values()
+    if best.differing:
+        text = f"{best.text} leaves {best.differing} entries differing"
+        best = replace(best, cause="unknown", text=text)
+    return [best, *others[:RUNNERS_UP]]
+
+
 def _report(
-    case: Case, found: list[tuple[Variant, int]], *, also: tuple[str, ...],
-    spikes: NDArray[np.bool_], any_of: NDArray[np.bool_],
-) -> Diagnosis:  # fmt: skip
+    case: Case, spikes: NDArray[np.bool_], any_of: NDArray[np.bool_], *, told: list[Explanation]
+) -> Diagnosis:
     step, column = (int(i) for i in np.argwhere(any_of)[0])
     single = case.at(np.array([column]))
     new = list(play(single.a, single.columns, case.rule))[step]
@@ -119,16 +159,6 @@ def _report(
         for name, ours, record in pairs
         if record is not None and abs(float(ours[0]) - float(record[step, 0])) > EQUAL
     )
-    told = [
-        Explanation(cause=v.cause, text=v.text, bits=v.bits, numbers=v.numbers, differing=rest)
-        for v, rest in found[: RUNNERS_UP + 1]
-    ]
-    best = told[0]
-    if best.differing:
-        best = Explanation(
-            cause="unknown", text=f"{best.text} leaves {best.differing} entries differing",
-            bits=best.bits, numbers=best.numbers, differing=best.differing,
-        )  # fmt: skip
     # Behind a reset to zero the record does not tell the potential that fired.
     theirs = None
     if single.v is not None and not single.s[step, 0]:
@@ -139,6 +169,5 @@ def _report(
         left=left, right=right,
         v_left=float(new.v_fired[0]), v_right=theirs,
         v_th=float(single.columns.v_th[0]), differing=int(any_of.sum()), spikes=int(spikes.sum()),
-        neurons=len(np.unique(case.neuron[any_of.any(0)])), best=best, others=tuple(told[1:]),
-        also=also,
+        neurons=len(np.unique(case.neuron[any_of.any(0)])), best=told[0], others=tuple(told[1:]),
     )  # fmt: skip

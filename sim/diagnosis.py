@@ -44,6 +44,7 @@ class Diagnosis:
     threshold in the same units. differing: entries of the population that differ when it is fed
     the other run's source spikes; spikes: how many of them are spikes. best: the likeliest
     explanation; others: runners-up. also: later populations that differ by themselves too.
+    searched: samples in which the cause was looked for where these are not all, else 0.
     rounding: a float network and its integers were compared; potentials are the membrane's.
     """
 
@@ -63,6 +64,7 @@ class Diagnosis:
     best: Explanation
     others: tuple[Explanation, ...] = ()
     also: tuple[str, ...] = ()
+    searched: int = 0
     rounding: bool = False
 
     @property
@@ -108,5 +110,6 @@ class Diagnosis:
     def _why(self) -> str:
         if self.cause == "unknown":
             return f"No single cause explains it; the closest try: {self.best.text}."
-        after = "" if self.rounding else "; this explains all differences"
+        samples = f" of the {self.searched} samples looked at" if self.searched else ""
+        after = "" if self.rounding else f"; this explains all differences{samples}"
         return f"Cause: {CAUSES[self.cause]}: {self.best.text}{after}."

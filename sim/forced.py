@@ -25,7 +25,8 @@ from spikeport.sim.arith import (
 )
 from spikeport.sim.lif import LifParameters, tick
 from spikeport.sim.net import FixedNet, Population, Projection
-from spikeport.sim.reference import synapse_sum
+from spikeport.sim.reference import conv_sum, delivered
+from spikeport.sim.synapse import Dense, Synapse, lowered
 
 Ints = NDArray[np.int64]
 STATE_BITS = 23
@@ -164,6 +165,13 @@ class Case:
             u=u, v=v, neuron=self.neuron[columns],
         )  # fmt: skip
 
+    def of_samples(self, samples: Ints) -> Case:
+        """Those of `samples` only."""
+        n = self.size[1]
+        part = self.at((samples[:, None] * n + np.arange(n)).ravel())
+        sources = tuple((p, s[:, samples]) for p, s in self.sources)
+        return replace(part, sources=sources, size=(len(samples), n))
+
 
 def case_of(net: FixedNet, name: str, record: dict[str, NDArray[Any]], *, own: Any) -> Case:
     """The case of population `name`. record: spikes [T, B, n] of all populations and the network
@@ -196,7 +204,23 @@ def case_of(net: FixedNet, name: str, record: dict[str, NDArray[Any]], *, own: A
 
 def arrival(p: Projection, s: Ints, *, delay: int | None = None) -> Ints:
     """What projection `p` delivers [T, B, n] of source values, with its own or another delay."""
-    return shifted(synapse_sum(p.synapse, s), p.delay if delay is None else delay)
+    sums = delivered(lowered(p.synapse, s.shape[2:]), raw_sum(p.synapse, s))
+    return shifted(sums, p.delay if delay is None else delay)
+
+
+def raw_sum(synapse: Synapse, s: Ints) -> Ints:
+    """Sums [T, B, n] of weights and source values before any shift or wrap."""
+    part = lowered(synapse, s.shape[2:])
+    if isinstance(part, Dense):
+        return product(part.w_chip, s)
+    return conv_sum(part, s.reshape(-1, *s.shape[2:])).reshape(*s.shape[:2], -1)
+
+
+def product(w: Ints, s: Ints) -> Ints:
+    """Values [T, B, ...] times a matrix [n, m]. No sum reaches 2**53, where float64, whose products
+    are fast, would no longer hold every integer."""
+    flat = s.reshape(*s.shape[:2], -1).astype(np.float64)
+    return np.asarray(flat @ w.T.astype(np.float64), np.int64)
 
 
 def shifted(x: Ints, steps: int) -> Ints:

@@ -29,9 +29,10 @@ from spikeport.sim.forced import (
     arrivals,
     limited,
     play,
+    raw_sum,
     shifted,
 )
-from spikeport.sim.layouts import layouts, raw_sum
+from spikeport.sim.layouts import layouts
 from spikeport.sim.net import Projection
 from spikeport.sim.synapse import Dense
 
@@ -140,10 +141,11 @@ def _resets(case: Case) -> Iterator[Variant]:
         if reset != "none":
             bits = 2.0 if reset == own.reset else 3.0
             yield Variant(cause="reset", text=late, bits=bits, rule=Rule(reset=reset, late=True))
-    empties = "a spike empties the current u too"
-    yield Variant(cause="reset", text=empties, bits=3.0, rule=replace(own, clears_u=True))
-    before = "v is recorded before the reset"
-    yield Variant(cause="reset", text=before, bits=3.0, rule=replace(own, before=True))
+    for text, rule in (
+        ("a spike empties the current u too", replace(own, clears_u=True)),
+        ("v is recorded before the reset", replace(own, before=True)),
+    ):
+        yield Variant(cause="reset", text=text, bits=3.0, rule=rule)
 
 
 def _delays(case: Case) -> Iterator[Variant]:
@@ -196,7 +198,6 @@ def _total(case: Case, parts: list[Ints]) -> Ints:
 def _decays(case: Case) -> Iterator[Variant]:
     """Mistakes with a name; other values are searched for by `spikeport.sim.solve`."""
     c = case.columns
-    whole = DECAY_ONE + 0 * c.du
     for text, bits, changed in (
         ("u keeps (4096 - du) / 4096: the chip's hidden +1 is missing", 2.0, {"du": c.du - 1}),
         ("u keeps (4094 - du) / 4096: the chip's hidden +1 is there twice", 4.0, {"du": c.du + 1}),
@@ -206,8 +207,8 @@ def _decays(case: Case) -> Iterator[Variant]:
         ("dv is the kept share, not the lost one", 4.0, {"dv": DECAY_ONE - c.dv}),
         ("u does not decay", 4.0, {"du": 0 * c.du - 1}),
         ("v does not decay", 4.0, {"dv": 0 * c.dv}),
-        ("the current is not kept (du 4095)", 4.0, {"du": whole - 1}),
-        ("the potential is not kept (dv 4096)", 4.0, {"dv": whole}),
+        ("the current is not kept (du 4095)", 4.0, {"du": 0 * c.du + DECAY_MAX}),
+        ("the potential is not kept (dv 4096)", 4.0, {"dv": 0 * c.dv + DECAY_ONE}),
     ):
         if any((getattr(c, name) != value).any() for name, value in changed.items()):
             columns = replace(c, **changed)

@@ -10,24 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikeport.sim.arith import WEIGHT_LIMIT, shift_sum
-from spikeport.sim.forced import Ints
+from spikeport.sim.forced import Ints, product, raw_sum
 from spikeport.sim.net import Projection
-from spikeport.sim.reference import conv_sum, delivered
+from spikeport.sim.reference import delivered
 from spikeport.sim.synapse import Conv2d, Dense, Synapse, lowered
 
 Sums = Callable[[], Ints]
 
 
-def raw_sum(synapse: Synapse, s: Ints) -> Ints:
-    """Sums [T, B, n] of weights and source values before any shift or wrap."""
-    part = lowered(synapse, s.shape[2:])
-    if isinstance(part, Dense):
-        return _product(part.w_chip, s)
-    return conv_sum(part, s.reshape(-1, *s.shape[2:])).reshape(*s.shape[:2], -1)
-
-
 def _product(w: NDArray[np.int64], s: Ints, *, w_exp: int = 0) -> Ints:
-    return np.asarray(shift_sum(s.reshape(*s.shape[:2], -1) @ w.T, w_exp))
+    return np.asarray(shift_sum(product(w, s), w_exp))
 
 
 def layouts(p: Projection, s: Ints) -> Iterator[tuple[str, float, Sums]]:

@@ -16,16 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikeport.sim.arith import DECAY_ONE, DU_OFFSET, STATE_SHIFT, WEIGHT_LIMIT, wrap_int32
-from spikeport.sim.forced import EQUAL, Case, Columns, Ints, arrival, play, shifted
+from spikeport.sim.forced import EQUAL, Case, Columns, Ints, arrival, play, raw_sum, shifted
 from spikeport.sim.hypotheses import Variant
-from spikeport.sim.layouts import raw_sum
 from spikeport.sim.reference import delivered
 from spikeport.sim.solve import FEW, Items, change_bits, interval
 from spikeport.sim.synapse import Conv2d, Dense, SumPool2d, lowered
 
 Floats = NDArray[np.float64]
 CANDIDATES = 24  # weights of a neuron that are searched for exactly
-LARGE = 1 << 24  # values of the responses of one neuron's weights
+SEARCHED = 1 << 13  # columns of all of them together
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,11 +103,12 @@ def _of_projection(case: Case, neurons: Ints, at: int, *, columns: Ints) -> _Fou
     low, high = _linear(few, active, unit=2.0 ** getattr(p.synapse, "w_exp", 0))
     low = np.maximum(low, -WEIGHT_LIMIT - weights)
     high = np.minimum(high, WEIGHT_LIMIT - 1 - weights)
+    tried = max(3, min(CANDIDATES, SEARCHED // len(columns)))
     possible = np.flatnonzero((low <= high) & ~((low > -0.5) & (high < 0.5)))
-    possible = possible[np.argsort(low[possible] - high[possible], kind="stable")][:CANDIDATES]
+    possible = possible[np.argsort(low[possible] - high[possible], kind="stable")][:tried]
     if not len(possible):
         # Where v was clipped it does not answer linearly; a small neuron is searched whole.
-        possible = np.arange(len(weights))[:CANDIDATES]
+        possible = np.arange(len(weights))[:tried]
         low, high = (np.float64(end) - weights for end in (-WEIGHT_LIMIT, WEIGHT_LIMIT - 1))
     size = len(columns)
     own = np.tile(np.arange(size), len(possible))

@@ -207,7 +207,7 @@ class Cell:
         self.us[t], self.vs[t] = self.u, self.v
         return self.fired.astype(np.int64)
 
-    def current(self, u: Array) -> Array:
+    def current(self, u: Array) -> Any:
         if self.what == "u_limit":
             return limited(u, self.value)
         if self.float:
@@ -215,7 +215,7 @@ class Cell:
         u = np.where(u > HALF, u - 2 * HALF, u)
         return np.where(u <= -HALF, u + 2 * HALF, u)
 
-    def potential(self, v: Array) -> Array:
+    def potential(self, v: Array) -> Any:
         if self.what == "v_limit":
             return limited(v, self.value)
         return v if self.float else np.minimum(np.maximum(v, 1 - HALF), HALF - 1)

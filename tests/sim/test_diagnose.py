@@ -130,7 +130,7 @@ def test_a_threshold_is_told_as_the_interval_that_fits_the_spikes() -> None:
 
 def test_a_single_weight_is_told_with_its_place() -> None:
     net, x = small_net(), small_input()
-    w = net.projections[0].synapse.w.copy()
+    w = np.array(net.projections[0].synapse.w)
     w[1, 2] = 4
     other = replace(net, projections=(replace(net.projections[0], synapse=Dense(w=w)),))
     found = diagnose(net, x, recorded(other, x, states=True))
