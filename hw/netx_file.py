@@ -200,7 +200,12 @@ def _merged(projections: list[Projection]) -> tuple[NDArray[np.int64], Any]:
 
 def weight_units(projection: Projection) -> NDArray[np.int64]:
     """Weights [n_out, n_in] of a dense `projection` that need no exponent, or ValueError."""
-    synapse: Dense = projection.synapse  # type: ignore[assignment]  # convolutions went before
+    synapse = projection.synapse
+    if not isinstance(synapse, Dense):
+        raise ValueError(
+            f"{_where(projection)}: a convolution beside dense synapses has no place in NetX's"
+            " layers; export to Lava directly"
+        )
     w, w_exp = synapse.w_chip, synapse.w_exp
     if w_exp >= 0:
         return w << w_exp

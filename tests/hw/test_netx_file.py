@@ -309,6 +309,17 @@ def test_a_late_or_recurrent_convolution_is_refused(tmp_path: Path) -> None:
     )
 
 
+def test_a_convolution_beside_a_dense_synapse_is_refused(tmp_path: Path) -> None:
+    net = chain((SMALL, {"v_th": 3}), source=Input(shape=(4, 1, 1)))
+    beside = Conv2d(w=np.ones((1, 4, 1, 1), int))
+    maps = replace(net.populations[0], shape=(1, 1, 1))
+    both = (*net.projections, Projection(source="input", target="l0", synapse=beside))
+    assert refused(replace(net, populations=(maps,), projections=both), tmp_path) == (
+        "projection 'input' -> 'l0': a convolution beside dense synapses has no place in NetX's"
+        " layers; export to Lava directly"
+    )
+
+
 def test_a_readout_before_the_last_layer_is_refused(tmp_path: Path) -> None:
     net = wired(readout=Readout(population="l0"))
     assert refused(net, tmp_path) == (
