@@ -36,7 +36,7 @@ from spikeport.sim.layouts import layouts
 from spikeport.sim.net import Projection
 from spikeport.sim.synapse import Dense
 
-NARROW = (15, 16, 17, 18, 19, 20, 21, 22)  # bits of states narrower than the chip's
+NARROW = range(15, STATE_BITS)  # bits of states narrower than the chip's
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,7 +163,8 @@ def _delays(case: Case) -> Iterator[Variant]:
     for change in (1, -1, 2, -2, 3, -3):
         direction = "late" if change > 0 else "early"
         bits = choices + abs(change) - 1 + (1 if change < 0 else 0)
-        text = f"its output comes {_steps(change)} {direction}"
+        by = f"{abs(change)} step{'s' * (abs(change) > 1)} {direction}"
+        text = f"its output comes {by}"
         yield Variant(
             cause="delay", text=text, bits=bits, rule=case.rule, shift=change,
             unknown=max(0, -change), numbers={"steps": change},
@@ -172,14 +173,10 @@ def _delays(case: Case) -> Iterator[Variant]:
             every = dict.fromkeys(range(len(case.sources)), change)
             earliest = min(p.delay for p, _ in case.sources) + change
             yield Variant(
-                cause="delay", text=f"all that it receives comes {_steps(change)} {direction}",
+                cause="delay", text=f"all that it receives comes {by}",
                 bits=bits, rule=case.rule, arrive=_delayed(case, every),
                 unknown=max(0, -earliest), numbers={"steps": change},
             )  # fmt: skip
-
-
-def _steps(change: int) -> str:
-    return f"{abs(change)} step" + ("s" if abs(change) > 1 else "")
 
 
 def _delayed(case: Case, change: dict[int, int]) -> Callable[[], Ints]:
