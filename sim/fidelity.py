@@ -28,7 +28,8 @@ from spikeport.sim.trace import (
 class Rung:
     """One comparison. samples, steps: its size. spikes: spike values compared; differing: how many
     of them differ. state: values of u and v compared; differing_state: how many of them differ.
-    predictions: samples whose predicted class differs. first: the first difference or None."""
+    predictions: samples whose predicted class differs. first: the first difference or None. cause:
+    what `sim.diagnose` makes of it, where it was asked."""
 
     left: str
     right: str
@@ -42,6 +43,7 @@ class Rung:
     predictions: int
     seconds: float
     first: Difference | None
+    cause: str | None = None
 
     @property
     def passed(self) -> bool:
@@ -145,7 +147,7 @@ def _state_differences(a: Trace, b: Trace) -> tuple[int, int]:
     total = differing = 0
     for name, left in a.populations.items():
         right = b[name]
-        pairs = [(left.u, right.u), (left.v, right.v)]
+        pairs = [(left.u, right.u), (left.v, right.v), (left.v_sum, right.v_sum)]
         if left.v is None or right.v is None:
             pairs.append((left.v_last, right.v_last))
         for x, y in pairs:

@@ -113,9 +113,8 @@ def ladder(
     below = [("integer", definition)]
     for name, part in reversed(floats):
         progress(name)
-        trace = floating.run(part, x / part.input.scale, record=False)
-        right[name] = _right(trace, net, labels)
-        below.insert(0, (name, trace))
+        below.insert(0, (name, floating.run(part, x / part.input.scale, record=False)))
+        right[name] = _right(below[0][1], net, labels)
     for left, other in pairwise(below):
         rungs.append(fidelity.compare(left, other, net.readout, exact=False, potentials=False))
     for backend in backends:
@@ -130,11 +129,22 @@ def ladder(
         trace = run(net, x[:, :count], backend=backend, timeout_s=timeout_s)
         seconds = time.perf_counter() - start
         same = ("reference", first_samples(definition, count))
-        rungs.append(fidelity.compare(same, (backend, trace), net.readout, seconds=seconds))
+        rung = fidelity.compare(same, (backend, trace), net.readout, seconds=seconds)
+        rungs.append(explained(rung, net, x[:, :count], trace))
         if count == x.shape[1]:
             right[backend] = _right(trace, net, labels)
     known = {name: share for name, share in right.items() if share is not None}
     return fidelity.FidelityReport(rungs=tuple(rungs), missing=tuple(missing), accuracy=known)
+
+
+def explained(rung: fidelity.Rung, net: FixedNet, x: Ints, observed: Trace) -> fidelity.Rung:
+    """`rung`, which compared the reference with `observed`, with the cause of its difference."""
+    from spikeport.sim.diagnose import diagnose
+
+    if rung.first is None:
+        return rung
+    found = diagnose(net, x, observed)
+    return replace(rung, cause=str(found) if found else None)
 
 
 def _right(trace: Trace, net: FixedNet, labels: NDArray[np.int64] | None) -> float | None:
@@ -153,6 +163,7 @@ def first_samples(trace: Trace, count: int) -> Trace:
             v_last=part.v_last[:count],
             u=None if part.u is None else part.u[:, :count],
             v=None if part.v is None else part.v[:, :count],
+            v_sum=None if part.v_sum is None else part.v_sum[:count],
         )
         for name, part in trace.populations.items()
     }

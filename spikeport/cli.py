@@ -40,6 +40,11 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document, n
 Timeout = Annotated[float, typer.Option(help="Hard limit of a multi-process Lava run, seconds.")]
 
 
+def _other(text: str, *flags: str) -> Any:
+    """An option that says what a file of others does not say about itself."""
+    return typer.Option(*flags, help=text, rich_help_panel="For .nir and .net files of others")
+
+
 @app.command()
 def train(
     config: Annotated[
@@ -66,30 +71,40 @@ def train(
 
 @app.command()
 def export(
-    run: Annotated[Path, typer.Argument(help="Run folder of `train`, or a .nir file.")],
-    target: Annotated[str, typer.Option(help="loihi, loihi1, loihi2 or nir.")],
+    run: Annotated[Path, typer.Argument(help="Run folder of `train`, or a .nir or .net file.")],
+    target: Annotated[str, typer.Option(help="loihi, loihi1, loihi2, lava or nir.")],
     out_folder: Annotated[Path, typer.Option("--out", help="Bundle folder to write.")] = Path(
         "bundle"
     ),
     vectors: Annotated[
         int, typer.Option(help="Test images kept as test vectors; 0 keeps the whole test set.")
     ] = 64,
-    dt_s: Annotated[
-        float | None, typer.Option("--dt", help="Time step in seconds, for .nir files of others.")
-    ] = None,
-    steps: Annotated[
-        int | None, typer.Option(help="Steps per sample, for .nir files of others.")
-    ] = None,
+    dt_s: Annotated[float | None, _other("Seconds a step.", "--dt")] = None,
+    steps: Annotated[int | None, _other("Steps a sample.")] = None,
+    rule: Annotated[str | None, _other("Decay of a step: euler (default) or exact.")] = None,
+    reset: Annotated[str | None, _other("What a spike does: zero or subtract.")] = None,
+    start: Annotated[str | None, _other("Where potentials start: zero (default) or leak.")] = None,
+    readout: Annotated[str | None, _other("count, first_spike, last_v or sum_v.")] = None,
+    round_delays: Annotated[bool | None, _other("Round delays to whole steps.")] = None,
+    payload_bits: Annotated[int | None, _other("Bits of graded input; spikes if none.")] = None,
+    input_scale: Annotated[float | None, _other("Integers per unit of graded input.")] = None,
+    weight_bits: Annotated[int | None, _other("Bits a weight, 1 to 8 (default).")] = None,
+    objective: Annotated[str | None, _other("Rounding aims at: rounding, weight, spikes.")] = None,
+    calibration: Annotated[Path | None, _other("Samples for --objective spikes, .npy.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Turn a trained run, or a NIR file, into a bundle of chip integers with test vectors."""
+    """Turn a trained run, a NIR or a NetX file into a bundle of chip integers with test vectors."""
     with sentences():
-        from spikeport import exporting
+        from spikeport import bundling, exporting
+        from spikeport.foreign import Reading
 
-        result = exporting.export(
-            run, out_folder, target=target, vectors=vectors, dt_s=dt_s, steps=steps
-        )
-        _show(result, as_json, exporting.describe_export)
+        reading = Reading(
+            dt_s=dt_s, steps=steps, rule=rule, reset=reset, start=start, readout=readout,
+            round_delays=round_delays, payload_bits=payload_bits, input_scale=input_scale,
+            weight_bits=weight_bits, objective=objective, calibration=calibration,
+        )  # fmt: skip
+        result = exporting.export(run, out_folder, target=target, vectors=vectors, reading=reading)
+        _show(result, as_json, bundling.describe_export)
     _exit(result["passed"])
 
 
@@ -102,6 +117,9 @@ def simulate(
             help="engine, reference, twin, lava-inprocess, lava; repeatable. All if none."
         ),
     ] = None,
+    against: Annotated[
+        Path | None, typer.Option(help="Spikes recorded elsewhere from the bundle's vectors, .npz.")
+    ] = None,
     lava_samples: Annotated[int, typer.Option(help="Samples shown to multi-process Lava.")] = 64,
     timeout: Timeout = 600.0,
     as_json: AsJson = False,
@@ -111,7 +129,7 @@ def simulate(
         from spikeport import simulating
 
         report = simulating.simulate(
-            bundle, backend or [], lava_samples=lava_samples, timeout_s=timeout,
+            bundle, backend or [], against=against, lava_samples=lava_samples, timeout_s=timeout,
             progress=_status(as_json),
         )  # fmt: skip
         _show(report, as_json, simulating.describe_report)

@@ -1,10 +1,8 @@
-"""The `export` command: a trained run, or a NIR file, becomes a bundle that has been checked."""
+"""The `export` command: a trained run, or a file of others, becomes a checked bundle."""
 
 from __future__ import annotations
 
 import json
-import tempfile
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -14,17 +12,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from spikeport import bundling, foreign
 from spikeport.backends import in_every_step
-from spikeport.export import TARGETS, bounds, compile, nir_read, quantise
-from spikeport.export.report import report
-from spikeport.hw import netx_file, rules
-from spikeport.sim import bundle, engine, fidelity, floating, reference
-from spikeport.sim.chip import Chip
-from spikeport.sim.describe import describe
+from spikeport.bundling import BATCH
+from spikeport.export import TARGETS, compile
+from spikeport.foreign import Reading, refuse_options
+from spikeport.sim import engine, fidelity, floating
 from spikeport.sim.files import atomic
 from spikeport.sim.net import FixedNet, FloatNet
 from spikeport.sim.trace import PopulationTrace, Trace
-from spikeport.tables import describe_rung
 from spikeport.train.config import Config
 from spikeport.train.data import Dataset
 from spikeport.train.data import load as load_data
@@ -32,7 +28,7 @@ from spikeport.train.encode import ENCODERS
 from spikeport.train.floating import load_float
 from spikeport.train.quantised import load_quantised
 
-BATCH = 128  # samples compared at once
+UNSAID = Reading()
 NOISE_SAMPLES = 64  # test vectors of a net that comes without images
 
 
@@ -57,31 +53,36 @@ def export(
     *,
     target: str,
     vectors: int = 64,
-    dt_s: float | None = None,
-    steps: int | None = None,
+    reading: Reading = UNSAID,
 ) -> dict[str, Any]:
-    """Export run folder or NIR file `source` for `target` into bundle `folder`; a JSON summary.
+    """Export run folder, NIR or NetX file `source` for `target` into bundle `folder`; a JSON
+    summary.
 
-    vectors: how many test images become test vectors, 0 for all. dt_s, steps: only for NIR files
-    whose metadata does not say. Raises ValueError in one sentence when something does not fit.
+    vectors: how many test images become test vectors, 0 for all. reading: what a file of others
+    does not say. Raises ValueError in one sentence when something does not fit.
     """
     if target not in TARGETS:
         raise ValueError(f"target is {target!r}; allowed are {', '.join(TARGETS)}")
     if vectors < 0:
         raise ValueError(f"vectors is {vectors}; give 0 for the whole test set or a number from 1")
     if not source.exists():
-        raise ValueError(f"{source}: no such run folder or NIR file; train first or check the path")
+        raise ValueError(f"{source}: no such run folder or file; train first or check the path")
     chip = TARGETS[target]
+    if source.is_dir() or chip is None:
+        refuse_options(source, reading, tuple(reading.given()))
     if chip is None:
         return _export_nir(source, folder)
     if source.is_dir():
         return _export_run(source, folder, target=target, vectors=vectors)
-    float_net = nir_read.read(source, dt_s=dt_s, steps=steps)
-    net = checked(quantise.to_fixed(float_net, chip, provenance={"target": target}), chip)
-    inputs = _noise(net, samples=vectors or NOISE_SAMPLES)
-    return _finish(
-        net, float_net, folder, target=target, files={"net.nir": source.read_bytes()},
-        rungs=(_against_fixed(float_net, net, inputs),), inputs=inputs, labels=None,
+    float_net, net = foreign.load(source, chip, reading)
+    inputs = bundling.noise(bundling.checked(net, chip), samples=vectors or NOISE_SAMPLES)
+    rungs = () if float_net is None else (bundling.against_fixed(float_net, net, inputs),)
+    kept = {"source.net" if float_net is None else "net.nir": source.read_bytes()}
+    if said := {name: value for name, value in reading.given().items() if name in foreign.SAID}:
+        kept |= {foreign.READING: json.dumps(said, indent=1).encode()} if float_net else {}
+    return bundling.finish(
+        net, float_net, folder, target=target, files=kept, rungs=rungs,
+        inputs=inputs, labels=None,
     )  # fmt: skip
 
 
@@ -89,7 +90,7 @@ def _export_run(source: Path, folder: Path, *, target: str, vectors: int) -> dic
     run = run_to_net(source, target=target)
     inputs, labels = run_inputs(run, samples=vectors or len(run.data.y_test))
     files = {"net.nir": run.nir, "float.nir": run.float_nir}
-    return _finish(
+    return bundling.finish(
         run.net, run.rounded_net, folder, target=target, files=files, rungs=run.rungs,
         inputs=inputs, labels=labels,
     )  # fmt: skip
@@ -126,7 +127,7 @@ def run_to_net(source: Path, *, target: str) -> Exported:
     )
     found = Exported(
         config=config, data=data, float_nir=before.nir, nir=after.nir, float_net=before.float_net,
-        rounded_net=after.float_net, net=checked(after.net, chip), rungs=(),
+        rounded_net=after.float_net, net=bundling.checked(after.net, chip), rungs=(),
     )  # fmt: skip
     return replace(found, rungs=_rungs(found, trained, model))
 
@@ -153,17 +154,7 @@ def _rungs(run: Exported, trained: Any, model: Any) -> tuple[fidelity.Rung, ...]
         )  # fmt: skip
 
     over = partial(fidelity.in_batches, samples=inputs.shape[1], batch=BATCH)
-    return over(floats), _against_fixed(run.rounded_net, run.net, inputs), over(integers)
-
-
-def checked(net: FixedNet, chip: Chip) -> FixedNet:
-    """`net`, or ValueError naming what can overflow or which rule of the chip it breaks."""
-    risks = bounds.prove(net)
-    if risks:
-        more = f" (and {len(risks) - 1} more)" if len(risks) > 1 else ""
-        raise ValueError(f"{chip.name}: {risks[0]}{more}")
-    rules.enforce(net, chip)
-    return net
+    return over(floats), bundling.against_fixed(run.rounded_net, run.net, inputs), over(integers)
 
 
 def run_inputs(run: Exported, *, samples: int) -> tuple[NDArray[Any], NDArray[np.int64]]:
@@ -194,89 +185,3 @@ def _record(model: Any, x: NDArray[Any]) -> Trace:
         silent = np.zeros((len(x), *scores.shape), np.uint8)
         populations["readout"] = PopulationTrace(spikes=silent, v_last=scores)
     return Trace(populations=populations)
-
-
-def _against_fixed(float_net: FloatNet, net: FixedNet, inputs: NDArray[Any]) -> fidelity.Rung:
-    def rung(part: slice) -> fidelity.Rung:
-        x = inputs[:, part]
-        return fidelity.compare(
-            ("FloatNet", floating.run(float_net, x / net.input.scale, record=False)),
-            ("FixedNet", engine.run(net, x)),
-            net.readout, exact=False, potentials=False,
-        )  # fmt: skip
-
-    return fidelity.in_batches(rung, samples=inputs.shape[1], batch=BATCH)
-
-
-def _noise(net: FixedNet, *, samples: int) -> NDArray[np.int64]:
-    """Seeded noise over the whole input range, for a net that comes without images."""
-    shape = (net.steps, samples, *net.input.shape)
-    return np.random.default_rng(0).integers(0, net.input.largest + 1, shape)
-
-
-def _finish(
-    net: FixedNet,
-    float_net: FloatNet,
-    folder: Path,
-    *,
-    target: str,
-    files: Mapping[str, bytes],
-    rungs: tuple[fidelity.Rung, ...],
-    inputs: NDArray[Any],
-    labels: NDArray[np.int64] | None,
-) -> dict[str, Any]:
-    """Write the bundle: files, a NetX file where it can hold the net, reports, test vectors."""
-    rounding = report(float_net, net)
-    ladder = fidelity.FidelityReport(rungs=rungs)
-    trace = reference.run(net, inputs)
-    vectors = bundle.Vectors(
-        inputs=inputs,
-        spikes={name: part.spikes for name, part in trace.populations.items()},
-        logits=trace.logits(net.readout),
-        labels=labels,
-    )
-    texts = {
-        "report.txt": rounding.as_text(),
-        "report.json": rounding.as_json(),
-        "fidelity.json": json.dumps(ladder.to_json(), indent=1),
-        "network.txt": describe(net) + "\n",
-    }
-    netx, refused = _netx(net)
-    written = bundle.write(folder, net, files={**files, **netx, **texts}, vectors=vectors)
-    return {
-        "passed": ladder.passed,
-        "folder": str(folder),
-        "target": target,
-        "chip": net.chip.name,
-        "digest": net.digest(),
-        "files": list(written.files),
-        "samples": vectors.samples,
-        "netx_refused": refused,
-        "fidelity": ladder.to_json(),
-        "report": rounding.as_text(),
-    }
-
-
-def _netx(net: FixedNet) -> tuple[dict[str, bytes], str | None]:
-    with tempfile.TemporaryDirectory() as scratch:
-        path = Path(scratch) / "net.net"
-        try:
-            netx_file.write(net, path)
-        except ValueError as refusal:
-            return {}, str(refusal)
-        return {path.name: path.read_bytes()}, None
-
-
-def describe_export(result: dict[str, Any]) -> str:
-    """The summary for people."""
-    if result["target"] == "nir":
-        return f"wrote {result['folder']}/net.nir"
-    lines = [result["report"]]
-    lines += [describe_rung(rung) for rung in result["fidelity"]["rungs"]]
-    lines.append(
-        f"wrote {result['folder']} for {result['target']} (limits of {result['chip']}):"
-        f" {', '.join(result['files'])}; {result['samples']} test vectors"
-    )
-    if result["netx_refused"]:
-        lines.append(f"no NetX file: {result['netx_refused']}")
-    return "\n".join(lines)

@@ -11,10 +11,11 @@ def describe_rung(rung: dict[str, Any]) -> str:
     state = f", {rung['differing_state']:,} of {rung['state']:,} u and v" if rung["state"] else ""
     verdict = "" if not rung["exact"] else (" [ok]" if rung["passed"] else " [FAILED]")
     first = f"\n    first: {rung['first']}" if rung["first"] and rung["exact"] else ""
+    cause = f"\n    cause: {rung['cause']}" if rung.get("cause") else ""
     return (
         f"{rung['left']} against {rung['right']}, {rung['samples']} samples x {rung['steps']}"
         f" steps: {rung['differing']:,} of {rung['spikes']:,} spikes{state} and"
-        f" {rung['predictions']} predictions differ{verdict}{first}"
+        f" {rung['predictions']} predictions differ{verdict}{first}{cause}"
     )
 
 

@@ -211,7 +211,7 @@ def loop(here: Path) -> None:
         "back": nir.Linear(weight=np.eye(4)),
         "output": nir.Output(np.array([4])),
     }
-    edges = [("input", "a"), ("a", "back"), ("back", "a"), ("a", "output")]
+    edges = [("input", "back"), ("back", "back"), ("back", "a"), ("a", "output")]
     nir.write(here / "other.nir", nir.NIRGraph(nodes, edges, type_check=False))
 
 
@@ -369,7 +369,7 @@ TRAINING = [
 ]
 
 EXPORTING = [
-    case("no run", "export none --target loihi --out new", "none: no such run folder or NIR file"),
+    case("no run", "export none --target loihi --out new", "none: no such run folder or file"),
     case("empty folder as run", "export temporary --target loihi --out new", "config.toml"),
     case("empty folder to NIR", "export temporary --target nir --out new", "config.toml"),
     case(
@@ -440,10 +440,10 @@ EXPORTING = [
         in_hdf5("bundle/float.nir", value("node/edges", [["input", "moon"]])),
     ),
     case(
-        "unsupported node",
+        "delay between steps",
         OTHER,
-        "node 'slow' has type Delay, which is not supported",
-        nir_file(fc=affine(), slow=nir.Delay(delay=np.ones(2)), lif=lif()),
+        "a delay of 0.25 s is 2.5 steps",
+        nir_file(fc=affine(), slow=nir.Delay(delay=np.full(2, 0.25)), lif=lif()),
     ),
     case(
         "NaN weights",
@@ -503,7 +503,7 @@ EXPORTING = [
         nir_file(fc=affine(), lif=lif(3)),
     ),
     case("no neurons", OTHER, "which has no neurons", nir_file(fc=affine())),
-    case("loop", OTHER, "recurrent networks are not supported", loop),
+    case("loop", OTHER, "closes a loop without neurons", loop),
     case(
         "metadata damaged",
         OURS,

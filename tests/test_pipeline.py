@@ -12,7 +12,8 @@ import nir
 import numpy as np
 import pytest
 
-from spikeport import attacking, demo, exporting, simulating
+from spikeport import attacking, bundling, demo, exporting, simulating
+from spikeport.foreign import Reading
 from spikeport.hw import lava_import
 from spikeport.sim import bundle as bundles
 from spikeport.train import loop
@@ -83,7 +84,7 @@ def test_export_writes_a_bundle_whose_exact_rungs_hold(exported: dict[str, Any])
     assert found.net.digest() == exported["digest"]
     assert found.vectors.labels is not None
     assert json.loads(found.path("fidelity.json").read_text())["passed"] is True
-    text = exporting.describe_export(exported)
+    text = bundling.describe_export(exported)
     assert "0 of 55,080 spikes and 0 predictions differ [ok]" in text
     assert "vectors.h5; 20 test vectors\nno NetX file: projection 'input'" in text
 
@@ -109,7 +110,7 @@ def test_a_second_export_replaces_the_bundle(run: Path, tmp_path: Path) -> None:
 def test_target_nir_is_the_file_alone(run: Path, tmp_path: Path) -> None:
     result = exporting.export(run, tmp_path / "out", target="nir")
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["net.nir"] == result["files"]
-    assert exporting.describe_export(result) == f"wrote {tmp_path}/out/net.nir"
+    assert bundling.describe_export(result) == f"wrote {tmp_path}/out/net.nir"
 
 
 def test_a_chip_without_graded_spikes_needs_rate_coding(run: Path, tmp_path: Path) -> None:
@@ -162,7 +163,7 @@ def test_refused_arguments(run: Path, tmp_path: Path) -> None:
     ):
         with pytest.raises(ValueError, match=rf"^{message}"):
             exporting.export(run, tmp_path / "b", **options)
-    with pytest.raises(ValueError, match=r"gone: no such run folder or NIR file; train first or"):
+    with pytest.raises(ValueError, match=r"gone: no such run folder or file; train first or"):
         exporting.export(tmp_path / "gone", tmp_path / "b", target="loihi")
 
 
@@ -181,7 +182,11 @@ def test_exports_a_foreign_nir_file(tmp_path: Path) -> None:
     edges = [("input", "fc"), ("fc", "lif"), ("lif", "output")]
     nir.write(str(tmp_path / "net.nir"), nir.NIRGraph(nodes=nodes, edges=edges))
     result = exporting.export(
-        tmp_path / "net.nir", tmp_path / "b", target="loihi2", vectors=30, dt_s=dt, steps=9
+        tmp_path / "net.nir",
+        tmp_path / "b",
+        target="loihi2",
+        vectors=30,
+        reading=Reading(dt_s=dt, steps=9),
     )
     found = bundles.read(tmp_path / "b")
     assert found.net.steps == 9

@@ -1,0 +1,126 @@
+"""From integers to a bundle on disk: rounding report, fidelity, NetX file, test vectors."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spikeport.export import bounds
+from spikeport.export.report import report
+from spikeport.hw import netx_file, rules
+from spikeport.sim import bundle, engine, fidelity, floating, reference
+from spikeport.sim.chip import Chip
+from spikeport.sim.describe import describe
+from spikeport.sim.net import FixedNet, FloatNet
+from spikeport.tables import describe_rung
+
+BATCH = 128  # samples compared at once
+INTEGERS = "the file holds integers: nothing was rounded\n"
+
+
+def checked(net: FixedNet, chip: Chip) -> FixedNet:
+    """`net`, or ValueError naming what can overflow or which rule of the chip it breaks."""
+    risks = bounds.prove(net)
+    if risks:
+        more = f" (and {len(risks) - 1} more)" if len(risks) > 1 else ""
+        raise ValueError(f"{chip.name}: {risks[0]}{more}")
+    rules.enforce(net, chip)
+    return net
+
+
+def against_fixed(float_net: FloatNet, net: FixedNet, inputs: NDArray[Any]) -> fidelity.Rung:
+    """The float net against its integers, a rung that reports and fails nothing."""
+
+    def rung(part: slice) -> fidelity.Rung:
+        x = inputs[:, part]
+        return fidelity.compare(
+            ("FloatNet", floating.run(float_net, x / net.input.scale, record=False)),
+            ("FixedNet", engine.run(net, x)),
+            net.readout, exact=False, potentials=False,
+        )  # fmt: skip
+
+    return fidelity.in_batches(rung, samples=inputs.shape[1], batch=BATCH)
+
+
+def noise(net: FixedNet, *, samples: int) -> NDArray[np.int64]:
+    """Seeded noise over the whole input range, for a net that comes without images."""
+    shape = (net.steps, samples, *net.input.shape)
+    return np.random.default_rng(0).integers(0, net.input.largest + 1, shape)
+
+
+def finish(
+    net: FixedNet,
+    float_net: FloatNet | None,
+    folder: Path,
+    *,
+    target: str,
+    files: Mapping[str, bytes],
+    rungs: tuple[fidelity.Rung, ...],
+    inputs: NDArray[Any],
+    labels: NDArray[np.int64] | None,
+) -> dict[str, Any]:
+    """Write the bundle: files, a NetX file where it can hold the net, reports, test vectors.
+
+    float_net: what `net` was rounded from, None for a net that was integers from the start.
+    """
+    rounding = None if float_net is None else report(float_net, net)
+    ladder = fidelity.FidelityReport(rungs=rungs)
+    trace = reference.run(net, inputs)
+    vectors = bundle.Vectors(
+        inputs=inputs,
+        spikes={name: part.spikes for name, part in trace.populations.items()},
+        logits=trace.logits(net.readout),
+        labels=labels,
+    )
+    texts = {
+        "report.txt": rounding.as_text() if rounding else INTEGERS,
+        "report.json": rounding.as_json() if rounding else "{}",
+        "fidelity.json": json.dumps(ladder.to_json(), indent=1),
+        "network.txt": describe(net) + "\n",
+    }
+    netx, refused = _netx(net)
+    written = bundle.write(folder, net, files={**files, **netx, **texts}, vectors=vectors)
+    return {
+        "passed": ladder.passed,
+        "folder": str(folder),
+        "target": target,
+        "chip": net.chip.name,
+        "digest": net.digest(),
+        "files": list(written.files),
+        "samples": vectors.samples,
+        "netx_refused": refused,
+        "notes": list(net.provenance.get("notes", ())),
+        "fidelity": ladder.to_json(),
+        "report": texts["report.txt"],
+    }
+
+
+def _netx(net: FixedNet) -> tuple[dict[str, bytes], str | None]:
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / "net.net"
+        try:
+            netx_file.write(net, path)
+        except ValueError as refusal:
+            return {}, str(refusal)
+        return {path.name: path.read_bytes()}, None
+
+
+def describe_export(result: dict[str, Any]) -> str:
+    """The summary for people."""
+    if result["target"] == "nir":
+        return f"wrote {result['folder']}/net.nir"
+    lines = [result["report"], *result["notes"]]
+    lines += [describe_rung(rung) for rung in result["fidelity"]["rungs"]]
+    lines.append(
+        f"wrote {result['folder']} for {result['target']} (limits of {result['chip']}):"
+        f" {', '.join(result['files'])}; {result['samples']} test vectors"
+    )
+    if result["netx_refused"]:
+        lines.append(f"no NetX file: {result['netx_refused']}")
+    return "\n".join(lines)
