@@ -124,7 +124,7 @@ def refined(
         for i, w in zip(block.sources, _split(block, sources, _compensated(block)), strict=True):
             synapse = replace(sources[i].projection.synapse, w=w)  # type: ignore[arg-type]
             projection = replace(sources[i].projection, synapse=synapse)
-            sources[i] = replace(sources[i], projection=projection)
+            sources[i] = replace(sources[i], projection=projection, clip=1.0)
     found = replace(part, sources=tuple(sources))
     if bias:
         extra = _missed(part, found, scale, calibration)

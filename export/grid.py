@@ -49,11 +49,12 @@ class DoesNotFit(ValueError):
     """A population that the chip's number ranges cannot hold at a given scale."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Source:
     """A projection with what its population must know about the source: shape, integers per
     float unit, and what it may send in each step (None: the population itself). bits: of the
-    weights, 1..8. finest: the largest exponent k to use; 0 avoids that sums are floored."""
+    weights, 1..8. finest: the largest exponent k to use; 0 avoids that sums are floored. clip: share
+    of the largest weight that the grid must reach; what is beyond is held at its end."""
 
     projection: FloatProjection
     shape: Shape
@@ -61,6 +62,12 @@ class Source:
     emission: Emission | None
     bits: int = 8
     finest: int = FINEST
+    clip: float = 1.0
+
+    @property
+    def top(self) -> float:
+        """The largest weight that the grid must reach."""
+        return float(np.abs(float_weights(self.projection)).max()) * self.clip
 
     @property
     def q_max(self) -> int:
@@ -73,7 +80,7 @@ class Source:
         return isinstance(self.projection.synapse, FloatDense)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Part:
     """One population and its projections, ready to be rounded at any scale. steps: to survive.
     silent: it is read as a potential and must not fire."""
@@ -201,6 +208,8 @@ def rounded(source: Source, scale: float, chip: Chip) -> tuple[Floats, int]:
     """
     per_integer = scale / source.per_unit
     w = float_weights(source.projection)
+    if source.clip < 1:
+        w = w.clip(-source.top, source.top)
     if source.bits == 1:
         return _two_levels(source, w * per_integer, chip)
     top, bottom = float(w.max()) * per_integer, float(w.min()) * per_integer

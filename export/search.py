@@ -5,6 +5,9 @@ What "better" means is one of `OBJECTIVES`:
     "rounding"   relative error of the threshold, then of the weights (root mean square)
     "weight"     error of the weights alone
     "spikes"     share of differing spikes on calibration samples; see `export.calibrate`
+
+Weights of 2 to 4 bits may be clipped where that lowers the objective: a few large ones held at the
+end of the grid leave finer steps to all others.
 """
 
 from __future__ import annotations
@@ -26,6 +29,8 @@ SEARCH = 0.05  # how far below the largest scale a better one is looked for, rel
 CANDIDATES = 8
 SHORTLIST = 4  # of the best by rounding, that "spikes" tries out on samples
 ATTEMPTS = 60
+FEW_BITS = 4  # where it pays to clip the largest weights
+CLIPS = (0.85, 0.7, 0.55, 0.4)  # of the largest weight
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,31 +64,47 @@ def search(
     calibration: needed for "spikes". Raises DoesNotFit where no scale is safe.
     """
     largest = _largest(part) * (1 - margin)
-    ranked = sorted(
-        dict.fromkeys(_candidates(part, largest)), key=lambda s: (*_error(part, s, objective), -s)
-    )
+    found = [(part, scale) for scale in _candidates(part, largest)]
+    for clipped in _clipped(part):
+        high = _largest(clipped) * (1 - margin)
+        found += [(clipped, scale) for scale in _candidates(clipped, high)]
+    ranked = sorted(dict.fromkeys(found), key=lambda c: (*_error(*c, objective), -c[1]))
     if objective == "spikes" and calibration is not None:
-        finest = sorted(ranked, key=part.weight_error)[:SHORTLIST]
-        scales = dict.fromkeys([largest, *ranked[:SHORTLIST], *finest])
-        return _by_spikes(part, list(scales), calibration)
-    scale = next((s for s in ranked if not part.overflow(*part.at(s))), largest)
+        finest = sorted(ranked, key=lambda c: c[0].weight_error(c[1]))[:SHORTLIST]
+        shortlist = dict.fromkeys([(part, largest), *ranked[:SHORTLIST], *finest])
+        return _by_spikes(part, list(shortlist), calibration)
+    best, scale = next((c for c in ranked if not part.overflow(*c[0].at(c[1]))), (part, largest))
     return Choice(
-        part=part, scale=scale, objective=objective, before=_error(part, largest, objective),
-        after=_error(part, scale, objective), candidates=len(ranked),
+        part=best, scale=scale, objective=objective, before=_error(part, largest, objective),
+        after=_error(best, scale, objective), candidates=len(ranked),
     )  # fmt: skip
 
 
-def _by_spikes(part: Part, scales: list[float], calibration: Calibration) -> Choice:
-    """Every scale, rounded to nearest and rounded against the samples; the nearest wins ties."""
+def _clipped(part: Part) -> Iterator[Part]:
+    """`part` with its few-bit weights held at lower ends, which leaves finer steps to the rest."""
+    if not any(1 < s.bits <= FEW_BITS for s in part.sources):
+        return
+    for clip in CLIPS:
+        yield replace(
+            part,
+            sources=tuple(
+                replace(s, clip=clip) if 1 < s.bits <= FEW_BITS else s for s in part.sources
+            ),
+        )
+
+
+def _by_spikes(part: Part, shortlist: list[tuple[Part, float]], calibration: Calibration) -> Choice:
+    """Every candidate, rounded to nearest and against the samples; the first wins ties."""
     tried: list[tuple[float, int, float, Part]] = []
-    for scale in scales:
-        for candidate in _variants(part, scale, calibration):
-            fixed, synapses = candidate.at(scale)
+    for start, scale in shortlist:
+        for candidate in _variants(start, scale, calibration):
+            try:
+                fixed, synapses = candidate.at(scale)
+            except DoesNotFit:
+                continue  # its bias has become too large
             if not part.overflow(fixed, synapses):
                 loss = calibration.loss(part, fixed, synapses)
                 tried.append((loss, len(tried), scale, candidate))
-    if not tried:
-        raise DoesNotFit(f"population {part.population.name!r}: no scale is safe")
     loss, _, scale, best = min(tried, key=lambda t: t[:2])
     return Choice(
         part=best, scale=scale, objective="spikes", before=(tried[0][0],), after=(loss,),
@@ -140,7 +161,7 @@ def _grid_limit(part: Part) -> float:
         coarsest = 2.0**-COARSEST if s.refined else 1.0
         one = s.bits == 1
         level = (1 << (chip.weight_bits - 1)) - 1 if one else max(s.q_max, 1)
-        pairs.append((level * s.per_unit * coarsest, float(w.mean() if one else w.max())))
+        pairs.append((level * s.per_unit * coarsest, float(w.mean()) if one else s.top))
     pairs.append((chip.bias_mantissa_max << chip.bias_exp_max, np.abs(p.bias).max() * unit))
     pairs.append((V_LIMIT, np.abs(p.v_init).max() * unit))
     if not part.silent:
@@ -165,9 +186,8 @@ def _candidates(part: Part, largest: float) -> Iterator[float]:
 def _full_grids(part: Part, largest: float) -> Iterator[float]:
     """Scales at which the largest weight of a dense synapse fills its grid, with some exponent."""
     for s in part.sources:
-        top = float(np.abs(float_weights(s.projection)).max())
-        if s.refined and top > 0 and s.bits > 1:
-            full = s.q_max * s.per_unit / top
+        if s.refined and s.top > 0 and s.bits > 1:
+            full = s.q_max * s.per_unit / s.top
             exponent = float(np.ceil(np.log2(full / largest)))
             if exponent <= FINEST:
                 yield full / 2.0 ** max(exponent, COARSEST)

@@ -179,6 +179,24 @@ def test_one_bit_is_two_levels_of_the_mean_magnitude() -> None:
     assert pool.w > 1
 
 
+def test_few_bits_clip_the_largest_weights_where_that_lowers_the_error() -> None:
+    w = np.concatenate([[4.0], np.linspace(-1, 1, 99)]).reshape(4, 25)
+    net = FloatNet(
+        input=Input(shape=(25,)),
+        populations=(FloatPopulation(name="p", shape=(4,), v_th=1.0),),
+        projections=(FloatProjection(source="input", target="p", synapse=FloatDense(w=w)),),
+        readout=Readout(population="p"),
+        steps=5,
+    )
+    choice = to_fixed(net, LOIHI_2, weight_bits=3, objective="weight").provenance["search"]["p"]
+    assert choice["after"][0] < 0.8 * choice["before"][0]
+    for bits, clips in ((3, True), (5, False)):
+        fixed = to_fixed(net, LOIHI_2, weight_bits=bits, objective="weight")
+        weights = next(r for r in report(net, fixed).rows if r.quantity == "weight")
+        assert (weights.value == 4.0 and weights.effective < 3.5) is clips
+        assert prove(fixed) == []
+
+
 def test_bits_may_be_named() -> None:
     net = looped_net()
     fixed = to_fixed(net, LOIHI_2, weight_bits={"a": 4, "a -> a": 2, "a -> b": 3})
