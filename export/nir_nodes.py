@@ -158,10 +158,11 @@ def _padding(
 
 def _pool(node: Node, source: Shape) -> Stage:
     kernel = _pair(node, "kernel_size")
+    padding = _pair(node, "padding")
+    if any(k > n + 2 * p for k, n, p in zip(kernel, source[1:], padding, strict=True)):
+        raise ValueError(f"kernel {kernel} does not fit a map of {source[1:]} padded by {padding}")
     w = 1.0 if node.type == "SumPool2d" else 1 / (kernel[0] * kernel[1])
-    pool = FloatSumPool2d(
-        kernel=kernel, stride=_pair(node, "stride"), padding=_pair(node, "padding"), w=w
-    )
+    pool = FloatSumPool2d(kernel=kernel, stride=_pair(node, "stride"), padding=padding, w=w)
     return Stage(name=node.name, source=source, synapse=pool)
 
 

@@ -274,6 +274,20 @@ def test_a_loop_gets_one_step_where_it_closes(path: Path) -> None:
     assert wiring(read(path, steps=3)) == [("input", "a", 0), ("a", "a", 1)]
 
 
+def test_the_order_of_edges_does_not_change_the_net(path: Path) -> None:
+    nodes = {
+        "input": port("Input", 2), "fc": nir.Linear(np.eye(2)), "a": integrate(2),
+        "rec": nir.Linear(np.ones((2, 2))), "output": port("Output", 2),
+    }  # fmt: skip
+    edges = [("rec", "a"), ("a", "rec"), ("a", "output"), ("fc", "a"), ("input", "fc")]
+    nets = []
+    for given in (edges, edges[::-1]):
+        graph(path, nodes, *given)
+        nets.append(read(path, steps=3))
+    assert wiring(nets[0]) == [("input", "a", 0), ("a", "a", 1)]
+    assert nets[0] == nets[1]
+
+
 def test_an_explicit_delay_is_the_time_of_its_loop(path: Path) -> None:
     back = nir.Affine(np.eye(2), vector(0.5, 0.25))
     edges = (("a", "rec"), ("rec", "d"), ("d", "a"))
@@ -421,6 +435,8 @@ def test_a_node_is_refused_in_one_sentence(
          " if the source is a map"),
         ((2, 2, 3, 3), {"w": EYE}, "node 'input' (Input): has shape (2, 2, 3, 3); allowed are (n,),"
          " (C, L) and (C, H, W) without batch and time"),
+        ((2, 4, 4), {"p": nir.AvgPool2d(vector(5, 7), vector(1, 1), vector(1, 1))},
+         "node 'p' (AvgPool2d): kernel (5, 7) does not fit a map of (4, 4) padded by (1, 1)"),
         ((1, 9), {"c": nir.Conv1d(9, np.ones((1, 1, 2)), 1, "same", 1, 1, vector(0))},
          "node 'c' (Conv1d): padding is 'same' for a kernel of (1, 2) and stride (1, 1); allowed"
          " are numbers, 'valid', and 'same' for odd kernels of stride 1"),
