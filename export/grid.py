@@ -53,8 +53,8 @@ class DoesNotFit(ValueError):
 class Source:
     """A projection with what its population must know about the source: shape, integers per
     float unit, and what it may send in each step (None: the population itself). bits: of the
-    weights, 1..8. finest: the largest exponent k to use; 0 avoids that sums are floored. clip: share
-    of the largest weight that the grid must reach; what is beyond is held at its end."""
+    weights, 1..8. finest: the largest exponent k to use; 0 avoids that sums are floored. clip:
+    share of the largest weight that the grid must reach; what is beyond is held at its end."""
 
     projection: FloatProjection
     shape: Shape

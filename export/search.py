@@ -68,7 +68,7 @@ def search(
     for clipped in _clipped(part):
         high = _largest(clipped) * (1 - margin)
         found += [(clipped, scale) for scale in _candidates(clipped, high)]
-    ranked = sorted(dict.fromkeys(found), key=lambda c: (*_error(*c, objective), -c[1]))
+    ranked = sorted(dict.fromkeys(found), key=lambda c: (*_error(c[0], c[1], objective), -c[1]))
     if objective == "spikes" and calibration is not None:
         finest = sorted(ranked, key=lambda c: c[0].weight_error(c[1]))[:SHORTLIST]
         shortlist = dict.fromkeys([(part, largest), *ranked[:SHORTLIST], *finest])

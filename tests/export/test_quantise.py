@@ -84,6 +84,18 @@ def test_a_searched_scale_is_proven_and_close() -> None:
     assert rounded["c"].spikes.sum() == 0
 
 
+def test_maps_may_start_at_a_potential_on_every_chip() -> None:
+    net = conv_net(v_init=0.25)
+    x = np.random.default_rng(1).integers(0, 256, (7, 30, 2, 6, 6))
+    exact = floating.run(net, x / 255)
+    for chip in (LOIHI_2, LAVA):
+        fixed = to_fixed(net, chip)
+        assert prove(fixed) == []
+        assert ("a.start" in fixed.depths) is (chip is LOIHI_2)
+        rounded = reference.run(fixed, x, strict=True)
+        assert (exact["a"].spikes != rounded["a"].spikes).mean() < 0.01
+
+
 def test_the_integers_are_the_formulas() -> None:
     settled = [
         replace(p, scale=s)
