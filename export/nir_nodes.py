@@ -19,6 +19,8 @@ from spikeport.sim.synapse import ConvGeometry, FloatConv2d, FloatDense, FloatSu
 
 Floats = NDArray[np.float64]
 
+LARGEST_MAP = 100_000_000  # values behind a convolution; a Loihi 2 has 1e6 neurons
+
 
 @dataclass(frozen=True, kw_only=True)
 class Shapes:
@@ -116,6 +118,8 @@ def _conv(node: Node, source: Shape) -> Stage:
     geometry = ConvGeometry(stride=stride, padding=padding, dilation=dilation, groups=groups)
     synapse = FloatConv2d(w=w, geometry=geometry)
     target = synapse.output_shape(source)
+    if int(np.prod(target)) > LARGEST_MAP:
+        raise ValueError(f"its output would have shape {target}, more than chips hold; see padding")
     bias = node.array("bias").reshape(-1)
     if bias.size not in (1, target[0]):
         raise ValueError(f"bias has {bias.size} values; needed are {target[0]}, one a channel")

@@ -437,6 +437,9 @@ def test_a_node_is_refused_in_one_sentence(
          " (C, L) and (C, H, W) without batch and time"),
         ((2, 4, 4), {"p": nir.AvgPool2d(vector(5, 7), vector(1, 1), vector(1, 1))},
          "node 'p' (AvgPool2d): kernel (5, 7) does not fit a map of (4, 4) padded by (1, 1)"),
+        ((1, 4, 4), {"c": nir.Conv2d((4, 4), np.ones((1, 1, 3, 3)), 1, 9999, 1, 1, vector(0))},
+         "node 'c' (Conv2d): its output would have shape (1, 20000, 20000), more than chips hold;"
+         " see padding"),
         ((1, 9), {"c": nir.Conv1d(9, np.ones((1, 1, 2)), 1, "same", 1, 1, vector(0))},
          "node 'c' (Conv1d): padding is 'same' for a kernel of (1, 2) and stride (1, 1); allowed"
          " are numbers, 'valid', and 'same' for odd kernels of stride 1"),

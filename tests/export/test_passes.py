@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from spikeport.export import passes
 from spikeport.export.convolutions import regrouped, ungrouped
-from spikeport.export.passes import Stage, as_dense, composed, scaled
+from spikeport.export.passes import Chain, Gain, Stage, as_dense, composed, scaled
 from spikeport.sim.synapse import (
     ConvGeometry,
     FloatConv2d,
@@ -55,26 +55,37 @@ def random_stage(rng: np.random.Generator, source: Shape) -> Stage:
     return replace(stage, bias=rng.normal(size=int(np.prod(stage.target))))
 
 
-@given(seed=st.integers(0, 2**32 - 1), length=st.integers(1, 3), dense=st.booleans())
+def random_gain(rng: np.random.Generator, source: Shape) -> Gain:
+    """One factor for all, one a channel, or one a value, zeros included."""
+    each = rng.normal(size=source) * rng.integers(0, 2, source)
+    factor = [np.array(-1.5), np.broadcast_to(each[:, :1, :1], source), each][rng.integers(0, 3)]
+    return Gain(source=source, factor=factor.reshape(-1) if factor.ndim else factor, name="g")
+
+
+@given(seed=st.integers(0, 2**32 - 1), length=st.integers(0, 3), dense=st.booleans())
 def test_one_stage_equals_the_chain(seed: int, length: int, dense: bool) -> None:
     rng = np.random.default_rng(seed)
     source: Shape = (2, int(rng.integers(4, 10)), int(rng.integers(4, 10)))
-    chain: tuple[Stage, ...] = ()
+    chain: Chain = ()
     shape = source
     for _ in range(length):
+        if rng.random() < 0.4:
+            chain = (*chain, random_gain(rng, shape))
         try:
             chain = (*chain, random_stage(rng, shape))
         except ValueError:  # a kernel larger than the map
             continue
         shape = chain[-1].target
+    if rng.random() < 0.4:
+        chain = (*chain, random_gain(rng, shape))
     if dense:
         n = int(np.prod(shape))
         w = FloatDense(w=rng.normal(size=(3, n)))
         chain = (*chain, Stage(source=shape, synapse=w, bias=rng.normal(size=3)))
     x = rng.normal(size=(4, *source))
     expected = x
-    for stage in chain:
-        expected = stage(expected)
+    for link in chain:
+        expected = link(expected)
     found = composed(source, chain)(x)
     assert found.reshape(4, -1) == pytest.approx(expected.reshape(4, -1), rel=1e-9, abs=1e-9)
 
