@@ -37,9 +37,14 @@ def readout_of(
     candidates = list(dict.fromkeys(potentials if from_potentials else spikes))
     feeding = _feeding(traced, rules)
     last = [layer for layer in candidates if layer not in feeding] or candidates
-    if len(last) != 1:
+    if not last:
+        raise ValueError(
+            f"forward returns no {'membranes' if wanted in POTENTIALS else 'spikes'} of a layer of"
+            " neurons; collect those of the last one in a list and return them stacked or summed"
+        )
+    if len(last) > 1:
         what = "membranes" if from_potentials else "spikes"
-        told = ", ".join(map(repr, last)) or "no layer of neurons"
+        told = ", ".join(map(repr, last))
         raise ValueError(
             f"forward returns the {what} of {told}; return those of the one layer that is read,"
             " stacked or summed over all steps"
@@ -62,7 +67,19 @@ def _whole(traced: Traced) -> list[Expression]:
         each = len(returned) // traced.calls
         calls = [returned[i::each] for i in range(each)]
         return [Window(tuple(e for e in found if e is not None)) for found in calls if any(found)]
-    return [e for e in returned if e is not None]
+    found = [e for e in returned if e is not None]
+    return [*(e for e in found if not isinstance(e, (Value, State))), *_collected(found)]
+
+
+def _collected(found: list[Expression]) -> list[Expression]:
+    """Spikes and potentials that were returned step by step, as windows."""
+    loose: dict[tuple[str, str], list[Expression]] = {}
+    for e in found:
+        if isinstance(e, Value):
+            loose.setdefault((e.source, "spikes"), []).append(e)
+        elif isinstance(e, State):
+            loose.setdefault((e.layer, e.key), []).append(e)
+    return [items[0] if len(items) == 1 else Window(tuple(items)) for items in loose.values()]
 
 
 def _reading(e: Expression, *, steps: int) -> tuple[str, str] | None:

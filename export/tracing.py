@@ -21,7 +21,8 @@ from torch.overrides import TorchFunctionMode
 from spikeport.export.expressions import ZERO, Expression, State, Value, applied, described
 from spikeport.export.layers import NOT_EXPORTED, SKIPPED
 from spikeport.export.neurons import STATES, Unsupported
-from spikeport.export.torch_calls import Call, flattened, meaning, picked, steps_of
+from spikeport.export.torch_calls import Call, flattened, silent
+from spikeport.export.torch_rules import meaning, picked, steps_of, written
 from spikeport.train.neuron import Lif
 
 
@@ -148,6 +149,12 @@ class _Watch(TorchFunctionMode):
             return func(*args, **kwargs)
         if name in ("__iter__", "unbind"):
             return self._steps(name, args, kwargs)
+        if name == "__setitem__":
+            self._learn(args[0], written(self._call(name, args, kwargs, None)))
+            return func(*args, **kwargs)
+        in_place = name.endswith("_") and not name.endswith("__")
+        if in_place and self.known(args[0]) is None and silent(args[0]):
+            self._learn(args[0], ZERO)  # before the call writes into it
         result = func(*args, **kwargs)
         call = self._call(name, args, kwargs, result)
         expression = meaning(call)
@@ -227,9 +234,9 @@ class _Watch(TorchFunctionMode):
 
     def _apply(self, name: str, layer: nn.Module, args: list[Any], output: Any) -> None:
         """Learn what a layer without state gives; what it makes of constants stays a constant."""
-        silent = len(args) == 1 and isinstance(args[0], Tensor) and not args[0].any()
+        zero = len(args) == 1 and isinstance(args[0], Tensor) and silent(args[0])
         found = [e for leaf in flattened(args) if (e := self.known(leaf)) is not None]
-        if not found and not silent:
+        if not found and not zero:
             return
         if len(args) != 1 or not isinstance(output, Tensor):
             raise Unsupported(name, layer, NOT_EXPORTED)
@@ -244,7 +251,7 @@ class _Watch(TorchFunctionMode):
         current = given["input_"]
         expression = self.known(current)
         if expression is None:
-            if current.any():
+            if not silent(current):
                 raise Unsupported(
                     name, layer, "it is fed by a constant that does not come from the input"
                 )
@@ -255,7 +262,7 @@ class _Watch(TorchFunctionMode):
             held = given.get(key)
             held = getattr(layer, key) if held is None else held
             last = Value(name, step - 1) if key == "spk" else State(name, key, step - 1)
-            if self.known(held) == last if step else self._silent(held):
+            if self.known(held) == last if step else self.known(held) is None and silent(held):
                 continue
             what = "starts from a state that is not zero" if not step else (
                 f"gets another {key!r} in step {step} than it gave in the step before"
@@ -263,9 +270,6 @@ class _Watch(TorchFunctionMode):
             raise Unsupported(
                 name, layer, f"it {what}; reset it once before the loop and pass its states on"
             )
-
-    def _silent(self, state: Tensor) -> bool:
-        return self.known(state) is None and not state.any()
 
     def _answer(self, name: str, layer: Any, output: Any) -> Any:
         """Learn what neurons give; their spikes, which surrogates make float32, as float64."""

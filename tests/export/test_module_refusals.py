@@ -74,6 +74,12 @@ def doubled(spikes: Tensor) -> Tensor:
     return view
 
 
+def put(spikes: Tensor) -> Tensor:
+    target = torch.ones(3, 5)
+    target[:, :] = spikes
+    return target
+
+
 def hidden_change(spikes: Tensor) -> Tensor:
     spikes.data.fill_(1.0)
     return spikes
@@ -117,7 +123,10 @@ BETWEEN: list[tuple[Callable[[Any, Tensor], Any], str]] = [
      " windows; add the two in every step"),
     (lambda m, s: torch.stack([s, s]) - torch.stack([s, s]), f"'sub' {OF_LIF} subtracts whole"
      " windows; subtract in every step"),
-    (lambda m, s: torch.cat([s, s], 1), f"'cat' {OF_LIF} no synapse can do; {ADVICE}"),
+    (lambda m, s: torch.cat([s, s], 1), f"'cat' {OF_LIF} joins neurons or samples; stack steps, and"
+     " add branches up"),
+    (lambda m, s: put(s), f"'__setitem__' {OF_LIF} writes into a tensor; collect steps in a list,"
+     " or as kept[step] = spikes"),
     (lambda m, s: F.max_pool1d(s.view(3, 1, 5), 1), f"'max_pool1d' {OF_LIF} cannot be exported: max"
      " pooling is no sum of spikes and no chip synapse can do it; use AvgPool2d or a strided"
      " Conv2d and retrain"),
@@ -264,8 +273,8 @@ RETURNED: list[tuple[Callable[[Tensor, Tensor], Any], str]] = [
      " return them stacked or summed over all steps"),
     (lambda s, v: s[0] + s[1], "forward returns the spikes of layer 'last' of other steps than all"
      " 3; return them stacked or summed over all steps"),
-    (lambda s, v: None, "forward returns the membranes of no layer of neurons; return those of the"
-     " one layer that is read, stacked or summed over all steps"),
+    (lambda s, v: None, "forward returns no spikes of a layer of neurons; collect those of the last"
+     " one in a list and return them stacked or summed"),
     (lambda s, v: s.sum(0).argmax(1), "forward applies 'argmax' to a sum of the spikes of layer"
      " 'last', which no synapse can do; keep to layers, sums, constant factors and flattening"),
     (lambda s, v: s.sum((0, 2)), "forward applies 'sum' to the spikes of layer 'last', which adds"

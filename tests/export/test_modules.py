@@ -255,3 +255,37 @@ def test_targets_choose_the_reset() -> None:
     )
     with pytest.raises(ValueError, match=message):
         compile_net(module, STATIC > 0.5, target="loihi1")
+
+
+RECORDS: list[Callable[[list[Tensor]], Any]] = [
+    lambda kept: kept,
+    lambda kept: {"spikes": torch.stack(kept), "rate": sum(kept) / STEPS},
+    lambda kept: torch.cat([s.unsqueeze(0) for s in kept], dim=0).sum(dim=0),
+    lambda kept: filled(kept),
+    lambda kept: added_up(kept),
+    lambda kept: 0 - torch.stack(kept).mean(0).neg(),
+]  # fmt: skip
+
+
+def filled(kept: list[Tensor]) -> Tensor:
+    record = torch.zeros(len(kept), *kept[0].shape)
+    for step, spikes in enumerate(kept):
+        record[step, :] = spikes
+    return record
+
+
+def added_up(kept: list[Tensor]) -> Tensor:
+    record = torch.zeros_like(kept[0])
+    for spikes in kept:
+        record += spikes
+    return record
+
+
+@pytest.mark.parametrize("record", RECORDS)
+def test_ways_to_record_spikes(record: Callable[[list[Tensor]], Any]) -> None:
+    def run(self: Any, x: Tensor) -> Any:
+        self.lif.reset_mem()
+        return record([self.lif(self.fc(x))[0] for _ in range(STEPS)])
+
+    done = compiled(Net(run, fc=nn.Linear(4, 5), lif=leaky()))
+    assert (done.float_net.readout.kind, done.float_net.steps) == ("count", STEPS)
