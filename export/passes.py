@@ -19,7 +19,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikeport.export.convolutions import conv_after_conv
-from spikeport.export.convolutions import ungrouped as ungrouped  # its users fold too
 from spikeport.sim.floating import conv_adjoint, conv_sum
 from spikeport.sim.synapse import (
     FloatConv2d,
