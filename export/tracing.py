@@ -7,7 +7,6 @@ module in float64 and evaluation mode, so that rounding hides nothing and no sta
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from spikeport.export.copies import copied, doubles
 from spikeport.export.expressions import ZERO, Expression, State, Value, applied, described
 from spikeport.export.layers import NOT_EXPORTED, SKIPPED
 from spikeport.export.neurons import STATES, Unsupported
@@ -44,9 +44,9 @@ def trace(module: nn.Module, sample: Tensor, *, calls: int = 1) -> Traced:
 
     Raises ValueError naming the layer or function that no chip has.
     """
-    own = _copied(module)
+    own = copied(module)
     watch = _Watch(own, sample.detach().cpu().double())
-    with _doubles(), torch.no_grad(), watch.hooked(), watch:
+    with doubles(), torch.no_grad(), watch.hooked(), watch:
         try:
             results = [own(watch.sample) for _ in range(calls)]
         except ValueError:
@@ -65,30 +65,6 @@ def trace(module: nn.Module, sample: Tensor, *, calls: int = 1) -> Traced:
         returned=[watch.known(leaf) for leaf in flattened(results)],
         calls=calls,
     )
-
-
-@contextmanager
-def _doubles() -> Iterator[None]:
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(before)
-
-
-def _copied(module: nn.Module) -> nn.Module:
-    """A copy in float64, in evaluation mode, whose neurons have no state yet."""
-    done: dict[int, Any] = {}
-    for part in module.modules():  # tensors with a graph cannot be copied
-        for tensor in flattened([list(vars(part).values()), dict(part._buffers)]):
-            if isinstance(tensor, Tensor) and not tensor.is_leaf:
-                done[id(tensor)] = tensor.detach().clone()
-    own = copy.deepcopy(module, done).cpu().double().eval()
-    for part in own.modules():
-        for key in STATES.get(type(part), ()):
-            setattr(part, key, torch.zeros(0))
-    return own
 
 
 class _Watch(TorchFunctionMode):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -322,3 +323,14 @@ def test_samples_that_no_forward_takes() -> None:
         ValueError, match=r"^the sample has shape \(4,\); a Net needs what its forw"
     ):
         compile_net(module, torch.rand(4), target="nir")
+
+
+def test_a_module_that_cannot_be_copied() -> None:
+    module: Any = net(returning(lambda s, v: s))
+    module.lock = threading.Lock()
+    message = (
+        r"^Net cannot be copied, which running it on the sample needs: TypeError: cannot pickle"
+        r" '_thread.lock' object; keep what cannot be copied outside the module$"
+    )
+    with pytest.raises(ValueError, match=message):
+        compile_net(module, STATIC, target="nir")
