@@ -7,10 +7,11 @@
   and either `input` or `sample`, one example [C, H, W] or [n] without time and batch.
 * Any module with a forward of its own that loops over time and calls every layer of neurons once a
   step. `sample` is what forward takes as its only argument: [B, ...] where every step sees the
-  same, [T, B, ...] where forward picks its steps as x[step]. It is run on a copy of the module, and
-  the network must then fire as the module did. Where forward does one step only (`init_hidden`),
-  `steps` says how many there are. Spikes that forward returns make readout "count", potentials of
-  neurons that never reset "last_v" or "sum_v"; where both are returned, `readout` may choose.
+  same, [T, B, ...] where forward picks its steps as x[step], [B, T, ...] where as x[:, step]. It
+  is run on a copy of the module, and the network must then fire as the module did. Where forward
+  does one step only (`init_hidden`), `steps` says how many there are. Spikes that forward returns
+  make readout "count", potentials of neurons that never reset "last_v" or "sum_v"; where both are
+  returned, `readout` may choose.
 
 In a sample, floats are pixels in [0, 1] that will be sent with 8 bits in every step, and booleans
 are spikes; `input` says otherwise.

@@ -64,9 +64,10 @@ class Reshaped:
 
 @dataclass(frozen=True)
 class Window:
-    """Expressions stacked over time, along a first dimension of their own."""
+    """Expressions stacked over time, along dimension `axis` of their own."""
 
     items: tuple[Expression, ...]
+    axis: int = 0
 
 
 Expression = Union[Value, State, Applied, Times, Total, Reshaped, Window]  # noqa: UP007
@@ -95,7 +96,7 @@ def mapped(
     if isinstance(e, (Value, State)):
         return leaf(e)
     if isinstance(e, Window):
-        return Window(tuple(mapped(item, leaf, layers=layers) for item in e.items))
+        return Window(tuple(mapped(item, leaf, layers=layers) for item in e.items), e.axis)
     if isinstance(e, Total):
         return total(*(mapped(term, leaf, layers=layers) for term in e.terms))
     inner = mapped(e.to, leaf, layers=layers)

@@ -77,7 +77,7 @@ def looped(
     readout: str | None,
 ) -> tuple[Parts, Recorded]:
     """The parts of a module with a forward of its own, and what it did with `sample`, which is
-    what forward takes: [B, ...] for every step, or [T, B, ...].
+    what forward takes: [B, ...] for every step, [T, B, ...], or [B, T, ...].
 
     Raises ValueError naming the layer or function that no chip has.
     """
@@ -100,6 +100,8 @@ def looped(
     _no_idle_neurons(traced)
     output, kind = readout_of(traced, rules, steps=count, wanted=readout)
     parts = assembly.finish(output, readout=kind, steps=count)
+    if timed:
+        x = x.movedim(max(traced.axes), 0)
     every = x[:count] if timed else x.expand(count, *x.shape)
     some = every[:, :CHECKED].double().numpy()
     return parts, Recorded(
@@ -168,9 +170,10 @@ def _timed(traced: Traced) -> bool:
     for received in traced.received.values():
         for expression in received:
             mapped(expression, seen, layers=traced.layers)
-    if len(steps) == 2:
+    if len(steps) == 2 or len(traced.axes) > 1:
         raise ValueError(
-            "forward uses the sample both as a whole and step by step; use one of the two"
+            "forward uses the sample in several ways; use it as a whole in every step, or step by"
+            " step along one dimension"
         )
     return steps == {True}
 

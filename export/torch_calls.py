@@ -16,7 +16,8 @@ ADVICE = "keep to layers, sums, constant factors and flattening"
 @dataclass(frozen=True)
 class Call:
     """A call of torch function `name`. known: the expression of a tensor, None for a constant.
-    keep: gives a layer without a name of its own one, and returns it."""
+    keep: gives a layer without a name of its own one, and returns it. axes: the dimensions of the
+    input that steps were picked along so far."""
 
     name: str
     args: Sequence[Any]
@@ -25,6 +26,7 @@ class Call:
     known: Callable[[Any], Expression | None]
     layers: Mapping[str, nn.Module]
     keep: Callable[[str, nn.Module], str]
+    axes: set[int]
 
     def operand(self, value: Any) -> Expression:
         """The expression of an operand; a constant must be zero."""

@@ -54,22 +54,24 @@ def meaning(call: Call) -> Expression | None:
     return rule(call)
 
 
-def picked(expression: Expression, index: int, *, call: Call) -> Expression:
-    """Entry `index` of what `expression` holds along its first dimension, time."""
+def picked(expression: Expression, index: int, *, call: Call, axis: int = 0) -> Expression:
+    """Entry `index` of what `expression` holds along dimension `axis`, time."""
     e = expression
-    if isinstance(e, Window):
+    if isinstance(e, Window) and e.axis == axis:
         return e.items[index]
     if isinstance(e, Value) and e.source == "input" and e.step is None:
+        call.axes.add(axis)
         return Value("input", index)
     if isinstance(e, Total):
-        return total(*(picked(term, index, call=call) for term in e.terms))
+        return total(*(picked(term, index, call=call, axis=axis) for term in e.terms))
     if isinstance(e, Times):
-        return Times(e.factor, picked(e.to, index, call=call))
-    if isinstance(e, Reshaped):
+        return Times(e.factor, picked(e.to, index, call=call, axis=axis))
+    if isinstance(e, Reshaped) and not axis:
         return Reshaped(e.shape[1:], picked(e.to, index, call=call))
     if isinstance(e, Applied) and isinstance(call.layers[e.layer], nn.Linear):
-        return applied(e.layer, picked(e.to, index, call=call), layers=call.layers)
-    call.refuse("picks samples or channels; only steps of the first dimension can be picked")
+        inner = picked(e.to, index, call=call, axis=axis)
+        return applied(e.layer, inner, layers=call.layers)
+    call.refuse("picks samples or channels; only steps can be picked, as x[step] or x[:, step]")
     return ZERO
 
 
@@ -137,14 +139,16 @@ def _times(factor: float, e: Expression) -> Expression:
 
 
 def _stacked(call: Call) -> Expression:
-    if call.argument(1, "dim", 0) != 0:
-        call.refuse("stacks along another dimension than the first; put time first")
-    return Window(tuple(call.operand(item) for item in call.args[0]))
+    axis = call.argument(1, "dim", 0)
+    if axis not in (0, 1):
+        call.refuse("stacks behind the samples; put time into the first dimension or the second")
+    return Window(tuple(call.operand(item) for item in call.args[0]), axis)
 
 
 def _joined(call: Call) -> Expression:
     windows = [call.known(item) for item in call.args[0]]
-    if call.argument(1, "dim", 0) != 0 or not all(isinstance(w, Window) for w in windows):
+    steps = all(isinstance(w, Window) and not w.axis for w in windows)
+    if call.argument(1, "dim", 0) != 0 or not steps:
         call.refuse("joins neurons or samples; stack steps, and add branches up")
     return Window(tuple(item for w in windows if isinstance(w, Window) for item in w.items))
 
@@ -153,32 +157,35 @@ def _over_time(call: Call) -> Expression:
     main = call.main()
     dims = call.argument(1, "dim", None)
     dims = tuple(dims) if isinstance(dims, (list, tuple)) else (dims,)
-    if not isinstance(main, Window) or dims != (0,):
-        call.refuse("adds up neurons or samples; sum recorded steps along the first dimension")
+    if not isinstance(main, Window) or dims != (main.axis,):
+        call.refuse("adds up neurons or samples; sum recorded steps along their dimension")
     assert isinstance(main, Window)
     return _times(1.0 if call.name == "sum" else 1 / len(main.items), total(*main.items))
 
 
 def _indexed(call: Call) -> Expression:
-    index = call.args[1] if call.name == "__getitem__" else call.args[2]
-    if call.name == "select" and call.args[1] != 0:
-        call.refuse("picks along another dimension than the first; put time first")
-    if (isinstance(index, slice) or index is Ellipsis) and call.result.shape == call.args[0].shape:
-        return call.main()
-    step = _step(index)
+    if call.name == "select":
+        axis, step = call.args[1:3]
+    else:
+        index = call.args[1]
+        same = call.result.shape == call.args[0].shape
+        if same and (isinstance(index, slice) or index is Ellipsis):
+            return call.main()
+        axis, step = _place(index)
     if step is None:
-        call.refuse(
-            "picks more than one step or a part of a sample; put time first and pick x[step]"
-        )
-    assert step is not None
-    return picked(call.main(), step % call.args[0].shape[0], call=call)
+        call.refuse("picks more than one step or a part of a sample; pick x[step] or x[:, step]")
+    return picked(call.main(), step % call.args[0].shape[axis], call=call, axis=axis)
 
 
-def _step(index: Any) -> int | None:
-    """The step that an index of whole samples picks, None for any other index."""
+def _place(index: Any) -> tuple[int, Any]:
+    """The dimension, 0 or 1, and the step that an index picks of it; None for any other index."""
     first, *rest = index if isinstance(index, tuple) else (index,)
+    axis = int(isinstance(first, slice) and first == slice(None) and bool(rest))
+    if axis:
+        first, *rest = rest
     whole = all(part is Ellipsis or part == slice(None) for part in rest)
-    return first if isinstance(first, int) and not isinstance(first, bool) and whole else None
+    fits = isinstance(first, int) and not isinstance(first, bool) and whole
+    return axis, first if fits else None
 
 
 def written(call: Call) -> Expression:
@@ -186,10 +193,10 @@ def written(call: Call) -> Expression:
     target, index, value = call.args
     before = call.known(target)
     rows = before.items if isinstance(before, Window) else (ZERO,) * len(target)
-    step = _step(index)
+    axis, step = _place(index)
     fits = isinstance(value, Tensor) and value.shape == target[0].shape
     empty = isinstance(before, Window) or (before is None and not target.any())
-    if step is None or not (fits and empty):
+    if step is None or axis or not (fits and empty):
         call.refuse("writes into a tensor; collect steps in a list, or as kept[step] = spikes")
     at = (step or 0) % len(rows)
     return Window((*rows[:at], call.operand(value), *rows[at + 1 :]))
@@ -236,7 +243,7 @@ RULES: Mapping[str, Callable[[Call], Expression]] = {
 }  # fmt: skip
 
 
-def steps_of(tensor: Tensor) -> tuple[Tensor, ...]:
+def steps_of(tensor: Tensor, axis: int) -> tuple[Tensor, ...]:
     """The steps of a tensor that is being iterated over, as tensors of their own."""
     with torch.no_grad():
-        return tensor.unbind(0)
+        return tensor.unbind(axis)

@@ -28,8 +28,9 @@ from spikeport.train.neuron import Lif
 
 @dataclass(frozen=True, kw_only=True)
 class Traced:
-    """A watched run of `steps` steps. received: by neuron layer what it got in each step; spikes
-    (0 or 1) and potentials [T, B, ...] that it answered with; returned: what forward gave back."""
+    """A watched run. received: by layer of neurons what it got in each step; spikes (0 or 1) and
+    potentials [T, B, ...] that it answered with; returned: what forward gave back in `calls` calls;
+    axes: dimensions of the sample along which forward picked steps."""
 
     layers: Mapping[str, nn.Module]
     received: Mapping[str, tuple[Expression, ...]]
@@ -37,6 +38,7 @@ class Traced:
     potentials: Mapping[str, Tensor]
     returned: list[Expression | None]
     calls: int
+    axes: set[int]
 
 
 def trace(module: nn.Module, sample: Tensor, *, calls: int = 1) -> Traced:
@@ -64,6 +66,7 @@ def trace(module: nn.Module, sample: Tensor, *, calls: int = 1) -> Traced:
         potentials={name: torch.stack(v) for name, v in watch.potentials.items()},
         returned=[watch.known(leaf) for leaf in flattened(results)],
         calls=calls,
+        axes=watch.axes,
     )
 
 
@@ -77,6 +80,7 @@ class _Watch(TorchFunctionMode):
         self.received: dict[str, list[Expression]] = {}
         self.spikes: dict[str, list[Tensor]] = {}
         self.potentials: dict[str, list[Tensor]] = {}
+        self.axes: set[int] = set()  # of the input, along which steps were picked
         self._inside = 0  # layers being run
         self._known: dict[int, tuple[Tensor, Expression]] = {}
         self._views: dict[int, list[Tensor]] = {}  # known tensors by the one that holds their data
@@ -144,16 +148,15 @@ class _Watch(TorchFunctionMode):
     def _call(self, name: str, args: Any, kwargs: Any, result: Any) -> Call:
         return Call(
             name=name, args=args, kwargs=kwargs, result=result, known=self.known,
-            layers=self.layers, keep=self._keep,
+            layers=self.layers, keep=self._keep, axes=self.axes,
         )  # fmt: skip
 
     def _steps(self, name: str, args: Any, kwargs: Any) -> Any:
         call = self._call(name, args, kwargs, None)
-        if call.argument(1, "dim", 0) != 0:
-            call.refuse("splits along another dimension than the first; put time first")
-        steps = steps_of(args[0])
+        axis = call.argument(1, "dim", 0)
+        steps = steps_of(args[0], axis)
         for index, step in enumerate(steps):
-            self._learn(step, picked(call.main(), index, call=call))
+            self._learn(step, picked(call.main(), index, call=call, axis=axis))
         return iter(steps) if name == "__iter__" else steps
 
     def _keep(self, name: str, layer: nn.Module) -> str:

@@ -87,6 +87,7 @@ def hidden_change(spikes: Tensor) -> Tensor:
 
 
 ADVICE = "keep to layers, sums, constant factors and flattening"
+PICKS = "picks samples or channels; only steps can be picked, as x[step] or x[:, step]"
 OF_LIF = "to the spikes of layer 'lif', which"
 BETWEEN: list[tuple[Callable[[Any, Tensor], Any], str]] = [
     (lambda m, s: s.softmax(1), f"'softmax' {OF_LIF} no synapse can do; {ADVICE}"),
@@ -102,9 +103,9 @@ BETWEEN: list[tuple[Callable[[Any, Tensor], Any], str]] = [
     (lambda m, s: m.one(s) + s, "'add' to the output of layer 'one', which repeats values to fit a"
      " larger shape; add tensors of one shape"),
     (lambda m, s: s if s.sum() > 0 else s * 2, f"'sum' {OF_LIF} adds up neurons or samples; sum"
-     " recorded steps along the first dimension"),
+     " recorded steps along their dimension"),
     (lambda m, s: s if bool(s[0, 0]) else -s, f"'__getitem__' {OF_LIF} picks more than one step"
-     " or a part of a sample; put time first and pick x[step]"),
+     " or a part of a sample; pick x[step] or x[:, step]"),
     (lambda m, s: s.clone() * s.max().item(), f"'max' {OF_LIF} no synapse can do; {ADVICE}"),
     (lambda m, s: torch.tensor(s.tolist()), f"'tolist' {OF_LIF} makes forward depend on values;"
      " chips run the same in every case"),
@@ -114,12 +115,10 @@ BETWEEN: list[tuple[Callable[[Any, Tensor], Any], str]] = [
      " variable"),
     (lambda m, s: F.dropout(s, 0.5), f"'dropout' {OF_LIF} draws random numbers even in eval(); pass"
      " training=self.training"),
-    (lambda m, s: torch.stack([s, s], 1)[:, 0], f"'stack' {OF_LIF} stacks along another dimension"
-     " than the first; put time first"),
-    (lambda m, s: s.select(1, 0), f"'select' {OF_LIF} picks along another dimension than the first;"
-     " put time first"),
-    (lambda m, s: s.unbind(1)[0], f"'unbind' {OF_LIF} splits along another dimension than the"
-     " first; put time first"),
+    (lambda m, s: torch.stack([s, s], 2)[:, :, 0], f"'stack' {OF_LIF} stacks behind the samples;"
+     " put time into the first dimension or the second"),
+    (lambda m, s: s.select(1, 0), f"'select' {OF_LIF} {PICKS}"),
+    (lambda m, s: s.unbind(1)[0], f"'unbind' {OF_LIF} {PICKS}"),
     (lambda m, s: m.fc(STATIC.double()) + (torch.stack([s, s]) + 0)[0], f"'add' {OF_LIF} adds whole"
      " windows; add the two in every step"),
     (lambda m, s: torch.stack([s, s]) - torch.stack([s, s]), f"'sub' {OF_LIF} subtracts whole"
@@ -131,8 +130,8 @@ BETWEEN: list[tuple[Callable[[Any, Tensor], Any], str]] = [
     (lambda m, s: F.max_pool1d(s.view(3, 1, 5), 1), f"'max_pool1d' {OF_LIF} cannot be exported: max"
      " pooling is no sum of spikes and no chip synapse can do it; use AvgPool2d or a strided"
      " Conv2d and retrain"),
-    (lambda m, s: m.bn(s)[0], "'__getitem__' to the output of layer 'bn', which picks samples or"
-     " channels; only steps of the first dimension can be picked"),
+    (lambda m, s: m.bn(s)[0], "'__getitem__' to the output of layer 'bn', which"
+     f" {PICKS}"),
 ]  # fmt: skip
 
 
@@ -263,7 +262,9 @@ def test_the_sample_is_used_in_one_way_only() -> None:
         self.lif(self.fc(x))
         return self.last(self.odd(x[0]))[0]
 
-    with pytest.raises(ValueError, match=r"^forward uses the sample both as a whole and step by"):
+    with pytest.raises(
+        ValueError, match=r"^forward uses the sample in several ways; use it as a who"
+    ):
         compile_net(net(run, odd=nn.Linear(4, 2)), torch.rand(3, 3, 4), target="nir")
 
 
@@ -279,7 +280,7 @@ RETURNED: list[tuple[Callable[[Tensor, Tensor], Any], str]] = [
     (lambda s, v: s.sum(0).argmax(1), "forward applies 'argmax' to a sum of the spikes of layer"
      " 'last', which no synapse can do; keep to layers, sums, constant factors and flattening"),
     (lambda s, v: s.sum((0, 2)), "forward applies 'sum' to the spikes of layer 'last', which adds"
-     " up neurons or samples; sum recorded steps along the first dimension"),
+     " up neurons or samples; sum recorded steps along their dimension"),
 ]  # fmt: skip
 
 

@@ -154,6 +154,19 @@ def test_spikes_from_the_step_before_may_be_missing_at_first() -> None:
         compiled(biased, TIMED)
 
 
+def test_time_behind_the_samples() -> None:
+    def run(self: Any, x: Tensor) -> Any:
+        mem, kept = self.lif.reset_mem(), []
+        for step in range(x.size(1)):
+            spikes, mem = self.lif(self.fc(x[:, step]), mem)
+            kept.append(spikes)
+        return torch.stack(kept, dim=1).sum(dim=1)
+
+    torch.manual_seed(1)
+    done = compiled(Net(run, fc=nn.Linear(4, 5), lif=leaky()), torch.rand(3, STEPS, 4))
+    assert (done.float_net.steps, done.float_net.input.shape) == (STEPS, (4,))
+
+
 def test_layers_before_and_after_the_loop() -> None:
     def run(self: Any, x: Tensor) -> Any:
         mem, currents, kept = self.lif.reset_mem(), self.fc(x * 2.0), []
