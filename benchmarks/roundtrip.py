@@ -1,6 +1,6 @@
 """Random snnTorch modules through NIR and back: do they still fire as they did?
 
-    python benchmarks/roundtrip.py [--modules 2000] [--out benchmarks/results/roundtrip.json]
+    python benchmarks/roundtrip.py [--modules 5000] [--out benchmarks/results/roundtrip.json]
 
 Every module that `tests/random_modules.py` draws is compiled to a NIR file, read back as a float
 network and run on the module's own input; its spikes are compared with those that the module itself
@@ -103,7 +103,7 @@ def measure(modules: int) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--modules", type=int, default=2000)
+    parser.add_argument("--modules", type=int, default=5000)
     parser.add_argument("--out", type=Path, default=OUT)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
