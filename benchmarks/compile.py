@@ -2,10 +2,10 @@
 
     python benchmarks/compile.py [--out benchmarks/results/compile.json]
 
-Nine 3x3 convolutions with LIF neurons (the map shrinks from 32x32 to 4x4) and a dense readout, with
-about 10^4, 10^5, 10^6 and 10^7 weights, from the snnTorch module to the integers with their overflow
-proof and report. Every size runs in a process of its own, imports not counted; the exponent is the
-slope of log time over log weights between neighbouring sizes.
+Nine 3x3 convolutions with LIF neurons (the map shrinks from 32x32 to 4x4) and a dense readout,
+with about 10^4, 10^5, 10^6 and 10^7 weights, from the snnTorch module to the integers with their
+overflow proof and report. Every size runs in a process of its own, imports not counted; the
+exponent is the slope of log time over log weights between neighbouring sizes.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import math
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +85,7 @@ def main() -> None:
         print(json.dumps(rows[-1]), flush=True)
     exponents = [
         math.log(b["seconds"] / a["seconds"]) / math.log(b["weights"] / a["weights"])
-        for a, b in zip(rows, rows[1:], strict=False)
+        for a, b in pairwise(rows)
     ]
     result = {
         "command": "python benchmarks/compile.py",

@@ -88,15 +88,15 @@ def compile(
     input: Input | None = None,
     readout: str | None = None,
     dt_s: float = 1e-3,
-    weight_bits: int = 8,
-    margin: float = 0.0,
+    **rounding: Any,
 ) -> Compiled:
     """Compile `module` for `target`: "loihi" (limits of Loihi 2), "loihi1", "loihi2", "lava" (the
     simulator, whose neurons may reset by subtraction) or "nir".
 
-    module, sample, steps, input, readout: see the head of this file. weight_bits, margin: see
-    `export.quantise`. dt_s: seconds per step; gives NIR's time constants their unit, changes no
-    result. Raises ValueError naming the layer or function that the target cannot run.
+    module, sample, steps, input, readout: see the head of this file. rounding: weight_bits,
+    objective, calibration, exponents, margin; see `export.quantise.to_fixed`. dt_s: seconds per
+    step; gives NIR's time constants their unit, changes no result. Raises ValueError naming the
+    layer or function that the target cannot run.
     """
     from spikeport.export.nir_write import parts_of
     from spikeport.export.quantise import to_fixed
@@ -115,9 +115,7 @@ def compile(
         check_against(recorded, float_net)
     if chip is None:
         return Compiled(target=target, nir=content, float_net=float_net, fixed=None, report=None)
-    fixed = to_fixed(
-        float_net, chip, weight_bits=weight_bits, margin=margin, provenance={"target": target}
-    )
+    fixed = to_fixed(float_net, chip, provenance={"target": target}, **rounding)
     return Compiled(
         target=target, nir=content, float_net=float_net, fixed=fixed,
         report=report(float_net, fixed),

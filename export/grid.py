@@ -130,14 +130,6 @@ class Part:
         return float(np.sqrt(total / count)) / top if top else 0.0
 
 
-def effective_weights(synapse: Synapse, *, scale: float, per_unit: float) -> Floats:
-    """The float weights that the integers of `synapse` stand for; the inverse of rounding."""
-    if isinstance(synapse, Dense):
-        return synapse.w_chip * 2.0**synapse.w_exp * per_unit / scale
-    w = np.asarray(synapse.w, np.float64)
-    return w * per_unit / scale
-
-
 def float_weights(projection: FloatProjection) -> Floats:
     """The weights of any kind of synapse, () for a pool's one."""
     return np.asarray(projection.synapse.w, np.float64)

@@ -55,7 +55,7 @@ def _population(node: Node, neurons: Neurons, arrival: Arrival, graph: Graph) ->
         reset=neurons.reset, scale=neurons.scale,
     )  # fmt: skip
     name = f"{node.name}.bias"
-    source = FloatPopulation(name=name, shape=(1,), v_th=1.0, keep_v=0.0, bias=2.0)
+    source = FloatPopulation(name=name, shape=(1,), v_th=1.0, bias=2.0)
     from_nodes = [
         FloatProjection(
             source="input" if graph.nodes[before].type == "Input" else before,

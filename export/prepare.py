@@ -23,7 +23,7 @@ from spikeport.export.grid import float_weights
 from spikeport.sim import checks
 from spikeport.sim.chip import Chip
 from spikeport.sim.floating import NEVER
-from spikeport.sim.net import FloatNet, FloatPopulation, FloatProjection
+from spikeport.sim.net import FixedNet, FloatNet, FloatPopulation, FloatProjection
 from spikeport.sim.synapse import (
     ConvGeometry,
     FloatConv2d,
@@ -61,6 +61,11 @@ def prepare(net: FloatNet, chip: Chip, *, exponents: int = 1) -> FloatNet:
         net = _started_by_spikes(net, chip)
     net = rescaled(net, chip)
     return dealt_out(net, exponents) if exponents > 1 else net
+
+
+def prepared_as(net: FloatNet, fixed: FixedNet) -> FloatNet:
+    """`net` as it was prepared when it became `fixed`: the float network with its populations."""
+    return prepare(net, fixed.chip, exponents=int(fixed.provenance.get("exponents", 1)))
 
 
 def _refuse(p: FloatPopulation, chip: Chip) -> None:
@@ -221,7 +226,7 @@ def _started_by_spikes(net: FloatNet, chip: Chip) -> FloatNet:
 def _one_shot(name: str) -> FloatPopulation:
     """A neuron that fires in step 0 and then never, with a scale at which nothing is rounded."""
     return FloatPopulation(
-        name=name, shape=(1,), v_th=1.0, keep_u=1 - 1 / 4096, keep_v=0.0, bias=2.0, scale=1.0
+        name=name, shape=(1,), v_th=1.0, keep_u=1 - 1 / 4096, keep_v=1 / 4096, bias=2.0, scale=1.0
     )
 
 

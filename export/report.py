@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikeport.export.bounds import Bound, Risk, bounds, risks_of
-from spikeport.export.grid import effective_weights, float_weights
-from spikeport.export.prepare import prepare
-from spikeport.sim.arith import DECAY_ONE, DU_OFFSET, STATE_SHIFT, U_LIMIT, V_LIMIT
+from spikeport.export.grid import float_weights
+from spikeport.export.prepare import prepared_as
+from spikeport.sim import effective
+from spikeport.sim.arith import U_LIMIT, V_LIMIT
 from spikeport.sim.floating import NEVER
 from spikeport.sim.net import (
     FixedNet,
@@ -162,8 +163,7 @@ def report(net: FloatNet, fixed: FixedNet) -> Report:
     Source neurons and scaling that the chip needed (`export.prepare`) are no rounding: the integers
     are compared with the net that has them.
     """
-    original, exponents = net, int(fixed.provenance.get("exponents", 1))
-    net = prepare(net, fixed.chip, exponents=exponents)
+    original, net = net, prepared_as(net, fixed)
     names = [p.name for p in net.populations], [p.name for p in fixed.populations]
     if names[0] != names[1] or len(net.projections) != len(fixed.projections):
         raise ValueError(f"the float network has populations {names[0]}, the fixed one {names[1]}")
@@ -214,26 +214,26 @@ def _layer(fixed: FixedNet, p: Population) -> Layer:
 
 def _weights(a: FloatProjection, b: Projection, scale: float, per_unit: float) -> Rounding:
     exact = float_weights(a)
-    effective = effective_weights(b.synapse, scale=scale, per_unit=per_unit)
+    held = effective.weights(b.synapse, scale=scale, per_unit=per_unit)
     integers = b.synapse.w_chip if isinstance(b.synapse, Dense) else np.asarray(b.synapse.w)
     name = f"{a.source} -> {a.target}"
     # The lowest bit of a dense weight pays for the sign and is always zero.
     spare = 1 if isinstance(b.synapse, Dense) else 0
-    return _row(name, "weight", exact, integers, effective, spare=spare)
+    return _row(name, "weight", exact, integers, held, spare=spare)
 
 
 def _neurons(p: FloatPopulation, q: Population) -> list[Rounding]:
-    unit = q.scale * (1 << STATE_SHIFT)
+    held = effective.population(q)
     rows = []
     if (p.v_th < NEVER).all():
-        rows.append(_row(p.name, "threshold", p.v_th, q.v_th, q.v_th / q.scale))
-    rows.append(_row(p.name, "keep_v", p.keep_v, q.dv, 1 - q.dv / DECAY_ONE))
-    if p.keep_u.any() or (q.du != DECAY_ONE - DU_OFFSET).any():
-        rows.append(_row(p.name, "keep_u", p.keep_u, q.du, 1 - (q.du + DU_OFFSET) / DECAY_ONE))
+        rows.append(_row(p.name, "threshold", p.v_th, q.v_th, held.v_th))
+    rows.append(_row(p.name, "keep_v", p.keep_v, q.dv, held.keep_v))
+    if p.keep_u.any() or held.keep_u.any():
+        rows.append(_row(p.name, "keep_u", p.keep_u, q.du, held.keep_u))
     if p.bias.any():
-        rows.append(_row(p.name, "bias", p.bias, q.bias, q.bias_shifted / unit))
+        rows.append(_row(p.name, "bias", p.bias, q.bias, held.bias))
     if p.v_init.any():
-        rows.append(_row(p.name, "v_init", p.v_init, q.v_init, q.v_init / unit))
+        rows.append(_row(p.name, "v_init", p.v_init, q.v_init, held.v_init))
     return rows
 
 

@@ -147,9 +147,9 @@ def _state_differences(a: Trace, b: Trace) -> tuple[int, int]:
     total = differing = 0
     for name, left in a.populations.items():
         right = b[name]
-        pairs = [(left.u, right.u), (left.v, right.v), (left.v_sum, right.v_sum)]
+        pairs = [(left.u, right.u), (left.v, right.v)]
         if left.v is None or right.v is None:
-            pairs.append((left.v_last, right.v_last))
+            pairs += [(left.v_last, right.v_last), (left.v_sum, right.v_sum)]
         for x, y in pairs:
             if x is not None and y is not None:
                 total, differing = total + x.size, differing + int((x != y).sum())

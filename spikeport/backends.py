@@ -60,6 +60,7 @@ BACKENDS: dict[str, Callable[[FixedNet, Ints, float], Trace]] = {
     "lava": _lava,
 }
 LONGEST_S = 1e6  # the operating system cannot wait for ever longer
+EXPLAINED = 32  # samples in which the cause of a rounded spike is looked for
 NEEDS_LAVA = ("lava-inprocess", "lava")
 
 
@@ -98,9 +99,9 @@ def ladder(
 ) -> fidelity.FidelityReport:
     """Compare the reference with each of `backends`, and float nets with the reference.
 
-    x: integers [T, B, *shape]; labels: their classes [B], where known. The multi-process Lava
-    runtime is shown the first `lava_samples` samples in one execution. Where Lava is missing its
-    rungs are listed with the reason.
+    x: integers [T, B, *shape]; labels: their classes [B], where known. floats: nets before `net`,
+    the last of them what was rounded. The multi-process Lava runtime is shown the first
+    `lava_samples` samples. Where Lava is missing its rungs are listed with the reason.
     """
     from spikeport.hw import lava_run
     from spikeport.sim import floating
@@ -110,16 +111,16 @@ def ladder(
     definition = run(net, x, backend="reference")
     rungs, missing = [], []
     right = {"reference": _right(definition, net, labels)}
-    below = [("integer", definition)]
-    for name, part in reversed(floats):
+    traces = {}
+    for name, part in floats:
         progress(name)
-        below.insert(0, (name, floating.run(part, x / part.input.scale, record=False)))
-        right[name] = _right(below[0][1], net, labels)
-    for left, other in pairwise(below):
+        traces[name] = floating.run(part, x / part.input.scale, record=False)
+        right[name] = _right(traces[name], net, labels)
+    for left, other in pairwise([*traces.items(), ("integer", definition)]):
         rungs.append(fidelity.compare(left, other, net.readout, exact=False, potentials=False))
-    for backend in backends:
-        if backend == "reference":
-            continue
+    if floats:
+        rungs[-1] = _rounding_explained(rungs[-1], floats[-1][1], net, x)
+    for backend in (name for name in backends if name != "reference"):
         if backend in NEEDS_LAVA and absent:
             missing.append((backend, absent))
             continue
@@ -144,6 +145,16 @@ def explained(rung: fidelity.Rung, net: FixedNet, x: Ints, observed: Trace) -> f
     if rung.first is None:
         return rung
     found = diagnose(net, x, observed)
+    return replace(rung, cause=str(found) if found else None)
+
+
+def _rounding_explained(
+    rung: fidelity.Rung, float_net: FloatNet, net: FixedNet, x: Ints
+) -> fidelity.Rung:
+    """`rung`, which compared `float_net` with its integers, with the cause of its difference."""
+    from spikeport.sim.explain import explain
+
+    found = explain(float_net, net, x[:, :EXPLAINED]) if rung.first else None
     return replace(rung, cause=str(found) if found else None)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikeport.export import bounds
+from spikeport.export.prepare import prepared_as
 from spikeport.export.report import report
 from spikeport.hw import netx_file, rules
 from spikeport.sim import bundle, engine, fidelity, floating, reference
@@ -37,10 +38,12 @@ def checked(net: FixedNet, chip: Chip) -> FixedNet:
 def against_fixed(float_net: FloatNet, net: FixedNet, inputs: NDArray[Any]) -> fidelity.Rung:
     """The float net against its integers, a rung that reports and fails nothing."""
 
+    prepared = prepared_as(float_net, net)
+
     def rung(part: slice) -> fidelity.Rung:
         x = inputs[:, part]
         return fidelity.compare(
-            ("FloatNet", floating.run(float_net, x / net.input.scale, record=False)),
+            ("FloatNet", floating.run(prepared, x / net.input.scale, record=False)),
             ("FixedNet", engine.run(net, x)),
             net.readout, exact=False, potentials=False,
         )  # fmt: skip

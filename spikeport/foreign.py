@@ -16,10 +16,11 @@ from spikeport.sim.net import FixedNet, FloatNet, Input
 
 READING = "reading.json"  # in a bundle: how its NIR file was read, where it does not say itself
 SAID = ("dt_s", "rule", "reset", "start", "readout", "round_delays")
+ROUNDING = ("weight_bits", "objective", "exponents")
 # What only NIR files need: NetX says it, or leaves no choice.
 NIR_ONLY = (
     "dt_s", "rule", "reset", "start", "round_delays", "input_scale", "weight_bits", "objective",
-    "calibration",
+    "calibration", "exponents",
 )  # fmt: skip
 
 
@@ -29,8 +30,8 @@ class Reading:
 
     dt_s: seconds a step. steps: of a sample. rule, reset, start, round_delays: see
     `export.nir_read.read`. readout: kind of readout. payload_bits: of graded input, with
-    input_scale integers per unit. weight_bits, objective: see `export.quantise.to_fixed`;
-    calibration: a .npy file of integers [T, B, *input.shape].
+    input_scale integers per unit. weight_bits, objective, exponents: see
+    `export.quantise.to_fixed`; calibration: a .npy file of integers [T, B, *input.shape].
     """
 
     dt_s: float | None = None
@@ -45,6 +46,7 @@ class Reading:
     weight_bits: int | None = None
     objective: str | None = None
     calibration: Path | None = None
+    exponents: int | None = None
 
     def given(self) -> dict[str, Any]:
         """What is not None, by name."""
@@ -74,9 +76,7 @@ def load(source: Path, chip: Chip, reading: Reading) -> tuple[FloatNet | None, F
     float_net = nir_read.read(source, **said)
     if "payload_bits" in given or "input_scale" in given:
         float_net = nir_read.read(source, input=_graded(float_net.input, given), **said)
-    rounding: dict[str, Any] = {
-        name: given[name] for name in ("weight_bits", "objective") if name in given
-    }
+    rounding: dict[str, Any] = {name: given[name] for name in ROUNDING if name in given}
     if reading.calibration is not None:
         rounding["calibration"] = _array(reading.calibration)
     return float_net, quantise.to_fixed(float_net, chip, **rounding)

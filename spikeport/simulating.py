@@ -106,8 +106,9 @@ def expected(bundle: Bundle) -> Trace:
 
 def float_nets(bundle: Bundle) -> list[tuple[str, FloatNet]]:
     """("float", before rounding) and ("quantised", rounded parameters, float arithmetic), as far
-    as the bundle holds them."""
+    as the bundle holds them, in the words of the chip. A foreign file's network is the second."""
     from spikeport.export import nir_read
+    from spikeport.export.prepare import prepared_as
     from spikeport.foreign import READING
 
     said: dict[str, Any] = {"input": bundle.net.input, "steps": bundle.net.steps}
@@ -115,7 +116,7 @@ def float_nets(bundle: Bundle) -> list[tuple[str, FloatNet]]:
         said |= json.loads(bundle.path(READING).read_text(encoding="utf-8"))
     names = (("float", "float.nir"), ("quantised", "net.nir"))
     return [
-        (name, nir_read.read(bundle.path(file), **said))
+        (name, prepared_as(nir_read.read(bundle.path(file), **said), bundle.net))
         for name, file in names
         if file in bundle.files
     ]

@@ -15,6 +15,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from spikeport.sim.chip import TARGETS
+
 if sys.version_info >= (3, 11):
     import tomllib
 else:
@@ -92,7 +94,7 @@ class QuantiseConfig(_Section):
     """The phase on the chip's grids. weight_bits: sign included, stored in 8-bit even mantissas.
     netx_bias: keep biases whole in synaptic units, as NetX files hold them; finer without."""
 
-    target: Literal["loihi", "loihi1", "loihi2"]
+    target: Literal["loihi", "loihi1", "loihi2", "lava"]
     epochs: int = Field(default=5, ge=0, le=100_000)
     lr: float = Field(default=1e-3, gt=0, le=10)
     weight_bits: int = Field(default=8, ge=2, le=8)
@@ -112,10 +114,16 @@ class Config(_Section):
 
     @model_validator(mode="after")
     def _runs_on_target(self) -> Config:
-        if self.model.reset != "zero":
+        reset, target = self.model.reset, self.quantise.target
+        if reset not in TARGETS[target].resets:
             raise ValueError(
-                f"model.reset is {self.model.reset!r}, but target {self.quantise.target!r} resets "
-                'to zero and would spike differently; train with reset = "zero"'
+                f"model.reset is {reset!r}, but target {target!r} resets to zero and would spike "
+                'differently; train with reset = "zero"'
+            )
+        if reset != "zero":
+            raise ValueError(
+                f"model.reset is {reset!r}, but training on the chip's integers knows neurons that "
+                'reset to zero only; train with reset = "zero", or compile a model of your own'
             )
         return self
 

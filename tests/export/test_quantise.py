@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spikeport.export.bounds import bounds, prove
-from spikeport.export.grid import DoesNotFit, effective_weights
+from spikeport.export.grid import DoesNotFit
 from spikeport.export.quantise import to_fixed
-from spikeport.sim import floating, reference
+from spikeport.sim import effective, floating, reference
 from spikeport.sim.arith import V_LIMIT
 from spikeport.sim.chip import LAVA, LOIHI_1, LOIHI_2
 from spikeport.sim.floating import NEVER
@@ -142,7 +142,7 @@ def dequantised(net: FloatNet, fixed: Any) -> FloatNet:
     for a, b in zip(net.projections, fixed.projections, strict=True):
         per_unit = net.input.scale if a.source == "input" else 1.0
         scale = fixed.population(b.target).scale
-        w: Any = effective_weights(b.synapse, scale=scale, per_unit=per_unit)
+        w: Any = effective.weights(b.synapse, scale=scale, per_unit=per_unit)
         projections.append(replace(a, synapse=replace(a.synapse, w=w)))
     return replace(net, populations=tuple(populations), projections=tuple(projections))
 
