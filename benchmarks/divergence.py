@@ -26,7 +26,7 @@ import numpy as np
 from where import machine, versions
 
 from spikeport.sim import files
-from spikeport.sim.diagnose import diagnose
+from spikeport.sim.divergence.diagnose import diagnose
 
 FIRST_SEED = 10_000
 PLANTS = 120

@@ -29,7 +29,7 @@ class Rung:
     """One comparison. samples, steps: its size. spikes: spike values compared; differing: how many
     of them differ. state: values of u and v compared; differing_state: how many of them differ.
     predictions: samples whose predicted class differs. first: the first difference or None. cause:
-    what `sim.diagnose` makes of it, where it was asked."""
+    what `sim.divergence.diagnose` makes of it, where it was asked."""
 
     left: str
     right: str

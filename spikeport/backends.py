@@ -140,7 +140,7 @@ def ladder(
 
 def explained(rung: fidelity.Rung, net: FixedNet, x: Ints, observed: Trace) -> fidelity.Rung:
     """`rung`, which compared the reference with `observed`, with the cause of its difference."""
-    from spikeport.sim.diagnose import diagnose
+    from spikeport.sim.divergence.diagnose import diagnose
 
     if rung.first is None:
         return rung
@@ -152,7 +152,7 @@ def _rounding_explained(
     rung: fidelity.Rung, float_net: FloatNet, net: FixedNet, x: Ints
 ) -> fidelity.Rung:
     """`rung`, which compared `float_net` with its integers, with the cause of its difference."""
-    from spikeport.sim.explain import explain
+    from spikeport.sim.divergence.explain import explain
 
     found = explain(float_net, net, x[:, :EXPLAINED]) if rung.first else None
     return replace(rung, cause=str(found) if found else None)

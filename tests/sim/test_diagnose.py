@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 
 from spikeport.sim import effective, floating, reference
-from spikeport.sim.diagnose import diagnose
-from spikeport.sim.diagnosis import Diagnosis
-from spikeport.sim.explain import explain
-from spikeport.sim.forced import Rule, case_of, play
+from spikeport.sim.divergence.diagnose import diagnose
+from spikeport.sim.divergence.diagnosis import Diagnosis
+from spikeport.sim.divergence.explain import explain
+from spikeport.sim.divergence.forced import Rule, case_of, play
 from spikeport.sim.net import FixedNet, FloatNet, Input, Population, Projection, Readout
 from spikeport.sim.synapse import Dense
 from spikeport.sim.trace import PopulationTrace, Trace

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from spikeport.sim import recorded, reference
-from spikeport.sim.diagnose import diagnose
+from spikeport.sim.divergence.diagnose import diagnose
 from spikeport.sim.net import FixedNet, Input, Population, Projection, Readout
 from spikeport.sim.synapse import Conv2d, Dense
 

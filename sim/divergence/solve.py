@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikeport.sim.arith import DECAY_MAX, STATE_SHIFT, V_TH_MAX
-from spikeport.sim.forced import EQUAL, Case, Columns, Ints, play
-from spikeport.sim.hypotheses import Variant
+from spikeport.sim.divergence.forced import EQUAL, Case, Columns, Ints, play
+from spikeport.sim.divergence.hypotheses import Variant
 
 GRID = 12  # values tried at a time between two bounds
 FEW = 8  # neurons with a cause of their own that one report names

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikeport.sim.arith import WEIGHT_LIMIT, shift_sum
-from spikeport.sim.forced import Ints, product, raw_sum
+from spikeport.sim.divergence.forced import Ints, product, raw_sum
 from spikeport.sim.net import Projection
 from spikeport.sim.reference import delivered
 from spikeport.sim.synapse import Conv2d, Dense, Synapse, lowered

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from spikeport.sim import effective, floating, reference
 from spikeport.sim.arith import STATE_SHIFT
-from spikeport.sim.diagnosis import Diagnosis, Explanation
-from spikeport.sim.forced import STATE_BITS, limited
+from spikeport.sim.divergence.diagnosis import Diagnosis, Explanation
+from spikeport.sim.divergence.forced import STATE_BITS, limited
 from spikeport.sim.net import FixedNet, FloatNet, FloatPopulation, Population
 from spikeport.sim.synapse import Dense
 from spikeport.sim.trace import Trace, first_difference

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikeport.sim.arith import DECAY_MAX, DECAY_ONE, shift_sum
-from spikeport.sim.encodings import encodings
-from spikeport.sim.forced import (
+from spikeport.sim.divergence.encodings import encodings
+from spikeport.sim.divergence.forced import (
     EQUAL,
     STATE_BITS,
     Case,
@@ -32,7 +32,7 @@ from spikeport.sim.forced import (
     raw_sum,
     shifted,
 )
-from spikeport.sim.layouts import layouts
+from spikeport.sim.divergence.layouts import layouts
 from spikeport.sim.net import Projection
 from spikeport.sim.synapse import Dense
 
@@ -193,7 +193,7 @@ def _total(case: Case, parts: list[Ints]) -> Ints:
 
 
 def _decays(case: Case) -> Iterator[Variant]:
-    """Mistakes with a name; other values are searched for by `spikeport.sim.solve`."""
+    """Mistakes with a name; other values are searched for by `spikeport.sim.divergence.solve`."""
     c = case.columns
     for text, bits, changed in (
         ("u keeps (4096 - du) / 4096: the chip's hidden +1 is missing", 2.0, {"du": c.du - 1}),

@@ -9,7 +9,7 @@ from math import isqrt
 
 import numpy as np
 
-from spikeport.sim.forced import Ints, shifted
+from spikeport.sim.divergence.forced import Ints, shifted
 
 # text, bits, last steps that cannot be told, change of the values [T, B, *shape]
 Encoding = tuple[str, float, int, Callable[[Ints], Ints]]

@@ -15,14 +15,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spikeport.sim.diagnosis import Diagnosis, Explanation
-from spikeport.sim.forced import EQUAL, Case, Ints, case_of, play
-from spikeport.sim.hypotheses import Variant, fits, mismatches, unchanged, variants, wrong
+from spikeport.sim.divergence.diagnosis import Diagnosis, Explanation
+from spikeport.sim.divergence.forced import EQUAL, Case, Ints, case_of, play
+from spikeport.sim.divergence.hypotheses import (
+    Variant,
+    fits,
+    mismatches,
+    unchanged,
+    variants,
+    wrong,
+)
+from spikeport.sim.divergence.solve import parameters
+from spikeport.sim.divergence.weights import single_weights
 from spikeport.sim.net import FixedNet
-from spikeport.sim.solve import parameters
 from spikeport.sim.synapse import Conv2d, Dense, Synapse
 from spikeport.sim.trace import Trace
-from spikeport.sim.weights import single_weights
 
 PROBE = 32  # columns on which an explanation is tried before it is tried on all
 RUNNERS_UP = 3

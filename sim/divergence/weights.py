@@ -16,10 +16,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikeport.sim.arith import DECAY_ONE, DU_OFFSET, STATE_SHIFT, WEIGHT_LIMIT, wrap_int32
-from spikeport.sim.forced import EQUAL, Case, Columns, Ints, arrival, play, raw_sum, shifted
-from spikeport.sim.hypotheses import Variant
+from spikeport.sim.divergence.forced import (
+    EQUAL,
+    Case,
+    Columns,
+    Ints,
+    arrival,
+    play,
+    raw_sum,
+    shifted,
+)
+from spikeport.sim.divergence.hypotheses import Variant
+from spikeport.sim.divergence.solve import FEW, Items, change_bits, interval
 from spikeport.sim.reference import delivered
-from spikeport.sim.solve import FEW, Items, change_bits, interval
 from spikeport.sim.synapse import Conv2d, Dense, SumPool2d, lowered
 
 Floats = NDArray[np.float64]
