@@ -17,10 +17,15 @@ lint: env
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# DATA=folder of MNIST's and Fashion-MNIST's files: also what quantisation costs on them.
 bench: env
 	$(BIN)/python benchmarks/engine.py
 	$(BIN)/python benchmarks/demo.py
 	$(BIN)/python benchmarks/mpd_sgr.py
+	$(BIN)/python benchmarks/compile.py
+	$(BIN)/python benchmarks/roundtrip.py
+	$(BIN)/python benchmarks/divergence.py
+	$(if $(DATA),$(BIN)/python benchmarks/quantisation.py --data $(DATA))
 	$(BIN)/python benchmarks/readme.py
 
 # Thousands of random networks here, in Lava, in nengo-loihi and in brian2-loihi: no bit may differ.

@@ -3,11 +3,11 @@
     python benchmarks/quantisation.py --data FOLDER [--runs FOLDER] [--sets mnist fashion_mnist]
 
 FOLDER holds the folders mnist and fashion_mnist with their IDX files. On each a small convolutional
-net is trained in floats and compiled for Loihi as it is (post-training quantisation), and trained
-on on the chip's integers (quantisation-aware training), at 8, 4 and 2 weight bits. Accuracy is of
-the whole test set, on the integers by the engine; for quantisation-aware training the spikes of the
-torch model and of the chip are compared on the whole test set too. Finished runs in --runs are
-reused.
+net is trained in floats and compiled for Loihi as it is (post-training quantisation, by rounding
+alone and with 32 training images for calibration), and trained on on the chip's integers
+(quantisation-aware training), at 8, 4 and 2 weight bits. Accuracy is of the whole test set, on the
+integers by the engine; for quantisation-aware training the spikes of the torch model and of the
+chip are compared on the whole test set too. Finished runs in --runs are reused.
 """
 
 from __future__ import annotations
@@ -24,17 +24,20 @@ import torch
 from where import machine, versions
 
 from spikeport import exporting
+from spikeport.backends import in_every_step
 from spikeport.export import bounds, compile
 from spikeport.sim import engine, files
 from spikeport.sim.fidelity import predict
+from spikeport.sim.net import FixedNet
 from spikeport.train import config as configs
-from spikeport.train.floating import CONFIG, FLOAT, load_float
+from spikeport.train.floating import CONFIG, FLOAT
 from spikeport.train.loop import SUMMARY, fit
 
 OUT = Path(__file__).parent / "results" / "quantisation.json"
 PACKAGES = ("numpy", "torch", "snntorch", "nir")
 BITS = (8, 4, 2)
 BATCH = 500
+CALIBRATION = 32  # training images
 SETTINGS = """
 [data]
 name = "{name}"
@@ -85,44 +88,40 @@ def trained(name: str, data: Path, runs: Path) -> dict[int, Path]:
     return found
 
 
-def accuracy(net: Any, run: exporting.Exported) -> float:
-    """Share of test images that the integers get right."""
-    samples, right = len(run.data.y_test), 0
-    inputs, labels = exporting.run_inputs(run, samples=samples)
-    machine_of_net = engine.Engine(net)
-    for first in range(0, samples, BATCH):
+def accuracy(net: FixedNet, inputs: Any, labels: Any) -> float:
+    """Share of inputs [T, B, *shape] that the integers get right."""
+    right, fast = 0, engine.Engine(net)
+    for first in range(0, len(labels), BATCH):
         part = slice(first, first + BATCH)
-        right += int(
-            (predict(machine_of_net.run(inputs[:, part]), net.readout) == labels[part]).sum()
-        )
-    return right / samples
+        right += int((predict(fast.run(inputs[:, part]), net.readout) == labels[part]).sum())
+    return right / len(labels)
 
 
 def measure(name: str, data: Path, runs: Path) -> dict[str, Any]:
+    """Float, post-training and quantisation-aware figures of one data set."""
     folders = trained(name, data, runs)
     summary = json.loads((folders[BITS[0]] / SUMMARY).read_text(encoding="utf-8"))
     floating = summary["float_test_accuracy"]
-    result: dict[str, Any] = {"float": floating, "post-training": {}, "quantisation-aware": {}}
+    result: dict[str, Any] = {"float": floating}
     for bits, folder in folders.items():
-        run = exporting.run_to_net(folder, target="loihi2")
-        torch_side = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
-        figure = accuracy(run.net, run)
-        result["quantisation-aware"][bits] = {
+        run, net, model = exporting.nets_of(folder, target="loihi2")
+        inputs, labels = exporting.run_inputs(run, samples=len(run.data.y_test))
+        shown = in_every_step(run.data.x_train[:CALIBRATION], run.net.steps)
+        for key, options in (("rounding", {}), ("spikes", {"calibration": shown})):
+            compiled = compile(net, target="loihi2", weight_bits=bits, objective=key, **options)
+            assert not bounds.prove(compiled.net)
+            figure = accuracy(compiled.net, inputs, labels)
+            found = {"accuracy": figure, "lost_points": 100 * (floating - figure)}
+            result.setdefault(f"post-training, {key}", {})[bits] = found
+        rung = exporting.integers_rung(run, model, inputs)
+        figure = accuracy(run.net, inputs, labels)
+        result.setdefault("quantisation-aware", {})[bits] = {
             "accuracy": figure,
             "lost_points": 100 * (floating - figure),
-            "torch_accuracy": torch_side["quantised_test_accuracy"],
-            "differing_spikes_torch_chip": run.rungs[-1].differing,
-            "spikes_compared": run.rungs[-1].spikes,
+            "differing_spikes_torch_chip": rung.differing,
+            "spikes_compared": rung.spikes,
         }
-        net, _ = load_float(folder)
-        compiled = compile(net, target="loihi2", weight_bits=bits)
-        figure = accuracy(compiled.net, run)
-        result["post-training"][bits] = {
-            "accuracy": figure,
-            "lost_points": 100 * (floating - figure),
-            "overflow_risks": len(bounds.prove(compiled.net)),
-        }
-        print(name, bits, json.dumps({k: v for k, v in result.items()}), flush=True)
+        print(name, bits, json.dumps(result), flush=True)
     return result
 
 

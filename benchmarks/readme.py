@@ -131,7 +131,88 @@ def engine() -> str:
     return "\n\n".join([table(rows), about, made_by(r)])
 
 
-BLOCKS: dict[str, Callable[[], str]] = {"demo": demo, "mpd_sgr": mpd_sgr, "engine": engine}
+def conformance() -> str:
+    """Random networks, bit for bit, against three independent simulators."""
+    r = load("conformance")
+    rows = [["against", "random nets", "bits compared", "wraps", "clips", "differing bits"]]
+    for name, found in r["emulators"].items():
+        total = found["total"]
+        rows.append([
+            f"{name} {found['version']}", f"{total['nets']:,}", f"{total['bits']:,}",
+            f"{total['wraps']:,}", f"{total['clips']:,}", str(total["differing_bits"]),
+        ])  # fmt: skip
+    return "\n\n".join([table(rows), made_by({"command": "make conformance", **r})])
+
+
+def quantisation() -> str:
+    """Accuracy lost to the chip's integers."""
+    r = load("quantisation")
+    ways = ("post-training, rounding", "post-training, spikes", "quantisation-aware")
+    titles = ("rounded", "rounded, calibrated", "trained on integers")
+    rows = [["test accuracy", "weight bits", "float", *titles, "spikes torch : chip", "differing"]]
+    for name, found in r["results"].items():
+        for bits, aware in found["quantisation-aware"].items():
+            figures = [found[way][bits] for way in ways]
+            each = [f"{100 * f['accuracy']:.2f} ({-f['lost_points']:+.2f})" for f in figures]
+            rows.append([
+                name, bits, f"{100 * found['float']:.2f}", *each, f"{aware['spikes_compared']:,}",
+                str(aware["differing_spikes_torch_chip"]),
+            ])  # fmt: skip
+    return "\n\n".join([table(rows), made_by(r)])
+
+
+def roundtrip() -> str:
+    """snnTorch modules through a NIR file, against themselves."""
+    r = load("roundtrip")
+    rows = [["arithmetic of the module", "spikes compared", "ties", "other differences"]]
+    for name, found in r["agreement"].items():
+        rows.append([
+            name.removeprefix("torch."), f"{found['spikes']:,}", str(found["ties"]),
+            str(found["differences"]),
+        ])  # fmt: skip
+    about = (
+        f"{r['modules']:,} random modules of every supported kind; a tie is a potential nearer than"
+        f" {r['tie']:g} to the threshold."
+    )
+    return "\n\n".join([table(rows), about, made_by(r)])
+
+
+def compiling() -> str:
+    """Compile time and how it grows."""
+    r = load("compile")
+    rows = [["weights", "neurons", "seconds", "proven free of overflow"]]
+    for row in r["rows"]:
+        rows.append([
+            f"{row['weights']:,}", f"{row['neurons']:,}", f"{row['seconds']:.1f}",
+            "yes" if row["proven"] else "no",
+        ])  # fmt: skip
+    grows = ", ".join(f"{e:.2f}" for e in r["exponents"])
+    about = f"Ten layers. Exponents of growth between neighbouring sizes: {grows}."
+    return "\n\n".join([table(rows), about, made_by(r)])
+
+
+def divergence() -> str:
+    """How often the planted cause is named."""
+    r = load("divergence")
+    classes = list(next(iter(r["records"].values()))["found_by_class"])
+    rows = [["recorded", "all", *classes]]
+    for record, found in r["records"].items():
+        each = [percent(found["found_by_class"][c]) for c in classes]
+        rows.append([record, percent(found["found"]), *each])
+    about = f"{r['plants']:,} faults planted in random networks; shares named with the right cause."
+    return "\n\n".join([table(rows), about, made_by(r)])
+
+
+BLOCKS: dict[str, Callable[[], str]] = {
+    "demo": demo,
+    "mpd_sgr": mpd_sgr,
+    "engine": engine,
+    "conformance": conformance,
+    "quantisation": quantisation,
+    "roundtrip": roundtrip,
+    "compiling": compiling,
+    "divergence": divergence,
+}
 
 
 def filled(text: str) -> str:

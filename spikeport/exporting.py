@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +111,18 @@ def _export_nir(source: Path, folder: Path) -> dict[str, Any]:
 def run_to_net(source: Path, *, target: str) -> Exported:
     """The nets of a trained run, each compared with the torch model that it came from on the whole
     test set. Raises ValueError when the integers could overflow or break the chip's rules."""
+    run, trained, model = nets_of(source, target=target)
+    inputs, _ = run_inputs(run, samples=len(run.data.y_test))
+    rungs = (
+        floats_rung(run, trained, inputs),
+        bundling.against_fixed(run.rounded_net, run.net, inputs),
+        integers_rung(run, model, inputs),
+    )
+    return replace(run, rungs=rungs)
+
+
+def nets_of(source: Path, *, target: str) -> tuple[Exported, Any, Any]:
+    """A trained run without rungs, and its torch models before and after the quantised phase."""
     chip = TARGETS[target]
     if chip is None:
         raise ValueError(f"target {target!r} has no integers; choose one of the chips")
@@ -125,36 +136,38 @@ def run_to_net(source: Path, *, target: str) -> Exported:
     after = compile(
         model.spiking_net().eval(), target=target, weight_bits=config.quantise.weight_bits
     )
-    found = Exported(
+    run = Exported(
         config=config, data=data, float_nir=before.nir, nir=after.nir, float_net=before.float_net,
         rounded_net=after.float_net, net=bundling.checked(after.net, chip), rungs=(),
     )  # fmt: skip
-    return replace(found, rungs=_rungs(found, trained, model))
+    return run, trained, model
 
 
-def _rungs(run: Exported, trained: Any, model: Any) -> tuple[fidelity.Rung, ...]:
-    """Torch against FloatNet, rounded floats against integers, torch integers against the engine;
-    every test image, a batch at a time."""
-    inputs, _ = run_inputs(run, samples=len(run.data.y_test))
-    scale, readout = run.net.input.scale, run.net.readout
+def floats_rung(run: Exported, trained: Any, inputs: NDArray[Any]) -> fidelity.Rung:
+    """The torch model against the FloatNet on integers `inputs` [T, B, *shape]."""
 
-    def floats(part: slice) -> fidelity.Rung:
-        x = inputs[:, part] / scale
+    def rung(part: slice) -> fidelity.Rung:
+        x = inputs[:, part] / run.net.input.scale
         return fidelity.compare(
             ("torch float", _record(trained, x)),
             ("FloatNet", floating.run(run.float_net, x, record=False)),
-            readout, exact=False, potentials=False,
+            run.net.readout, exact=False, potentials=False,
         )  # fmt: skip
 
-    def integers(part: slice) -> fidelity.Rung:
+    return fidelity.in_batches(rung, samples=inputs.shape[1], batch=BATCH)
+
+
+def integers_rung(run: Exported, model: Any, inputs: NDArray[Any]) -> fidelity.Rung:
+    """The torch model of the quantised phase against the engine; not a spike may differ."""
+
+    def rung(part: slice) -> fidelity.Rung:
         return fidelity.compare(
-            ("torch integers", _record(model, inputs[:, part] / scale)),
+            ("torch integers", _record(model, inputs[:, part] / run.net.input.scale)),
             ("engine", engine.run(run.net, inputs[:, part])),
-            readout, potentials=False,
+            run.net.readout, potentials=False,
         )  # fmt: skip
 
-    over = partial(fidelity.in_batches, samples=inputs.shape[1], batch=BATCH)
-    return over(floats), bundling.against_fixed(run.rounded_net, run.net, inputs), over(integers)
+    return fidelity.in_batches(rung, samples=inputs.shape[1], batch=BATCH)
 
 
 def run_inputs(run: Exported, *, samples: int) -> tuple[NDArray[Any], NDArray[np.int64]]:
