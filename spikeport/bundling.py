@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from spikeport.export import bounds
 from spikeport.export.prepare import prepared_as
 from spikeport.export.report import report
+from spikeport.export.witness import Witness, worst_input
 from spikeport.hw import netx_file, rules
 from spikeport.sim import bundle, engine, fidelity, floating, reference
 from spikeport.sim.chip import Chip
@@ -22,17 +23,34 @@ from spikeport.sim.net import FixedNet, FloatNet
 from spikeport.tables import describe_rung
 
 BATCH = 128  # samples compared at once
+TRIES = 64  # inputs tried to make an overflow happen
 INTEGERS = "the file holds integers: nothing was rounded\n"
 
 
 def checked(net: FixedNet, chip: Chip) -> FixedNet:
-    """`net`, or ValueError naming what can overflow or which rule of the chip it breaks."""
+    """`net`, or ValueError naming what can overflow, for which input if one is found, or which
+    rule of the chip it breaks."""
     risks = bounds.prove(net)
     if risks:
         more = f" (and {len(risks) - 1} more)" if len(risks) > 1 else ""
-        raise ValueError(f"{chip.name}: {risks[0]}{more}")
+        found = worst_input(net, risks[0], tries=TRIES)
+        raise ValueError(f"{chip.name}: {risks[0]}{more}; {_told(found)}")
     rules.enforce(net, chip)
     return net
+
+
+def _told(witness: Witness) -> str:
+    """Which input makes an overflow happen, in words."""
+    if not witness.happens:
+        return (
+            f"none of {witness.tries} inputs tried does it, the furthest reaches {witness.reached}"
+        )
+    steps, active = len(witness.x), witness.x[witness.x > 0]
+    return (
+        f"it reaches {witness.reached} in step {witness.step} for an input with {active.size} of"
+        f" {witness.x.size} values in {steps} steps above 0, the largest {active.max(initial=0)}"
+        " (export.witness.worst_input returns it)"
+    )
 
 
 def against_fixed(float_net: FloatNet, net: FixedNet, inputs: NDArray[Any]) -> fidelity.Rung:

@@ -11,7 +11,7 @@ import nir
 import numpy as np
 import pytest
 
-from spikeport import exporting, simulating
+from spikeport import bundling, exporting, simulating
 from spikeport.foreign import Reading
 from spikeport.hw import netx_file
 from spikeport.sim import bundle as bundles
@@ -99,6 +99,29 @@ def test_a_netx_file_becomes_a_bundle(tmp_path: Path) -> None:
     assert ours["out"].spikes.any()
     assert np.array_equal(ours.logits(net.readout), theirs.logits(bundle.net.readout))
     assert simulating.simulate(tmp_path / "b", ["engine"])["passed"]
+
+
+def test_an_overflow_names_the_input_that_makes_it_happen(tmp_path: Path) -> None:
+    """Five weights of 255 * 2**7, each with 4 bits of payload, leave the 24 bits of u."""
+    net = FixedNet(
+        input=Input(shape=(6,), kind="graded", payload_bits=4),
+        populations=(Population(name="out", shape=(1,), v_th=131071, dv=0),),
+        projections=(
+            Projection(
+                source="input", target="out",
+                synapse=Dense(w=[[255, 255, 255, 0, 255, 255]], w_exp=7),
+            ),
+        ),
+        readout=Readout(population="out"),
+        steps=2,
+    )  # fmt: skip
+    reached = 5 * 255 * 15 << 13
+    with pytest.raises(ValueError, match=r"^loihi2: population 'out': u can wrap in") as refusal:
+        bundling.checked(net, net.chip)
+    assert str(refusal.value).endswith(
+        f"; it reaches {reached} in step 0 for an input with 10 of 12 values in 2 steps above 0,"
+        " the largest 15 (export.witness.worst_input returns it)"
+    )
 
 
 @pytest.mark.parametrize(
