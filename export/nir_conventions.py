@@ -12,6 +12,7 @@ from spikeport.sim.net import RESETS
 RULES = ("euler", "exact")
 STARTS = ("zero", "leak")
 WHOLE = 1e-6  # steps that a delay may be away from a whole number of them
+LONGEST = 1 << 20  # steps of a delay, and of a sample
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +51,11 @@ class Conventions:
         whole = np.rint(exact)
         if exact.min() < 0:
             raise ValueError(f"a delay is {seconds.min():g} s; delays must not be negative")
+        if exact.max() > LONGEST:
+            raise ValueError(
+                f"a delay of {seconds.max():g} s is {exact.max():g} steps of {self.step_s:g} s;"
+                f" {LONGEST} are the most, see whether dt_s is right"
+            )
         off = np.abs(exact - whole)
         if off.max() > WHOLE and not self.round_delays:
             worst = seconds.reshape(-1)[off.argmax()]

@@ -6,7 +6,8 @@ behind a Flatten, because values are in C order on either side of it, and (C, L)
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -113,13 +114,11 @@ def _conv(node: Node, source: Shape) -> Stage:
         w = w[:, :, None]
     stride, dilation = _pair(node, "stride"), _pair(node, "dilation")
     padding = _padding(node, w.shape[2:], dilation, stride)
-    groups = int(np.asarray(node.values["groups"]).reshape(-1)[0])
+    groups = _one(node, "groups")
     w, padding, groups = _unpacked(node, w, padding, dilation, groups)
     geometry = ConvGeometry(stride=stride, padding=padding, dilation=dilation, groups=groups)
     synapse = FloatConv2d(w=w, geometry=geometry)
-    target = synapse.output_shape(source)
-    if int(np.prod(target)) > LARGEST_MAP:
-        raise ValueError(f"its output would have shape {target}, more than chips hold; see padding")
+    target = _affordable(synapse.output_shape(source))
     bias = node.array("bias").reshape(-1)
     if bias.size not in (1, target[0]):
         raise ValueError(f"bias has {bias.size} values; needed are {target[0]}, one a channel")
@@ -165,9 +164,26 @@ def _pool(node: Node, source: Shape) -> Stage:
     padding = _pair(node, "padding")
     if any(k > n + 2 * p for k, n, p in zip(kernel, source[1:], padding, strict=True)):
         raise ValueError(f"kernel {kernel} does not fit a map of {source[1:]} padded by {padding}")
-    w = 1.0 if node.type == "SumPool2d" else 1 / (kernel[0] * kernel[1])
-    pool = FloatSumPool2d(kernel=kernel, stride=_pair(node, "stride"), padding=padding, w=w)
+    _affordable((source[0], *kernel), what="kernel")
+    pool = FloatSumPool2d(kernel=kernel, stride=_pair(node, "stride"), padding=padding)
+    if node.type == "AvgPool2d":
+        pool = replace(pool, w=1 / (kernel[0] * kernel[1]))
+    _affordable(pool.output_shape(source))
     return Stage(name=node.name, source=source, synapse=pool)
+
+
+def _affordable(shape: Shape, *, what: str = "output") -> Shape:
+    """`shape`, unless no computer could hold what has it."""
+    if prod(shape) > LARGEST_MAP:
+        raise ValueError(f"its {what} would have shape {shape}, more than chips hold; see padding")
+    return shape
+
+
+def _one(node: Node, key: str) -> int:
+    values = np.asarray(node.values[key]).reshape(-1)
+    if values.size != 1 or values[0] % 1:
+        raise ValueError(f"{key} is {node.values[key]!r}; needed is one whole number")
+    return int(values[0])
 
 
 def _pair(node: Node, key: str) -> tuple[int, int]:
@@ -184,10 +200,14 @@ def _pair(node: Node, key: str) -> tuple[int, int]:
 
 def _flattened(node: Node, source: Shape) -> Shape:
     """Shape behind a Flatten; the values stay where they are."""
-    start, end = (int(np.asarray(node.values[k]).reshape(-1)[0]) for k in ("start_dim", "end_dim"))
     rank = len(source)
+    start, end = _one(node, "start_dim"), _one(node, "end_dim")
     if rank == 1:
         return source
+    whole = np.asarray(node.values.get("input_type", source)).reshape(-1)
+    if whole.dtype.kind in "iuf" and len(whole) == rank + 1 and (whole[1:] == source).all():
+        # It counts a batch as dimension 0, which is none of ours.
+        start, end = (max(d - 1, 0) if d >= 0 else max(d, -rank) for d in (start, end))
     if not (-rank <= start < rank and -rank <= end < rank and start % rank <= end % rank):
         raise ValueError(
             f"start_dim={start}, end_dim={end} do not fit a source of shape {source}; dimensions"

@@ -8,6 +8,7 @@ populations and projections (`nir_wiring`).
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +16,10 @@ import numpy as np
 from spikeport.export.nir_conventions import Conventions, chosen
 from spikeport.export.nir_file import FORMAT, NEURONS, SILENT, Graph, Node, load
 from spikeport.export.nir_neurons import Neurons, discretised
-from spikeport.export.nir_nodes import Shapes
+from spikeport.export.nir_nodes import LARGEST_MAP, Shapes
 from spikeport.export.nir_paths import Arrival, arrivals, attempt, ours_of
 from spikeport.export.nir_wiring import wired
+from spikeport.sim import checks
 from spikeport.sim.net import READOUTS, FloatNet, Input, Readout
 
 
@@ -106,13 +108,15 @@ def _input(graph: Graph, given: Input | None) -> tuple[Input, Shapes]:
     where = f"{graph.path}: node {node.name!r} (Input)"
     if graph.sources(node.name):
         raise ValueError(f"{where}: an edge leads into it; remove that edge")
-    file = tuple(int(n) for n in np.atleast_1d(node.values["shape"]))
+    file = _shape(node, where=f"{where}: shape")
     file = file[1:] if len(file) == 4 and file[0] == 1 else file  # a batch of one
     if len(file) > 3:
         raise ValueError(
             f"{where}: has shape {file}; allowed are (n,), (C, L) and (C, H, W) without batch and"
             " time"
         )
+    if prod(file) > LARGEST_MAP:
+        raise ValueError(f"{where}: has shape {file}, more values than chips hold; correct it")
     ours = ours_of(file)
     if given is not None:
         if given.shape != ours:
@@ -123,6 +127,11 @@ def _input(graph: Graph, given: Input | None) -> tuple[Input, Shapes]:
         return Input(shape=ours, **about), Shapes(file=file, ours=ours)
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
+
+
+def _shape(node: Node, *, where: str) -> tuple[int, ...]:
+    found = np.atleast_1d(node.values["shape"])
+    return tuple(checks.frozen_ints(found, where=where, low=1, high=LARGEST_MAP).tolist())
 
 
 def _readout_node(graph: Graph, arriving: Mapping[str, Arrival]) -> str:
