@@ -282,3 +282,53 @@ def test_files_of_snntorch_are_read(tmp_path: Path) -> None:
     assert isinstance(synapse, FloatDense)
     assert synapse.w == pytest.approx(module[0].weight.detach().numpy(), rel=1e-6)
     assert net.populations[0].keep_v == pytest.approx(0.75, rel=1e-6)
+
+
+def test_files_of_ours_keep_their_decays_and_groups(tmp_path: Path) -> None:
+    path = tmp_path / "net.nir"
+    conv = nn.Conv2d(2, 4, (1, 3), groups=2, bias=False)
+    source = Input(shape=(2, 5, 5))
+    write(nn.Sequential(conv, leaky(0.5)), path, input=source, steps=3, dt_s=1e-3)
+    with pytest.raises(
+        ValueError,
+        match=r"node '1' \(LIF\): the file records its decays, the rule 'exact' would change them;"
+        r" leave it out$",
+    ):
+        read(path, rule="exact")
+    with h5py.File(path, "a") as file:
+        file["node/nodes/0/weight"][...] = 1.0
+    with pytest.raises(
+        ValueError,
+        match=r"node '0' \(Conv2d\): weights between its groups are not zero; the file was edited$",
+    ):
+        read(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            "values",
+            r"^graph/nodes/0/weight: nir read back other values than were written; file not",
+        ),
+        ("keys", r"^graph/nodes/0: nir read back \['bias', .*\] instead of \['metadata', .*\]$"),
+    ],
+)
+def test_a_file_that_does_not_come_back_as_it_was_is_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str, message: str
+) -> None:
+    def changed(file: Any) -> Any:
+        graph = whole(file)
+        node = graph.nodes["0"]
+        if change == "values":
+            node.weight[0, 0] += 1
+        else:
+            graph.nodes["0"] = nir.Affine(node.weight, np.zeros(2))
+        return graph
+
+    whole = nir.read
+    monkeypatch.setattr(nir, "read", changed)
+    module = nn.Sequential(nn.Linear(3, 2, bias=False), leaky(0.5))
+    with pytest.raises(RuntimeError, match=message):
+        write(module, tmp_path / "net.nir", input=Input(shape=(3,)), steps=3, dt_s=1e-3)
+    assert list(tmp_path.iterdir()) == []

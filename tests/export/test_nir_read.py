@@ -497,6 +497,9 @@ def test_graphs_that_are_refused(path: Path, monkeypatch: pytest.MonkeyPatch) ->
     loop(path, ("a", "input"))
     with pytest.raises(ValueError, match=r"node 'input' \(Input\): an edge leads into it; remove"):
         read(path, steps=3)
+    loop(path, ("two", "fc"), two=port("Input", 2))
+    with pytest.raises(ValueError, match=r"g\.nir: has 2 Input nodes; exactly one is needed$"):
+        read(path, steps=3)
     loop(path, ("fc", "output"))
     with pytest.raises(ValueError, match=r"has 1 Output nodes with 2 sources; exactly one of each"):
         read(path, steps=3)

@@ -12,7 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from spikeport.export import search
 from spikeport.export.bounds import prove
+from spikeport.export.calibrate import Calibration
 from spikeport.export.grid import DoesNotFit
 from spikeport.export.quantise import to_fixed
 from spikeport.export.report import report
@@ -197,6 +199,63 @@ def test_few_bits_clip_the_largest_weights_where_that_lowers_the_error() -> None
         assert prove(fixed) == []
 
 
+def test_clipping_that_helps_each_weight_but_harms_the_sums_is_not_done() -> None:
+    # All large weights of a neuron have one sign: held at the end, they all err the same way.
+    w = np.tile(np.concatenate([np.full(2, 2.0), np.linspace(-0.6, 0.6, 60)]), (4, 1))
+    net = FloatNet(
+        input=Input(shape=(62,)),
+        populations=(FloatPopulation(name="p", shape=(4,), v_th=2.0, keep_v=0.0),),
+        projections=(FloatProjection(source="input", target="p", synapse=FloatDense(w=w)),),
+        readout=Readout(population="p"),
+        steps=8,
+    )
+    held, differing = {}, {}
+    x = (np.random.default_rng(0).random((8, 400, 62)) < 0.4).astype(np.int64)
+    for objective in ("weight", "rounding"):
+        fixed = to_fixed(net, LOIHI_2, weight_bits=2, objective=objective)
+        row = report(net, fixed).rows[0]
+        assert row.quantity == "weight"
+        synapse = fixed.projections[0].synapse
+        assert isinstance(synapse, Dense)
+        held[objective] = synapse.w_chip.max() * 2.0**synapse.w_exp / fixed.populations[0].scale
+        differing[objective] = disagreement(net, fixed, x)
+    assert held["weight"] < held["rounding"]
+    assert differing["rounding"] < differing["weight"]
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_spikes_are_never_worse_than_rounding_on_the_samples(bits: int) -> None:
+    for seed in range(4):
+        net, x = looped_net(seed), inputs(seed, samples=4)
+        plain = to_fixed(net, LOIHI_2, weight_bits=bits)
+        fixed = to_fixed(net, LOIHI_2, weight_bits=bits, objective="spikes", calibration=x)
+        samples = Calibration(net, x)
+        found = {
+            "rounding": samples.disagreement(plain), "spikes": samples.disagreement(fixed),
+        }  # fmt: skip
+        assert found["spikes"] <= found["rounding"]
+        said = fixed.provenance["disagreement"]
+        assert said["rounding"] == found["rounding"]
+        assert min(said.values()) == found["spikes"]
+        aim = "spikes" if said["spikes"] <= said["rounding"] else "rounding"
+        assert {part["objective"] for part in fixed.provenance["search"].values()} == {aim}
+        assert (fixed == plain) is (aim == "rounding") or aim == "spikes"
+
+
+def test_a_silent_population_is_the_worst() -> None:
+    net, x = looped_net(), inputs(0)
+    fixed = to_fixed(net, LOIHI_2)
+    silent = replace(
+        fixed, populations=(*fixed.populations[:2], replace(fixed.populations[2], v_th=131071))
+    )
+    samples = Calibration(net, x)
+    exact = floating.run(net, x)
+    off, on = samples.disagreement(silent), samples.disagreement(fixed)
+    assert exact["b"].spikes.any()
+    assert off - on > 0.9 / 3 - 0.2
+    assert on < 0.3
+
+
 def test_bits_may_be_named() -> None:
     net = looped_net()
     fixed = to_fixed(net, LOIHI_2, weight_bits={"a": 4, "a -> a": 2, "a -> b": 3})
@@ -248,6 +307,27 @@ def test_what_cannot_be_made_safe_is_said() -> None:
     net = replace(net, populations=(*net.populations[:2], loud))
     with pytest.raises(DoesNotFit, match=r"^population 'b': the threshold 1e-09 rounds to 0"):
         to_fixed(net, LOIHI_2)
+
+
+def test_an_overflow_that_no_scale_rules_out_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    net = replace(looped_net(keep_u=0.99), steps=400)
+    monkeypatch.setattr(search, "ATTEMPTS", 1)
+    with pytest.raises(
+        DoesNotFit,
+        match=r"^population 'a': .*, the limit is \d+; .*; no scale was found for which this is"
+        r" ruled out$",
+    ):
+        to_fixed(net, LOIHI_2)
+
+
+def test_a_report_is_of_a_network_and_its_own_integers() -> None:
+    fixed = to_fixed(looped_net(), LOIHI_2)
+    with pytest.raises(
+        ValueError,
+        match=r"^the float network has populations \['c', 'p', 'r'\], the fixed one"
+        r" \['on', 'a', 'b'\]$",
+    ):
+        report(map_net(), fixed)
 
 
 def test_the_report_explains_the_choice() -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -140,12 +142,18 @@ def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:700])
 
 
+def other_synapse(path: Path) -> None:
+    with h5py.File(path, "a") as file:
+        next(iter(file["projections"].values())).attrs["kind"] = "Moon"
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
         (edit, "its values do not match its digest; export the network again"),
         (other_version, "is of version 1, this program reads 2; export the network again"),
         (other_kind, "holds no FixedNet; give the net.h5 of a bundle"),
+        (other_synapse, "lacks a known synapse (found 'Moon'); export the network again"),
         (cut, "is damaged or no HDF5 file; export the network again"),
         (Path.unlink, "there is no such file; export the network again"),
     ],
@@ -173,6 +181,52 @@ def test_vectors_must_fit_the_net(tmp_path: Path, case: Case) -> None:
             vectors=Vectors(inputs=vectors.inputs, spikes=wrong, logits=vectors.logits),
         )
     assert list(tmp_path.iterdir()) == []
+
+
+def test_every_part_of_the_vectors_must_fit_the_net(tmp_path: Path, case: Case) -> None:
+    net, vectors = case
+    x, logits, name = vectors.inputs, vectors.logits, net.populations[0].name
+    classes, samples = np.shape(logits)[1], x.shape[1]
+    known = {key: s for key, s in vectors.spikes.items() if key != name}
+    wrong: list[tuple[dict[str, Any], str]] = [
+        (
+            {"inputs": x[..., :-1]},
+            f"inputs have shape {x[..., :-1].shape}; the network needs [T, B, *{net.input.shape}]",
+        ),
+        (
+            {"inputs": x[:-1], "spikes": {n: s[:-1] for n, s in vectors.spikes.items()}},
+            f"inputs have {len(x) - 1} steps; the network runs {len(x)}",
+        ),
+        (
+            {"logits": np.zeros((samples, classes + 1))},
+            f"logits are for {classes + 1} classes, the network has {classes}",
+        ),
+        ({"spikes": known}, f"have no spikes of {name!r}; a bundle keeps those of all"),
+        (
+            {"spikes": known | {"moon": vectors.spikes[name]}},
+            f"spikes of 'moon' are for {net.populations[0].size} neurons, the network has no such"
+            " population",
+        ),
+        (
+            {"spikes": {name: vectors.spikes[name][:, :, 0]}},
+            f"spikes of {name!r} have shape {x.shape[:2]}; needed is [{len(x)}, {samples}, n]",
+        ),
+        (
+            {"logits": np.zeros(samples)},
+            f"logits have shape {(samples,)}; needed are 2 axes, the first for the {samples}"
+            " samples of the inputs",
+        ),
+        (
+            {"labels": np.arange(samples + 1)},
+            f"labels have shape {(samples + 1,)}; needed are 1 axes, the first for the {samples}"
+            " samples of the inputs",
+        ),
+    ]
+    assert len(x) > 1
+    for changed, message in wrong:
+        with pytest.raises(ValueError, match=f"^vectors: {re.escape(message)}$"):
+            save(tmp_path / "b", (net, replace(vectors, **changed)))
+        assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("name", ["net.h5", "../up", ".hidden", "checksums.json"])

@@ -130,6 +130,12 @@ def test_other_refusals(tmp_path: Path) -> None:
         ValueError, match=r": format is None, readable is 'spikeport checkpoint 1'$"
     ):
         checkpoint.load(path, model)
+    header = {"format": "spikeport checkpoint 1", "facts": "3", "optimiser": "{}"}
+    save_file({"x": torch.zeros(1)}, path, metadata=header)
+    with pytest.raises(
+        ValueError, match=r"c\.safetensors: its facts are damaged; go back to an older one$"
+    ):
+        checkpoint.load(path, model)
     checkpoint.save(path, model, facts={})
     with pytest.raises(ValueError, match=r": saved without optimiser, so training cannot resume "):
         checkpoint.load(path, model, optimiser=optimiser)

@@ -206,3 +206,9 @@ def test_count_readout_learns_too(digits: Dataset, tmp_path: Path) -> None:
     report = lines(tmp_path)
     assert set(report[-1]["rate"]) == {"lif1", "lif2", "lif_out"}
     assert report[-1]["train_accuracy"] > report[0]["train_accuracy"] + 0.2
+
+
+def test_what_is_no_torch_module_cannot_be_trained(digits: Dataset) -> None:
+    model: Any = "conv"
+    with pytest.raises(ValueError, match=r"^the loop trains torch modules, but got a str$"):
+        evaluate(model, digits.x_test, digits.y_test, encoder="direct", seed=0)
