@@ -142,8 +142,8 @@ def test_a_matrix_beyond_the_limit_is_refused(monkeypatch: pytest.MonkeyPatch) -
     first = pool((2, 9, 12), (2, 3))
     with pytest.raises(
         ValueError,
-        match=r"^layers 'pool\+conv': only a dense matrix of 6912 entries computes them exactly, the"
-        r" limit is 1000; use map sizes that pools divide evenly, no padding behind a pool or"
+        match=r"^layers 'pool\+conv': only a dense matrix of 6912 entries computes them exactly,"
+        r" the limit is 1000; use map sizes that pools divide evenly, no padding behind a pool or"
         r" convolution, or put a spiking layer between them$",
     ):
         composed((2, 9, 12), (first, padded_conv(first.target)))

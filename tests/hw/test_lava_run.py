@@ -185,7 +185,9 @@ def test_a_group_that_is_killed_leaves_nothing(tmp_path: Path, number: signal.Si
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_parent_that_is_killed_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:
     program = (
-        "import pathlib; from spikeport.hw import lava_run\n"
+        "import pathlib, signal; from spikeport.hw import lava_run\n"
+        # A suite that runs in the background of a shell, or under nohup, ignores SIGINT.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         f"folder = pathlib.Path({str(tmp_path)!r})\n"
         f"lava_run.guarded({command(tmp_path, 'hang')!r}, folder, timeout_s=600)"
     )
