@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from spikeport.sim.net import FixedNet, Population, Projection
-from spikeport.sim.synapse import Conv2d, Shape, lowered
+from spikeport.sim.synapse import Conv2d, ConvGeometry, Dense, Shape, largest_sum, lowered
 
 # Lava keeps the geometry of a convolution in 8-bit signed integers, which overflow silently.
 GEOMETRY_LIMIT = 127
+SUM_LIMIT = 1 << 31
 
 
 def refuse(net: FixedNet) -> None:
@@ -16,13 +17,18 @@ def refuse(net: FixedNet) -> None:
         _refuse_population(population)
     for projection, delay in zip(net.projections, net.chip_delays, strict=True):
         _refuse_late_convolution(projection, net.shape_of(projection.source), delay=delay)
-    refuse_geometry(net)
+    refuse_synapses(net)
 
 
-def refuse_geometry(net: FixedNet) -> None:
-    """Raise ValueError for the first convolution of `net` that is too large for Lava."""
-    for projection in net.projections:
-        _refuse_geometry(projection, net.shape_of(projection.source))
+def refuse_synapses(net: FixedNet) -> None:
+    """Raise ValueError for the first projection of `net` whose convolution, or whose sums, are too
+    large for Lava."""
+    for projection, delay in zip(net.projections, net.chip_delays, strict=True):
+        synapse = lowered(projection.synapse, net.shape_of(projection.source))
+        if isinstance(synapse, Conv2d):
+            _refuse_geometry(projection, synapse.w.shape[2:], synapse.geometry)
+        largest = net.input.largest if projection.source == "input" else 1
+        _refuse_sums(projection, synapse, delay=delay, reach=largest_sum(synapse, largest=largest))
 
 
 def _refuse_population(population: Population) -> None:
@@ -48,17 +54,27 @@ def _refuse_late_convolution(projection: Projection, source: Shape, *, delay: in
         )
 
 
-def _refuse_geometry(projection: Projection, source: Shape) -> None:
-    synapse = lowered(projection.synapse, source)
-    if not isinstance(synapse, Conv2d):
-        return
-    geometry = synapse.geometry
-    pairs = (synapse.w.shape[2:], geometry.stride, geometry.padding, geometry.dilation)
+def _refuse_geometry(projection: Projection, kernel: Shape, geometry: ConvGeometry) -> None:
+    pairs = (kernel, geometry.stride, geometry.padding, geometry.dilation)
     largest = max(geometry.groups, *(n for pair in pairs for n in pair))
     if largest > GEOMETRY_LIMIT:
         raise ValueError(
             f"{_path(projection)}: kernel, stride, padding, dilation or groups reach {largest},"
             f" but Lava keeps them in 8 bits, at most {GEOMETRY_LIMIT}; split the layer"
+        )
+
+
+def _refuse_sums(
+    projection: Projection, synapse: Dense | Conv2d, *, delay: int, reach: int
+) -> None:
+    """Lava adds convolutions up in floats, which become integers of 32 bits, and late dense sums
+    in 64 bits, which only a shift to the right makes visible."""
+    differs = isinstance(synapse, Conv2d) or (delay and synapse.w_exp < 0)
+    if differs and reach >= SUM_LIMIT:
+        raise ValueError(
+            f"{_path(projection)}: its sums can reach {reach}, but Lava computes those of"
+            f" convolutions and late dense synapses as the chip does below {SUM_LIMIT} only; send"
+            " fewer payload bits or use smaller weights"
         )
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from spikeport.hw.early import intruders
 from spikeport.hw.lava_import import quiet
-from spikeport.hw.lava_limits import refuse_geometry
+from spikeport.hw.lava_limits import refuse_synapses
 from spikeport.hw.lava_record import alone, chip_steps, lava_shape
 from spikeport.hw.lava_synapses import Wiring
 from spikeport.sim.net import FixedNet, Population
@@ -46,7 +46,7 @@ def build(net: FixedNet, x: NDArray[np.int64]) -> LavaNet:
 
     Raises ValueError for what Lava cannot run, see `lava_limits`.
     """
-    refuse_geometry(net)
+    refuse_synapses(net)
     source = Source(data=columns(net, x))
     special = ours(net)
     # With delays there is one sample, and no second reset must come: it could come early.

@@ -17,7 +17,7 @@ from typing import Any
 import spikeport
 from spikeport.hw import lava_group, lava_job
 from spikeport.hw.lava_import import LavaError, available, require
-from spikeport.hw.lava_limits import refuse_geometry
+from spikeport.hw.lava_limits import refuse_synapses
 from spikeport.hw.lava_record import Recording, chip_steps, executions, stems, windows
 from spikeport.sim.net import FixedNet
 from spikeport.sim.trace import Trace
@@ -36,7 +36,7 @@ def run(net: FixedNet, x: Any, *, timeout_s: float, record: bool = True) -> Trac
     every sample starts it anew), and ValueError for wrong input or a net that Lava cannot run.
     """
     require()
-    refuse_geometry(net)
+    refuse_synapses(net)
     checked = net.input.check(x)
     with tempfile.TemporaryDirectory(prefix="spikeport-lava-") as name:
         folder = Path(name)

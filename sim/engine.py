@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spikeport.sim.arith import DECAY_ONE, DU_OFFSET, STATE_SHIFT, wrap_int32
+from spikeport.sim.arith import DECAY_ONE, DU_OFFSET, STATE_SHIFT
 from spikeport.sim.kernel import run_population
 from spikeport.sim.net import FixedNet, Population
 from spikeport.sim.product import Product, prepare
@@ -25,7 +25,7 @@ from spikeport.sim.reference import refuse_overflow
 from spikeport.sim.topology import blocks, is_loop
 from spikeport.sim.trace import PopulationTrace, Trace
 
-PORTION_BYTES = 8 << 20  # intermediate values of one portion of the samples
+PORTION_BYTES = 16 << 20  # intermediate values of one portion of the samples
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,7 +165,7 @@ class _Block:
                 for p in products:
                     if t >= p.delay:
                         s = values[p.source][t - p.delay : t - p.delay + 1]
-                        a[:] = wrap_int32(a + p.delivered(s))
+                        a += p.delivered(s)
                 layer.advance(
                     values[layer.name], 0, results[layer.name], first=first, steps=range(t, t + 1)
                 )
@@ -230,12 +230,11 @@ class _Layer:
     def total(self, values: Mapping[str, NDArray[Any]]) -> NDArray[np.int32]:
         """Synaptic sums int32 [T, b, n] from those sources whose `values` are known."""
         steps, batch = values["input"].shape[:2]
-        total = np.zeros((steps, batch, self.size), np.int64)
+        total = np.zeros((steps, batch, self.size), np.int32)  # wraps as the sums of Lava do
         for p in self.products:
             if p.source in values and p.delay < steps:
                 total[p.delay :] += p.delivered(values[p.source][: steps - p.delay])
-        sums: NDArray[np.int32] = wrap_int32(total).astype(np.int32)
-        return sums
+        return total
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -38,6 +38,7 @@ def write_net(path: Path | str, net: FixedNet) -> None:
         }
         file.attrs.update({key: json.dumps(value) for key, value in header.items()})
         file.attrs.update(format=FORMAT, version=VERSION, steps=net.steps, digest=net.digest())
+        file.create_group("projections")  # a network of sources alone has none
         for i, population in enumerate(net.populations):
             _write_population(file.create_group(f"populations/{i:04}"), population)
         for i, projection in enumerate(net.projections):

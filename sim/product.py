@@ -26,7 +26,7 @@ from spikeport.sim.arith import FLOAT32_EXACT, FLOAT64_EXACT, U_LIMIT
 from spikeport.sim.kernel import sum_events
 from spikeport.sim.parts import Projection
 from spikeport.sim.reference import delivered
-from spikeport.sim.synapse import Conv2d, Dense, Shape, lowered
+from spikeport.sim.synapse import Conv2d, Dense, Shape, largest_sum, lowered
 
 COLUMN_BYTES = 8 << 20  # columns of one block of images; small enough for a cache
 # Measured: adding rows wins below a quarter of spikes, once rows fill a few vector registers.
@@ -76,9 +76,14 @@ class Product:
             total = convolve(rows, self.part, w=self.w)
         return total.reshape(*s.shape[:2], -1)
 
-    def delivered(self, s: NDArray[Any]) -> NDArray[np.int64]:
-        """What arrives of source values [T, B, ...]: int64 [T, B, n_out], shifted and wrapped."""
-        return delivered(self.part, self(s).astype(np.int64))
+    def delivered(self, s: NDArray[Any]) -> NDArray[np.int32]:
+        """What arrives of source values [T, B, ...]: int32 [T, B, n_out], shifted and wrapped."""
+        total = self(s)
+        if self.plain or total.dtype == np.int32:
+            # Shifts of int32 drop high bits and floor, as Lava's do.
+            total = total.astype(np.int32, copy=False)
+            return total << self.w_exp if self.w_exp >= 0 else total >> -self.w_exp
+        return delivered(self.part, total.astype(np.int64)).astype(np.int32)
 
 
 def prepare(projection: Projection, *, shape: Shape, largest: int) -> Product:
@@ -86,8 +91,7 @@ def prepare(projection: Projection, *, shape: Shape, largest: int) -> Product:
     part = lowered(projection.synapse, shape)
     w = part.w_chip if isinstance(part, Dense) else part.w.astype(np.int64)
     rows = w.reshape(len(w), -1)
-    positive, negative = rows.clip(min=0).sum(1).max(), -rows.clip(max=0).sum(1).min()
-    bound = int(max(positive, negative)) * largest
+    bound = largest_sum(part, largest=largest)
     wide = np.float64 if bound < FLOAT64_EXACT else np.int64
     arithmetic = np.float32 if bound < FLOAT32_EXACT else wide
     events = None

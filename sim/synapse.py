@@ -217,6 +217,15 @@ def lowered(synapse: Synapse, source: Shape) -> Dense | Conv2d:
     return synapse.as_conv(source[0]) if isinstance(synapse, SumPool2d) else synapse
 
 
+def largest_sum(part: Dense | Conv2d, *, largest: int) -> int:
+    """Largest magnitude of any partial sum that `part` adds up of source values in 0..largest,
+    in any order, before any shift or wrap."""
+    w = part.w_chip if isinstance(part, Dense) else part.w.astype(np.int64)
+    rows = w.reshape(len(w), -1)
+    positive, negative = rows.clip(min=0).sum(1).max(), -rows.clip(max=0).sum(1).min()
+    return int(max(positive, negative)) * largest
+
+
 def lowered_float(synapse: FloatSynapse, source: Shape) -> FloatDense | FloatConv2d:
     """Float counterpart of `lowered`."""
     return synapse.as_conv(source[0]) if isinstance(synapse, FloatSumPool2d) else synapse

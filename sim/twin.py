@@ -15,11 +15,11 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from spikeport.sim.arith import FLOAT32_EXACT, STATE_SHIFT
+from spikeport.sim.arith import FLOAT32_EXACT, STATE_SHIFT, U_LIMIT
 from spikeport.sim.net import FixedNet, Input, Projection
 from spikeport.sim.reference import refuse_overflow
 from spikeport.sim.surrogate import Surrogate
-from spikeport.sim.synapse import ConvGeometry, Dense, Shape, Synapse, lowered
+from spikeport.sim.synapse import ConvGeometry, Dense, Shape, Synapse, largest_sum, lowered
 from spikeport.sim.trace import PopulationTrace, Trace
 from spikeport.sim.twin_base import State, Stretch, TwinBase, joined, read, shown
 from spikeport.sim.twin_lif import Neurons, integrate
@@ -177,14 +177,15 @@ def _integers(net: FixedNet, projection: Projection) -> Tensor:
 
 def _exact_type(net: FixedNet, target: str) -> torch.dtype:
     """The float type that holds every sum that can arrive at population `target`, exponents
-    applied, without rounding."""
-    bound = 0
+    applied, without rounding; wrapping a sum of a convolution adds half its range to it."""
+    total, widest = 0, 0
     for projection in net.incoming(target):
-        w = _integers(net, projection).abs().flatten(1)
+        part = lowered(projection.synapse, net.shape_of(projection.source))
         largest = net.input.largest if projection.source == "input" else 1
-        w_exp = projection.synapse.w_exp if isinstance(projection.synapse, Dense) else 0
-        bound += int(w.sum(1).max()) * largest << max(w_exp, 0)
-    return torch.float32 if bound < FLOAT32_EXACT else torch.float64
+        own = largest_sum(part, largest=largest)
+        total += own << max(part.w_exp, 0) if isinstance(part, Dense) else own
+        widest = max(widest, own if isinstance(part, Dense) else own + U_LIMIT)
+    return torch.float32 if max(total, widest) < FLOAT32_EXACT else torch.float64
 
 
 def _tensor(values: NDArray[Any], device: torch.device) -> Tensor:

@@ -146,7 +146,7 @@ def test_skips_of_unequal_depth() -> None:
 
 
 @pytest.mark.lava
-@pytest.mark.parametrize(("kind", "bits"), [("spike", 1), ("graded", 20)])
+@pytest.mark.parametrize(("kind", "bits"), [("spike", 1), ("graded", 19)])
 def test_convolutions_and_pools_with_delays(kind: str, bits: int) -> None:
     """Weights that no dense synapse holds, sums that wrap at 24 bits, one source with several
     delays, and a loop through a map."""

@@ -15,7 +15,7 @@ import pytest
 
 from spikeport.sim import bundle, reference
 from spikeport.sim.bundle import Bundle, Vectors
-from spikeport.sim.net import FixedNet
+from spikeport.sim.net import FixedNet, Input, Population, Readout
 from spikeport.sim.net_file import read_net, write_net
 
 Case = tuple[FixedNet, Vectors]
@@ -49,6 +49,15 @@ def test_the_digest_survives_the_file(
     for p, q in zip(net.populations, back.populations, strict=True):
         assert p.v_th.shape == q.v_th.shape
         assert p.bias.shape == q.bias.shape
+
+
+def test_a_network_of_sources_alone_survives_the_file(tmp_path: Path) -> None:
+    net = FixedNet(
+        input=Input(shape=(1,)), populations=(Population(name="p", shape=(2,), v_th=3, bias=7),),
+        projections=(), readout=Readout(population="p"), steps=4,
+    )  # fmt: skip
+    write_net(tmp_path / "net.h5", net)
+    assert read_net(tmp_path / "net.h5") == net
 
 
 def test_a_bundle_comes_back_as_it_was(tmp_path: Path, case: Case) -> None:

@@ -235,7 +235,7 @@ def test_sparse_loops_are_summed_by_events(monkeypatch: pytest.MonkeyPatch) -> N
     assert 1 in calls
 
 
-@pytest.mark.parametrize(("n", "w_exp", "dtype"), [(80, -2, "float32"), (1100, 7, "float64")])
+@pytest.mark.parametrize(("n", "w_exp", "dtype"), [(80, -2, "float32"), (2100, 7, "float64")])
 def test_the_twin_of_a_loop_is_as_wide_as_its_sums_need(n: int, w_exp: int, dtype: str) -> None:
     net, x = wide_loop(n, w_exp=w_exp)
     twin = Twin(net)

@@ -14,8 +14,8 @@ from torch import Tensor
 from spikeport.sim import reference
 from spikeport.sim.net import FixedNet, Input, Population, Projection, Readout
 from spikeport.sim.surrogate import Surrogate
-from spikeport.sim.synapse import Dense
-from spikeport.sim.trace import Trace
+from spikeport.sim.synapse import Conv2d, Dense
+from spikeport.sim.trace import Trace, first_difference
 from spikeport.sim.twin import Twin, to_grid
 from spikeport.sim.twin_base import State, Stretch, read
 from spikeport.sim.twin_lif import Neurons, integrate
@@ -95,7 +95,7 @@ def test_a_static_image_is_a_train_of_itself(random_net: Any, seed: int) -> None
 
 
 def net_of(
-    *synapses: Dense, readout: str = "count", source: Input | None = None, **p: Any
+    *synapses: Dense | Conv2d, readout: str = "count", source: Input | None = None, **p: Any
 ) -> FixedNet:
     """One population behind `synapses` from the input, four steps."""
     size = len(synapses[0].w)
@@ -133,6 +133,16 @@ def test_sums_beyond_int32_wrap() -> None:
     x = rng.integers(0, 1 << 24, (4, 30, 300))
     assert abs(x @ dense.w_chip.T).max() > 1 << 31
     assert differing(reference.run(net, x), Twin(net).run(x)) == 0
+
+
+def test_a_convolution_wraps_exactly_just_below_24_bits() -> None:
+    """Odd sums above 2**23: float32 holds them, but not with half the range of the wrap added."""
+    source = Input(shape=(1, 1, 1), kind="graded", payload_bits=16)
+    net = net_of(Conv2d(w=np.full((1, 1, 1, 1), 129)), source=source, shape=(1, 1, 1))
+    x = np.arange(65500, 65536).reshape(4, -1, 1, 1, 1)
+    wanted, found = reference.run(net, x), Twin(net).run(x, record=True)
+    assert wanted.wraps["p"] == 36
+    assert first_difference(wanted, found) is None
 
 
 def test_to_grid_rounds_clips_and_passes_the_gradient() -> None:
