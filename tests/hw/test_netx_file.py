@@ -348,3 +348,24 @@ def test_biases_that_fire_before_the_first_input_of_a_loop_are_refused(
 def test_sums_beyond_32_bits_are_refused(tmp_path: Path) -> None:
     net = chain((SMALL, {"v_th": 3}), source=Input(shape=(4,), kind="graded", payload_bits=24))
     assert "the sum may leave 32 bits" in refused(net, tmp_path)
+
+
+def test_a_map_behind_a_flat_layer_is_refused(tmp_path: Path) -> None:
+    synapses = Dense(w=2 * np.ones((9, 4), int)), Conv2d(w=2 * np.ones((1, 1, 2, 2), int))
+    net = FixedNet(
+        input=Input(shape=(4,)),
+        populations=(
+            Population(name="a", shape=(1, 3, 3), v_th=3),
+            Population(name="b", shape=(1, 2, 2), v_th=3),
+        ),
+        projections=(
+            Projection(source="input", target="a", synapse=synapses[0]),
+            Projection(source="a", target="b", synapse=synapses[1]),
+        ),
+        readout=Readout(population="b"),
+        steps=STEPS,
+    )
+    assert refused(net, tmp_path).endswith(
+        "NetX loses the map that a dense layer fills, so no convolution can follow one; export to"
+        " Lava directly"
+    )

@@ -305,3 +305,13 @@ def test_a_damaged_file_is_read_or_refused_with_one_sentence(cut: int, tmp_path:
     except ValueError as problem:
         said = str(problem)
     assert not said or (said.startswith(f"{path}: ") and "\n" not in said)
+
+
+def test_an_entry_of_absurd_size_is_not_loaded(tmp_path: Path) -> None:
+    write(tmp_path / "a.net")
+    with h5py.File(tmp_path / "a.net", "r+") as file:
+        del file["layer/3/weight"]
+        file["layer/3"].create_dataset("weight", (3, 1 << 30), "int64", chunks=(3, 1 << 10))
+    assert refusal(tmp_path / "a.net").endswith(
+        f" claims to hold {3 << 33} bytes, {1 << 31} are the most; write the file again"
+    )

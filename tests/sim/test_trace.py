@@ -99,3 +99,12 @@ def test_spikes_are_counted() -> None:
     assert (left.spike_total(), right.spike_total()) == (2, 1)
     assert compared(left, right) == 5 * 2 * 7
     assert differing_spikes(left, right) == 3
+
+
+def test_a_sum_of_potentials_that_was_not_kept_is_missed() -> None:
+    with pytest.raises(
+        ValueError,
+        match=r"^the trace holds no sum of potentials of population 'b'; run it again with"
+        r" record=True$",
+    ):
+        trace(record=False).logits(Readout(population="b", kind="sum_v"))

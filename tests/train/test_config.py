@@ -163,6 +163,13 @@ def changed(old: str, new: str) -> str:
             'spike differently; train with reset = "zero"',
         ),
         (
+            changed("hidden = 33", 'reset = "subtract"').replace(
+                "[quantise]", '[quantise]\ntarget = "lava"\n'
+            ),
+            "f.toml: model.reset is 'subtract', but training on the chip's integers knows neurons "
+            'that reset to zero only; train with reset = "zero", or compile a model of your own',
+        ),
+        (
             changed("lr = 1", "lr = = 1"),
             "f.toml: no valid TOML: Invalid value (at line 10, column 6)",
         ),
