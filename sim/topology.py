@@ -15,6 +15,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from spikeport.sim.arith import DELAY_MAX
+
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
@@ -124,9 +126,12 @@ def schedule(net: Any) -> Schedule:
         raise ValueError(_impossible(net))
     driven = {p.target for p in net.projections}
     for name in [p.name for p in net.populations if p.name not in driven]:
-        # Nothing arrives at a source of its own: it starts as late as its targets allow.
-        latest = [depths[p.target] + p.delay - 1 for p in net.projections if p.source == name]
-        depths[name] = max(0, min(latest, default=0))
+        # Nothing arrives at a source of its own: it starts as late as its targets allow, or, with
+        # delays, which would carry spikes from before its start into their windows, at once.
+        own = [p for p in net.projections if p.source == name]
+        steps = [depths[p.target] + p.delay - 1 for p in own] or [0]
+        soonest = max(steps) - DELAY_MAX if any(p.delay for p in own) else min(steps)
+        depths[name] = max(0, min(soonest, *steps))
     return Schedule(
         depths=depths,
         chip_delays=tuple(

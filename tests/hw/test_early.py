@@ -58,6 +58,14 @@ def test_a_delay_must_reach_back_to_the_spike() -> None:
         assert early.intruders(net) == expected
 
 
+def test_a_source_of_biases_with_a_delay_begins_with_the_input() -> None:
+    """As the reader of NIR files makes it of a bias before a Delay."""
+    paths = [*CHAIN, ("b.bias", "b", 20, 0), ("b.bias", "b", 20, 1)]
+    net = neurons("a b.bias b", paths, **{"b.bias": {"bias": 4000, "bias_exp": 3}})
+    assert (net.depths["b"], net.depths["b.bias"]) == (2, 0)
+    assert early.intruders(net) == frozenset()
+
+
 def test_what_early_spikes_cause_counts_too() -> None:
     """A clock drives "c" before its window, and the loop of "c" keeps the spike."""
     paths = [("input", "a", 20, 0), ("a", "c", 10, 0), ("clock", "c", 61, 0), ("c", "c", -8, 1)]

@@ -49,11 +49,22 @@ CASES: list[tuple[FixedNet, dict[str, int], tuple[int, ...]]] = [
     (net(("input", "a", 0), ("a", "a", 3)), {"a": 1}, (0, 2)),
     (net(("input", "a", 0), ("a", "b", 0), ("b", "a", 2)), {"a": 1, "b": 2}, (0, 0, 0)),
     (net(("input", "a", 0), ("a", "b", 1), ("b", "a", 1)), {"a": 1, "b": 1}, (0, 0, 0)),
-    # A source of its own starts as late as its targets allow.
+    # A source of its own starts as late as its targets allow, with delays at once...
+    (
+        net(("input", "a", 0), ("a", "c", 0), ("b", "c", 0), sources="b"),
+        {"a": 1, "b": 1, "c": 2},
+        (0, 0, 0),
+    ),
     (
         net(("input", "a", 0), ("a", "b", 0), ("c", "b", 1), sources="c"),
+        {"a": 1, "b": 2, "c": 0},
+        (0, 0, 2),
+    ),
+    # ...or as soon as the longest delay that a chip has allows.
+    (
+        net(("input", "a", 0), ("a", "b", 0), ("c", "b", 63), sources="c"),
         {"a": 1, "b": 2, "c": 2},
-        (0, 0, 0),
+        (0, 0, 62),
     ),
 ]
 
