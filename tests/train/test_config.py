@@ -163,9 +163,7 @@ def changed(old: str, new: str) -> str:
             'spike differently; train with reset = "zero"',
         ),
         (
-            changed("hidden = 33", 'reset = "subtract"').replace(
-                "[quantise]", '[quantise]\ntarget = "lava"\n'
-            ),
+            changed("hidden = 33", 'reset = "subtract"').replace("loihi1", "lava"),
             "f.toml: model.reset is 'subtract', but training on the chip's integers knows neurons "
             'that reset to zero only; train with reset = "zero", or compile a model of your own',
         ),
