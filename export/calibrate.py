@@ -1,38 +1,29 @@
-"""Judging and improving the integers of a population on calibration samples.
+"""Judging the integers of populations, and of whole networks, on calibration samples.
 
 A `Calibration` knows what the float net does on the samples and what the integers chosen so far
-do, so that each population is judged on what it will really receive. `refined` moves weights to
-other grid points than the nearest: rounding error in one weight is made good by its neighbours, in
-the metric of the membrane. With f_j the source's spikes as the membrane sees them (filtered by the
-leaks), the error of a neuron's membrane over all samples is d' H d for weight errors d and
-H = mean of f f'; weights are rounded one by one and what is left of each error moves on to those
-not rounded yet (Frantar et al., GPTQ, arXiv 2210.17323; here with spikes and leaks in H).
+do, so that each population is judged on what it will really receive.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from spikeport.export.grid import Floats, Part, Source, float_weights, rounded
-from spikeport.sim import floating
-from spikeport.sim.arith import STATE_SHIFT
-from spikeport.sim.lif import tick
-from spikeport.sim.net import FloatNet, Population, Projection
-from spikeport.sim.product import prepare
-from spikeport.sim.reference import parameters
-from spikeport.sim.synapse import FloatConv2d, FloatDense
-from spikeport.sim.trace import PopulationTrace
+from spikeport.export.grid import Floats, Part
+from spikeport.sim import engine, floating
+from spikeport.sim.arith import DECAY_ONE, DU_OFFSET, STATE_SHIFT, wrap_int32
+from spikeport.sim.kernel import run_population
+from spikeport.sim.net import FixedNet, FloatNet, Population, Projection
+from spikeport.sim.product import Product, prepare
+from spikeport.sim.trace import PopulationTrace, Trace
 
 Ints = NDArray[np.int64]
+Order = tuple[Ints, Floats]
 
-DAMPING = 0.01  # of the mean diagonal of H, so that silent inputs stay at their nearest
-MOST_INPUTS = 2048  # weights of one neuron that are rounded together; H has their square
-MOST_ROWS = 1 << 15  # moments of the samples from which H is estimated
+PORTION = 32  # samples that the float net runs at once
 
 
 class Calibration:
@@ -41,222 +32,141 @@ class Calibration:
     def __init__(self, net: FloatNet, x: Ints) -> None:
         """x: integers [T, B, *shape] as the chip is shown them."""
         self.input = net.input
-        self.exact: Mapping[str, PopulationTrace] = floating.run(
-            net, x / net.input.scale
-        ).populations
-        self.sent: dict[str, Ints] = {"input": x} | {
-            p.name: self._shaped(self.exact[p.name].spikes, p.shape) for p in net.populations
+        self.read = "v_sum" if net.readout.kind == "sum_v" else "v_last"
+        self.exact = _exact(net, x)
+        self.sent: dict[str, NDArray[Any]] = {"input": x} | {
+            p.name: _shaped(self.exact[p.name].spikes, p.shape) for p in net.populations
         }
-
-    @staticmethod
-    def _shaped(spikes: NDArray[np.uint8], shape: tuple[int, ...]) -> Ints:
-        return spikes.reshape(*spikes.shape[:2], *shape).astype(np.int64)
+        self._arrived: dict[bytes, Ints] = {}
+        self._orders: dict[tuple[int, ...], Order] = {}
 
     def settle(self, part: Part, fixed: Population, synapses: list[Projection]) -> None:
         """From now on the population sends what these integers send."""
-        spikes, _ = self.response(part, fixed, synapses)
-        self.sent[fixed.name] = self._shaped(spikes, fixed.shape)
+        spikes = self.response(part, fixed, synapses).spikes
+        self.sent[fixed.name] = _shaped(spikes, fixed.shape)
+        self._arrived, self._orders = {}, {}
 
     def loss(self, part: Part, fixed: Population, synapses: list[Projection]) -> float:
-        """Share of differing spikes; of a population read as a potential the error of v (root mean
-        square over its own)."""
+        """How far one population is from what it should do, behind the sources so far."""
+        return self._distance(fixed, self.response(part, fixed, synapses), silent=part.silent)
+
+    def disagreement(self, net: FixedNet) -> float:
+        """How far the whole of `net` is from what it should do: the mean over its populations, and
+        the share of samples on which it answers differently."""
+        trace = engine.run(net, self.sent["input"])
+        read, potentials = net.readout.population, net.readout.of_potentials
+        far = [
+            self._distance(p, trace[p.name], silent=potentials and p.name == read)
+            for p in net.populations
+        ]
+        exact, found = (
+            t.logits(net.readout).argmax(1) for t in (Trace(populations=self.exact), trace)
+        )
+        return float(np.mean(far) + (exact != found).mean())
+
+    def _distance(self, fixed: Population, found: PopulationTrace, *, silent: bool) -> float:
+        """Differing spikes over all spikes of both, so that silence is worst; of a population read
+        as a potential the error of what is read (root mean square over its own)."""
         exact = self.exact[fixed.name]
-        spikes, v = self.response(part, fixed, synapses)
-        if not part.silent or exact.v is None:
-            return float((spikes != exact.spikes).mean())
-        size = float(np.sqrt((exact.v**2).mean()))
-        error = v / (fixed.scale * (1 << STATE_SHIFT)) - exact.v
+        if not silent:
+            spikes = int(exact.spikes.sum(dtype=np.int64) + found.spikes.sum(dtype=np.int64))
+            return int((found.spikes != exact.spikes).sum()) / max(spikes, 1)
+        wanted = getattr(exact, self.read)
+        error = getattr(found, self.read) / (fixed.scale * (1 << STATE_SHIFT)) - wanted
+        size = float(np.sqrt((wanted**2).mean()))
         return float(np.sqrt((error**2).mean())) / size if size else 0.0
 
     def response(
         self, part: Part, fixed: Population, synapses: list[Projection]
-    ) -> tuple[NDArray[np.uint8], Ints]:
-        """Spikes and potentials [T, B, n] of these integers behind the sources so far."""
-        steps, batch = self.sent["input"].shape[:2]
-        arriving = np.zeros((steps, batch, fixed.size), np.int64)
-        loops = []
-        for projection, source in zip(synapses, part.sources, strict=True):
-            largest = self.input.largest if projection.source == "input" else 1
-            product = prepare(projection, shape=source.shape, largest=largest)
-            if source.emission is None:
-                loops.append((projection.delay, product))
-            else:
-                total = product.delivered(self.sent[projection.source])
-                arriving[projection.delay :] += total[: max(steps - projection.delay, 0)]
-        p = parameters(fixed)
-        u = np.zeros((batch, fixed.size), np.int64)
-        v = np.broadcast_to(fixed.v_init.astype(np.int64), u.shape)
-        spikes, potentials = np.empty(arriving.shape, np.uint8), np.empty_like(arriving)
-        for t in range(steps):
-            a = arriving[t]
-            for delay, product in loops:
-                if t >= delay:
-                    before = spikes[t - delay].reshape(1, batch, *fixed.shape)
-                    a = a + product.delivered(before)[0]
-            new = tick(u, v, a, p)
-            u, v = new.u, new.v
-            spikes[t], potentials[t] = new.s, v
-        return spikes, potentials
+    ) -> PopulationTrace:
+        """What these integers do behind the sources so far."""
+        products = [
+            prepare(p, shape=s.shape, largest=self.largest(p.source))
+            for p, s in zip(synapses, part.sources, strict=True)
+        ]
+        arriving = self._arriving(part, synapses, products)
+        loops = [
+            (p.delay, product)
+            for p, product, s in zip(synapses, products, part.sources, strict=True)
+            if s.emission is None
+        ]
+        return _lived(fixed, arriving, loops)
+
+    def largest(self, source: str) -> int:
+        """The largest value that `source` sends."""
+        return self.input.largest if source == "input" else 1
+
+    def _arriving(self, part: Part, synapses: list[Projection], products: list[Product]) -> Ints:
+        """[T, B, n]: what the other populations deliver; kept while the synapses are the same."""
+        key = b"".join(_identity(p) for p in synapses)
+        if key not in self._arrived:
+            steps, batch = self.sent["input"].shape[:2]
+            total = np.zeros((steps, batch, part.population.size), np.int64)
+            for p, product, source in zip(synapses, products, part.sources, strict=True):
+                if source.emission is not None and p.delay < steps:
+                    total[p.delay :] += product.delivered(self.sent[p.source][: steps - p.delay])
+            self._arrived = {key: total}
+        return self._arrived[key]
+
+    def order(self, group: tuple[int, ...], find: Callable[[], Order]) -> Order:
+        """The order in which the weights of a group of sources are rounded, and how the
+        error of each moves on; found once for each population."""
+        if group not in self._orders:
+            self._orders[group] = find()
+        return self._orders[group]
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Block:
-    """Weights that are rounded together: some sources of one population, each with its grid.
-    rows: what the membrane sees of every input [N, inputs]; grid: points per unit, low and high
-    integer and level (of 1 bit, else 0) of every input."""
+def _exact(net: FloatNet, x: Ints) -> dict[str, PopulationTrace]:
+    """What the float net does on samples: spikes, last and summed potentials."""
+    parts = [
+        floating.run(net, x[:, first : first + PORTION] / net.input.scale, record=False).populations
+        for first in range(0, x.shape[1], PORTION)
+    ]
 
-    sources: tuple[int, ...]
-    w: Floats  # [n_out, inputs]
-    rows: Floats
-    per_unit: Floats
-    low: Floats
-    high: Floats
-    level: Floats
+    def joined(name: str, quantity: str, axis: int) -> Any:
+        return np.concatenate([getattr(part[name], quantity) for part in parts], axis)
 
-
-def refined(
-    part: Part, scale: float, calibration: Calibration, *, weights: bool = True, bias: bool = True
-) -> Part:
-    """`part` with its weights on those grid points at `scale`, and its bias at that value, which
-    serve the membrane best on the samples. Rounding the result at `scale` moves no weight."""
-    sources = list(part.sources)
-    for block in _blocks(part, scale, calibration) if weights else []:
-        for i, w in zip(block.sources, _split(block, sources, _compensated(block)), strict=True):
-            synapse = replace(sources[i].projection.synapse, w=w)  # type: ignore[arg-type]
-            projection = replace(sources[i].projection, synapse=synapse)
-            sources[i] = replace(sources[i], projection=projection, clip=1.0)
-    found = replace(part, sources=tuple(sources))
-    if bias:
-        extra = _missed(part, found, scale, calibration)
-        found = replace(
-            found, population=replace(part.population, bias=part.population.bias + extra)
+    return {
+        p.name: PopulationTrace(
+            spikes=joined(p.name, "spikes", 1), v_last=joined(p.name, "v_last", 0),
+            v_sum=joined(p.name, "v_sum", 0),
         )
-    return found
+        for p in net.populations
+    }  # fmt: skip
 
 
-def _missed(exact: Part, found: Part, scale: float, calibration: Calibration) -> Floats:
-    """[n]: the bias that makes good what the rounded weights, and sums that are floored, deliver
-    too little on average."""
-    steps = len(calibration.sent["input"])
-    missed: Floats = np.zeros(exact.population.size)
-    _, synapses = found.at(scale)
-    for source, projection in zip(exact.sources, synapses, strict=True):
-        values = calibration.sent[projection.source]
-        largest = calibration.input.largest if projection.source == "input" else 1
-        given = prepare(projection, shape=source.shape, largest=largest).delivered(values)
-        wanted = floating.synapse_sum(source.projection.synapse, values / source.per_unit)
-        missed += (wanted - given / scale).mean((0, 1)) * max(steps - projection.delay, 0) / steps
-    keep_u, keep_v = (float(k.mean()) for k in (exact.population.keep_u, exact.population.keep_v))
-    current = _seen(np.ones((steps, 1)), keep_u=keep_u, keep_v=keep_v).mean()
-    potential = _seen(np.ones((steps, 1)), keep_u=0.0, keep_v=keep_v).mean()
-    missed *= float(current / potential)
-    return missed
+def _shaped(spikes: NDArray[np.uint8], shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    return spikes.reshape(*spikes.shape[:2], *shape)
 
 
-def _split(block: _Block, sources: list[Source], w: Floats) -> list[Floats]:
-    """The columns of a block as the weights of its sources, in their shapes."""
-    parts, start = [], 0
-    for i in block.sources:
-        shape = float_weights(sources[i].projection).shape
-        width = int(np.prod(shape[1:]))
-        parts.append(w[:, start : start + width].reshape(shape))
-        start += width
-    return parts
-
-
-def _blocks(part: Part, scale: float, calibration: Calibration) -> list[_Block]:
-    """All dense sources in one block, every ungrouped convolution in one of its own."""
-    dense = [i for i, s in enumerate(part.sources) if s.refined]
-    groups = [dense] if dense else []
-    for i, s in enumerate(part.sources):
-        synapse = s.projection.synapse
-        if isinstance(synapse, FloatConv2d) and synapse.geometry.groups == 1:
-            groups.append([i])
-    blocks = [_block(part, scale, calibration, group) for group in groups]
-    return [b for b in blocks if b.w.shape[1] <= MOST_INPUTS]
-
-
-def _block(part: Part, scale: float, calibration: Calibration, group: list[int]) -> _Block:
-    keep_u, keep_v = (float(k.mean()) for k in (part.population.keep_u, part.population.keep_v))
-    w, rows, grids = [], [], []
-    for i in group:
-        s = part.sources[i]
-        flat = float_weights(s.projection)
-        flat = flat.reshape(len(flat), -1)
-        q, k = rounded(s, scale, part.chip)
-        level = float(np.abs(q).max()) if s.bits == 1 else 0.0
-        low, high = min(-s.q_max, float(q.min())), max(s.q_max, float(q.max()))
-        grid = [scale / s.per_unit * 2.0**k, low, high, level]
-        w.append(flat)
-        rows.append(_rows(s, calibration, keep_u=keep_u, keep_v=keep_v))
-        grids.append(np.repeat([grid], flat.shape[1], axis=0))
-    per_unit, low_, high_, level_ = np.concatenate(grids).T
-    return _Block(
-        sources=tuple(group), w=np.concatenate(w, 1), rows=np.concatenate(rows, 1),
-        per_unit=per_unit, low=low_, high=high_, level=level_,
-    )  # fmt: skip
-
-
-def _rows(source: Source, calibration: Calibration, *, keep_u: float, keep_v: float) -> Floats:
-    """[N, inputs of one neuron]: moments of the source as a membrane behind the leaks sees it."""
-    projection = source.projection
-    values = calibration.sent[projection.source] / source.per_unit
-    late = np.zeros_like(values)
-    late[projection.delay :] = values[: max(len(values) - projection.delay, 0)]
-    seen = _seen(late, keep_u=keep_u, keep_v=keep_v)
+def _identity(projection: Projection) -> bytes:
     synapse = projection.synapse
-    if isinstance(synapse, FloatDense):
-        found = seen.reshape(-1, synapse.w.shape[1])
-    else:
-        assert isinstance(synapse, FloatConv2d)
-        maps = seen.reshape(-1, *source.shape)
-        maps = maps[:: max(1, len(maps) // 64)]
-        found = _columns(maps, synapse)
-    return found[:: max(1, -(-len(found) // MOST_ROWS))]
+    return np.asarray(synapse.w, np.int16).tobytes() + bytes([getattr(synapse, "w_exp", 0) + 8])
 
 
-def _columns(maps: Floats, conv: FloatConv2d) -> Floats:
-    """[N * places, taps]: what the taps of an ungrouped convolution see in maps [N, C, H, W]."""
-    g, (height, width) = conv.geometry, conv.w.shape[2:]
-    padded = np.pad(maps, ((0, 0), (0, 0), (g.padding[0],) * 2, (g.padding[1],) * 2))
-    span = (g.dilation[0] * (height - 1) + 1, g.dilation[1] * (width - 1) + 1)
-    view: Any = np.lib.stride_tricks.sliding_window_view
-    windows: Floats = view(padded, span, axis=(2, 3))  # [N, C, H', W', *span]
-    taps = windows[:, :, :: g.stride[0], :: g.stride[1], :: g.dilation[0], :: g.dilation[1]]
-    return taps.transpose(0, 2, 3, 1, 4, 5).reshape(-1, conv.w[0].size)
-
-
-def _seen(values: Floats, *, keep_u: float, keep_v: float) -> Floats:
-    """Values [T, ...] filtered by both leaks along T."""
-    u = v = np.zeros(values.shape[1:])
-    seen = np.empty_like(values)
-    for t, a in enumerate(values):
-        u = keep_u * u + a
-        v = keep_v * v + u
-        seen[t] = v
-    return seen
-
-
-def _nearest(block: _Block, w: Floats, at: int) -> Floats:
-    """The grid points nearest to the weights w [n_out] of input `at`."""
-    per_unit, level = block.per_unit[at], block.level[at]
-    q = np.clip(np.rint(w * per_unit), block.low[at], block.high[at])
-    q = np.where(level > 0, np.where(w < 0, -level, level), q)
-    return np.asarray(q / per_unit)
-
-
-def _compensated(block: _Block) -> Floats:
-    """Weights rounded one input after the other, the busiest first; each error moves on."""
-    h = block.rows.T @ block.rows / len(block.rows)
-    h[np.diag_indices_from(h)] += DAMPING * float(np.diag(h).mean()) + 1e-12
-    order = np.argsort(-np.diag(h), kind="stable")
-    upper = np.linalg.cholesky(np.linalg.inv(h[np.ix_(order, order)])).T
-    w, chosen = block.w[:, order].copy(), np.empty_like(block.w)
-    for i, column in enumerate(order):
-        # A synapse that does not exist is not made one.
-        chosen[:, column] = np.where(
-            block.w[:, column] == 0, 0.0, _nearest(block, w[:, i], int(column))
+def _lived(fixed: Population, arriving: Ints, loops: list[tuple[int, Product]]) -> PopulationTrace:
+    """A population that receives sums [T, B, n] and what it sends itself."""
+    steps, batch, n = arriving.shape
+    a = wrap_int32(arriving).astype(np.int32)
+    keep_u, keep_v, threshold, bias, v_init = (
+        np.array(np.broadcast_to(x, (n,)), np.int32)
+        for x in (
+            DECAY_ONE - DU_OFFSET - fixed.du, DECAY_ONE - fixed.dv, fixed.v_th << STATE_SHIFT,
+            fixed.bias_shifted, fixed.v_init,
         )
-        error = (w[:, i] - chosen[:, column]) / upper[i, i]
-        w[:, i + 1 :] -= np.outer(error, upper[i, i + 1 :])
-    return chosen
+    )  # fmt: skip
+    spikes = np.empty((steps, batch, n), np.uint8)
+    u_last, v_last = (np.empty((batch, n), np.int32) for _ in range(2))
+    v_sum, nothing = np.empty((batch, n), np.int64), np.empty((0, 0, 0), np.int32)
+    counts = np.empty((batch, 2), np.int64)
+    pieces = [(t, t + 1) for t in range(steps)] if loops else [(0, steps)]
+    for start, stop in pieces:
+        for delay, product in loops:
+            if start >= delay:
+                before = _shaped(spikes[start - delay : start - delay + 1], fixed.shape)
+                a[start:stop] = wrap_int32(a[start:stop] + product.delivered(before))
+        run_population(
+            a, 0, keep_u, keep_v, threshold, bias, v_init, fixed.reset == "subtract", 0, start,
+            stop, spikes, u_last, v_last, v_sum, nothing, nothing, counts,
+        )  # fmt: skip
+    return PopulationTrace(spikes=spikes, v_last=v_last, v_sum=v_sum)

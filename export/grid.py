@@ -19,6 +19,7 @@ magnitude, which is the least-squares choice.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,8 +54,9 @@ class DoesNotFit(ValueError):
 class Source:
     """A projection with what its population must know about the source: shape, integers per
     float unit, and what it may send in each step (None: the population itself). bits: of the
-    weights, 1..8. finest: the largest exponent k to use; 0 avoids that sums are floored. clip:
-    share of the largest weight that the grid must reach; what is beyond is held at its end."""
+    weights, 1..8. finest, coarsest: the largest and smallest exponent k of a dense synapse; up to
+    0 no sum is floored. clip: share of the largest weight that the grid must reach; what is beyond
+    is held at its end."""
 
     projection: FloatProjection
     shape: Shape
@@ -62,6 +64,7 @@ class Source:
     emission: Emission | None
     bits: int = 8
     finest: int = FINEST
+    coarsest: int = COARSEST
     clip: float = 1.0
 
     @property
@@ -83,13 +86,15 @@ class Source:
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Part:
     """One population and its projections, ready to be rounded at any scale. steps: to survive.
-    silent: it is read as a potential and must not fire."""
+    silent: it is read as a potential and must not fire. bias_exp: the smallest exponent of biases
+    to use; at 6 they count in units of weights."""
 
     population: FloatPopulation
     sources: tuple[Source, ...]
     chip: Chip
     steps: int
     silent: bool
+    bias_exp: int = 0
 
     def at(self, scale: float) -> tuple[Population, list[Projection]]:
         """The integers at `scale`; DoesNotFit when one of them is out of range."""
@@ -103,7 +108,7 @@ class Part:
 
     def neurons(self, scale: float) -> Population:
         """The population alone at `scale`."""
-        return _population(self.population, scale, self.chip, silent=self.silent)
+        return _population(self, scale)
 
     def overflow(self, fixed: Population, synapses: list[Projection]) -> list[Risk]:
         """What a legal input could overflow."""
@@ -119,15 +124,32 @@ class Part:
         return population_bound(fixed, wires, steps=self.steps, emission=own)
 
     def weight_error(self, scale: float) -> float:
-        """Root mean square error of all weights at `scale`, in units of the largest."""
-        total = count = top = 0.0
+        """Error of all weights at `scale` over the weights, each as a root mean square."""
+        errors, weights = zip(*self._errors(scale), strict=True) if self.sources else ((), ())
+        return _ratio([float((e**2).sum()) for e in errors], [float((w**2).sum()) for w in weights])
+
+    def sum_error(self, scale: float) -> float:
+        """Error of a neuron's sum at `scale` over the sum, each as a root mean square, where every
+        input comes in half of the time: errors of one sign, as clipping makes them, add up."""
+        errors, weights = zip(*self._errors(scale), strict=True) if self.sources else ((), ())
+        return _ratio([_sum_square(e) for e in errors], [_sum_square(w) for w in weights])
+
+    def _errors(self, scale: float) -> Iterator[tuple[Floats, Floats]]:
+        """Of each projection the errors of the weights at `scale` and the weights, [n, inputs]."""
         for s in self.sources:
-            w = float_weights(s.projection)
+            w = np.atleast_1d(float_weights(s.projection))
             q, k = rounded(s, scale, self.chip)
             error = q * (2.0**-k * s.per_unit / scale) - w
-            total, count = total + float(np.vdot(error, error)), count + w.size
-            top = max(top, float(np.abs(w).max()))
-        return float(np.sqrt(total / count)) / top if top else 0.0
+            yield error.reshape(len(w), -1), w.reshape(len(w), -1)
+
+
+def _sum_square(w: Floats) -> float:
+    """Four times the mean square of sums of w [n, inputs], each input there half of the time."""
+    return float((w**2).sum() + (w.sum(1) ** 2).sum())
+
+
+def _ratio(errors: list[float], values: list[float]) -> float:
+    return float(np.sqrt(sum(errors) / sum(values))) if sum(values) else 0.0
 
 
 def float_weights(projection: FloatProjection) -> Floats:
@@ -135,9 +157,10 @@ def float_weights(projection: FloatProjection) -> Floats:
     return np.asarray(projection.synapse.w, np.float64)
 
 
-def _population(p: FloatPopulation, scale: float, chip: Chip, *, silent: bool) -> Population:
+def _population(part: Part, scale: float) -> Population:
+    p, chip = part.population, part.chip
     where, unit = f"population {p.name!r}", scale * (1 << STATE_SHIFT)
-    v_th = np.array(float(chip.v_th_max)) if silent else np.rint(scale * p.v_th)
+    v_th = np.array(float(chip.v_th_max)) if part.silent else np.rint(scale * p.v_th)
     if v_th.max() > chip.v_th_max:
         raise DoesNotFit(
             f"{where}: the threshold becomes {v_th.max():.0f} at scale {scale:.6g}, {chip.name}"
@@ -161,7 +184,7 @@ def _population(p: FloatPopulation, scale: float, chip: Chip, *, silent: bool) -
             f"{where}: v_init becomes {np.abs(v_init).max():.0f} at scale {scale:.6g}, the limit"
             f" is {V_LIMIT}; lower v_init or the scale"
         )
-    bias, bias_exp = _bias(unit * p.bias, chip, where=where)
+    bias, bias_exp = _bias(unit * p.bias, chip, least=part.bias_exp, where=where)
     return Population(
         name=p.name, shape=p.shape, v_th=v_th.astype(np.int32), du=du.clip(max=chip.decay_max),
         dv=dv.clip(max=chip.decay_max), bias=bias, bias_exp=bias_exp, v_init=v_init,
@@ -169,9 +192,9 @@ def _population(p: FloatPopulation, scale: float, chip: Chip, *, silent: bool) -
     )  # fmt: skip
 
 
-def _bias(wanted: Floats, chip: Chip, *, where: str) -> tuple[NDArray[np.int32], int]:
-    """Mantissas and the smallest exponent at which all of them fit."""
-    for exponent in range(chip.bias_exp_max + 1):
+def _bias(wanted: Floats, chip: Chip, *, least: int, where: str) -> tuple[NDArray[np.int32], int]:
+    """Mantissas and the smallest exponent, from `least` on, at which all of them fit."""
+    for exponent in range(least, chip.bias_exp_max + 1):
         mantissa = np.rint(wanted / 2**exponent)
         if np.abs(mantissa).max() <= chip.bias_mantissa_max:
             return mantissa.astype(np.int32), exponent
@@ -209,7 +232,7 @@ def rounded(source: Source, scale: float, chip: Chip) -> tuple[Floats, int]:
     if source.refined and top <= 0:
         least += 1  # a matrix without positive weights is held in another sign mode, without -256
     k = source.finest if source.refined else 0
-    coarsest = COARSEST if source.refined else 0
+    coarsest = source.coarsest if source.refined else 0
     while np.rint(top * 2.0**k) > source.q_max or np.rint(bottom * 2.0**k) < least:
         if k == coarsest:
             raise _too_large(source, top, bottom, least=least)
@@ -222,7 +245,7 @@ def _two_levels(source: Source, wanted: Floats, chip: Chip) -> tuple[Floats, int
     level = float(np.abs(wanted).mean())
     top = (1 << (chip.weight_bits - 1)) - 1
     k = source.finest if source.refined else 0
-    coarsest = COARSEST if source.refined else 0
+    coarsest = source.coarsest if source.refined else 0
     while np.rint(level * 2.0**k) > top:
         if k == coarsest:
             raise _too_large(source, level, -level, least=-top, most=top)
@@ -234,7 +257,7 @@ def _two_levels(source: Source, wanted: Floats, chip: Chip) -> tuple[Floats, int
 def _too_large(
     source: Source, top: float, bottom: float, *, least: int, most: int | None = None
 ) -> DoesNotFit:
-    coarse = 2.0**COARSEST if source.refined else 1.0
+    coarse = 2.0**source.coarsest if source.refined else 1.0
     most = source.q_max if most is None else most
     worst = top if top * coarse - most > least - bottom * coarse else bottom
     low, high = round(least / coarse), round(most / coarse)

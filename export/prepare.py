@@ -47,14 +47,22 @@ class Unsuited(ValueError):
     """A population that a chip cannot run as it is."""
 
 
-def prepare(net: FloatNet, chip: Chip, *, exponents: int = 1) -> FloatNet:
+def prepare(net: FloatNet, chip: Chip, *, exponents: int = 1, for_netx: bool = False) -> FloatNet:
     """`net` in the words of `chip`; the same object where nothing is to be done.
 
     exponents: how many exponents a dense projection may use. With more than one its weights are
     dealt out by magnitude to as many projections, so that small ones keep their precision beside
-    large ones. Raises Unsuited naming the population that has to be trained differently.
+    large ones. for_netx: one threshold and one decay a population, whatever the chip allows. Raises
+    Unsuited naming the population that has to be trained differently.
     """
     checks.whole(exponents, where="exponents", low=1, high=4)
+    if for_netx:
+        if exponents > 1:
+            raise ValueError(
+                f"exponents is {exponents}, but NetX holds weights without exponents; give 1 or"
+                " leave out for_netx"
+            )
+        chip = replace(chip, each_neuron=False)
     for population in net.populations:
         _refuse(population, chip)
     if not chip.v_init:
@@ -65,7 +73,11 @@ def prepare(net: FloatNet, chip: Chip, *, exponents: int = 1) -> FloatNet:
 
 def prepared_as(net: FloatNet, fixed: FixedNet) -> FloatNet:
     """`net` as it was prepared when it became `fixed`: the float network with its populations."""
-    return prepare(net, fixed.chip, exponents=int(fixed.provenance.get("exponents", 1)))
+    about = fixed.provenance
+    return prepare(
+        net, fixed.chip, exponents=int(about.get("exponents", 1)),
+        for_netx=bool(about.get("for_netx", False)),
+    )  # fmt: skip
 
 
 def _refuse(p: FloatPopulation, chip: Chip) -> None:

@@ -10,7 +10,7 @@ neurons cannot do is first spelled in another way, by `export.prepare`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,9 +21,12 @@ from spikeport.export.intervals import Emission
 from spikeport.export.prepare import prepare
 from spikeport.export.search import OBJECTIVES, Choice, search
 from spikeport.sim import checks
+from spikeport.sim.arith import STATE_SHIFT
 from spikeport.sim.chip import Chip
 from spikeport.sim.floating import NEVER
 from spikeport.sim.net import FixedNet, FloatNet, FloatProjection, Population, Projection
+
+NETX_BITS = 8
 
 WeightBits = int | Mapping[str, int]
 
@@ -37,6 +40,7 @@ def to_fixed(
     objective: str = "rounding",
     calibration: Any = None,
     exponents: int = 1,
+    for_netx: bool = False,
     provenance: Mapping[str, Any] | None = None,
 ) -> FixedNet:
     """Quantise `net` for `chip`.
@@ -45,39 +49,61 @@ def to_fixed(
     projections into it, {"source -> target": 2} for one; 8 where nothing is said. 1 bit means two
     levels, -q and +q, one q a projection. margin: share of the 24-bit range that a searched scale
     must leave unused, 0 <= margin < 1. objective: one of `search.OBJECTIVES`; "spikes" needs
-    `calibration`, integers [T, B, *input.shape] as the chip is shown them. exponents: how many
-    each dense projection may use, see `prepare.dealt_out`.
+    `calibration`, integers [T, B, *input.shape] as the chip is shown them, and gives what
+    "rounding" would where that is closer to `net` on them. exponents: how many each dense
+    projection may use, see `prepare.dealt_out`. for_netx: search among integers that a NetX file
+    holds: dense weights without exponent, biases in units of weights, one threshold and decay a
+    population; what else it cannot hold, `hw.netx_file` refuses.
 
-    The net that is rounded is `prepare(net, chip, exponents=exponents)`, which may have source
-    neurons and projections that `net` has not.
+    The net that is rounded is `prepare(net, chip, exponents=exponents, for_netx=for_netx)`, which
+    may have source neurons and projections that `net` has not.
     Populations with a scale of their own keep it, unproven: ask `bounds.prove`. Raises ValueError
     naming the population when something cannot be held.
     """
-    if not 0 <= margin < 1:
-        raise ValueError(f"margin is {margin}; allowed are 0 <= margin < 1")
-    checks.choice(objective, OBJECTIVES, where="objective")
-    _refuse_payload(net, chip)
-    prepared = prepare(net, chip, exponents=exponents)
+    _refuse_options(net, chip, margin=margin, objective=objective)
+    prepared = prepare(net, chip, exponents=exponents, for_netx=for_netx)
     bits = _bits_of(prepared, chip, weight_bits)
     samples = _samples(prepared, objective, calibration)
-    done = [
-        *_rounded(prepared, chip, bits=bits, margin=margin, objective=objective, samples=samples)
-    ]
+    about = {
+        **(provenance or {}), "float_net": net.digest(), "bits": bits, "exponents": exponents,
+        "weight_bits": dict(weight_bits) if isinstance(weight_bits, Mapping) else int(weight_bits),
+        "for_netx": for_netx,
+    }  # fmt: skip
+
+    def fixed(aim: str) -> FixedNet:
+        done = _rounded(
+            prepared, chip, bits=bits, margin=margin, objective=aim, for_netx=for_netx,
+            samples=samples if aim == "spikes" else None,
+        )  # fmt: skip
+        return _joined(net, chip, list(done), about)
+
+    if samples is None:
+        return fixed(objective)
+    return _better(fixed("rounding"), fixed("spikes"), samples)
+
+
+def _joined(net: FloatNet, chip: Chip, done: list[_Rounded], about: Mapping[str, Any]) -> FixedNet:
+    """The net of integers from its populations."""
     return FixedNet(
         input=net.input,
         populations=tuple(d.population for d in done),
         projections=tuple(p for d in done for p in d.projections),
         readout=net.readout, steps=net.steps, chip=chip,
         provenance={
-            **(provenance or {}),
-            "float_net": net.digest(),
-            "weight_bits": weight_bits if isinstance(weight_bits, int) else dict(weight_bits),
-            "bits": bits,
-            "exponents": exponents,
+            **about,
             "scales": {d.population.name: "searched" if d.choice else "trained" for d in done},
             "search": {d.population.name: d.choice.to_json() for d in done if d.choice},
         },
     )  # fmt: skip
+
+
+def _better(plain: FixedNet, searched: FixedNet, samples: Calibration) -> FixedNet:
+    """`searched`, whose populations were judged one by one, unless as a whole it is worse on the
+    samples than `plain`. Provenance says how far from the float net both are."""
+    both = {"rounding": plain, "spikes": searched}
+    found = {name: samples.disagreement(net) for name, net in both.items()}
+    chosen = searched if found["spikes"] <= found["rounding"] else plain
+    return replace(chosen, provenance={**chosen.provenance, "disagreement": found})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +122,7 @@ def _rounded(
     bits: Mapping[str, int],
     margin: float,
     objective: str,
+    for_netx: bool,
     samples: Calibration | None,
 ) -> Iterator[_Rounded]:
     """The populations in their order, each knowing what those before it may send."""
@@ -103,8 +130,12 @@ def _rounded(
     for population in net.populations:
         part = Part(
             population=population,
-            sources=tuple(_source(net, p, sent, bits) for p in net.incoming(population.name)),
+            sources=tuple(
+                _source(net, p, sent, bits, for_netx=for_netx)
+                for p in net.incoming(population.name)
+            ),
             chip=chip, steps=net.steps, silent=bool((population.v_th >= NEVER).all()),
+            bias_exp=STATE_SHIFT if for_netx else 0,
         )  # fmt: skip
         if population.scale is None:
             choice = search(part, margin=margin, objective=objective, calibration=samples)
@@ -118,7 +149,10 @@ def _rounded(
         yield _Rounded(population=fixed, projections=synapses, choice=choice)
 
 
-def _refuse_payload(net: FloatNet, chip: Chip) -> None:
+def _refuse_options(net: FloatNet, chip: Chip, *, margin: float, objective: str) -> None:
+    if not isinstance(margin, (int, float)) or not 0 <= margin < 1:
+        raise ValueError(f"margin is {margin!r}; allowed are 0 <= margin < 1")
+    checks.choice(objective, OBJECTIVES, where="objective")
     if net.input.kind == "graded" and chip.graded_bits < net.input.payload_bits:
         raise ValueError(
             f"the input is graded with {net.input.payload_bits} payload bits, but spikes of"
@@ -131,19 +165,25 @@ def _source(
     projection: FloatProjection,
     sent: Mapping[str, Emission],
     bits: Mapping[str, int],
+    *,
+    for_netx: bool,
 ) -> Source:
     """sent: what "input" and the populations before the target may send. Of a later one nothing
-    is known yet, so it may send anything."""
+    is known yet, so it may send anything. NetX holds -128..127, so few bits may be shifted up."""
     shape = net.shape_of(projection.source)
     unknown = Emission.always(int(np.prod(shape)), largest=1)
     own = projection.source == projection.target
-    return Source(
+    few = bits[f"{projection.source} -> {projection.target}"]
+    found = Source(
         projection=projection,
         shape=shape,
         per_unit=net.input.scale if projection.source == "input" else 1.0,
         emission=None if own else sent.get(projection.source, unknown),
-        bits=bits[f"{projection.source} -> {projection.target}"],
+        bits=few,
     )
+    if not for_netx:
+        return found
+    return replace(found, finest=0, coarsest=few - NETX_BITS if few > 1 else 0)
 
 
 def _bits_of(net: FloatNet, chip: Chip, weight_bits: WeightBits) -> dict[str, int]:

@@ -7,7 +7,8 @@ What "better" means is one of `OBJECTIVES`:
     "spikes"     share of differing spikes on calibration samples; see `export.calibrate`
 
 Weights of 2 to 4 bits may be clipped where that lowers the objective: a few large ones held at the
-end of the grid leave finer steps to all others.
+end of the grid leave finer steps to all others. Clipping makes all of them smaller, which adds up
+in a neuron, so for such weights "rounding" looks at the error of the sums, not of each weight.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ from typing import Any
 
 import numpy as np
 
-from spikeport.export.calibrate import Calibration, refined
-from spikeport.export.grid import COARSEST, FINEST, DoesNotFit, Part, float_weights, rounded
+from spikeport.export.calibrate import Calibration
+from spikeport.export.compensate import refined
+from spikeport.export.grid import DoesNotFit, Part, float_weights, rounded
 from spikeport.sim.arith import STATE_SHIFT, V_LIMIT
 from spikeport.sim.net import FloatPopulation, Population
 
@@ -27,6 +29,7 @@ OBJECTIVES = ("rounding", "weight", "spikes")
 
 SEARCH = 0.05  # how far below the largest scale a better one is looked for, relative
 CANDIDATES = 8
+FULLY = 3  # of the shortlist that are rounded in all ways
 SHORTLIST = 4  # of the best by rounding, that "spikes" tries out on samples
 ATTEMPTS = 60
 FEW_BITS = 4  # where it pays to clip the largest weights
@@ -82,7 +85,7 @@ def search(
 
 def _clipped(part: Part) -> Iterator[Part]:
     """`part` with its few-bit weights held at lower ends, which leaves finer steps to the rest."""
-    if not any(1 < s.bits <= FEW_BITS for s in part.sources):
+    if not _few_bits(part):
         return
     for clip in CLIPS:
         yield replace(
@@ -93,45 +96,59 @@ def _clipped(part: Part) -> Iterator[Part]:
         )
 
 
+def _few_bits(part: Part) -> bool:
+    return any(1 < s.bits <= FEW_BITS for s in part.sources)
+
+
 def _by_spikes(part: Part, shortlist: list[tuple[Part, float]], calibration: Calibration) -> Choice:
-    """Every candidate, rounded to nearest and against the samples; the first wins ties."""
+    """Every candidate rounded to nearest and against the samples, the best of them in all ways; the
+    first wins ties."""
     tried: list[tuple[float, int, float, Part]] = []
+    starts: list[Part] = []
+
+    def attempt(candidate: Part, start: Part, scale: float) -> None:
+        try:
+            loss = calibration.loss(candidate, *candidate.at(scale))
+        except DoesNotFit:
+            return  # its bias has become too large
+        tried.append((loss, len(tried), scale, candidate))
+        starts.append(start)
+
     for start, scale in shortlist:
+        attempt(start, start, scale)
+        attempt(refined(start, scale, calibration), start, scale)
+    best_first = sorted(range(len(tried)), key=lambda i: tried[i][:2])
+    for start, scale in list(dict.fromkeys((starts[i], tried[i][2]) for i in best_first))[:FULLY]:
         for candidate in _variants(start, scale, calibration):
-            try:
-                fixed, synapses = candidate.at(scale)
-            except DoesNotFit:
-                continue  # its bias has become too large
-            if not part.overflow(fixed, synapses):
-                loss = calibration.loss(part, fixed, synapses)
-                tried.append((loss, len(tried), scale, candidate))
-    loss, _, scale, best = min(tried, key=lambda t: t[:2])
+            attempt(candidate, start, scale)
+    before = tried[0][0]
+    loss, _, scale, best = next(
+        t for t in sorted(tried, key=lambda t: t[:2]) if not t[3].overflow(*t[3].at(t[2]))
+    )
     return Choice(
-        part=best, scale=scale, objective="spikes", before=(tried[0][0],), after=(loss,),
+        part=best, scale=scale, objective="spikes", before=(before,), after=(loss,),
         candidates=len(tried),
     )  # fmt: skip
 
 
 def _variants(part: Part, scale: float, calibration: Calibration) -> Iterator[Part]:
-    """Rounded to nearest and against the samples, with and without a better bias; the same without
-    exponents that floor sums."""
+    """With only the weights or only the bias moved; and all ways without exponents that floor
+    sums."""
+    yield refined(part, scale, calibration, weights=False)
+    yield refined(part, scale, calibration, bias=False)
     exponents = [rounded(s, scale, part.chip)[1] for s in part.sources]
-    parts = [part]
     if max(exponents, default=0) > 0:
-        whole = tuple(replace(s, finest=0) for s in part.sources)
-        parts.append(replace(part, sources=whole))
-    for each in parts:
-        yield each
+        whole = replace(part, sources=tuple(replace(s, finest=0) for s in part.sources))
+        yield whole
         for weights, bias in ((False, True), (True, False), (True, True)):
-            yield refined(each, scale, calibration, weights=weights, bias=bias)
+            yield refined(whole, scale, calibration, weights=weights, bias=bias)
 
 
 def _error(part: Part, scale: float, objective: str) -> tuple[float, ...]:
-    weights = part.weight_error(scale)
     if objective == "weight":
-        return (weights,)
+        return (part.weight_error(scale),)
     threshold = 0.0 if part.silent else _threshold_error(part.population, scale, part)
-    return round(threshold, 12), weights
+    return round(threshold, 12), (part.sum_error if _few_bits(part) else part.weight_error)(scale)
 
 
 def _threshold_error(p: FloatPopulation, scale: float, part: Part) -> float:
@@ -158,7 +175,7 @@ def _grid_limit(part: Part) -> float:
     pairs: list[tuple[float, float]] = []
     for s in part.sources:
         w = np.abs(float_weights(s.projection))
-        coarsest = 2.0**-COARSEST if s.refined else 1.0
+        coarsest = 2.0**-s.coarsest if s.refined else 1.0
         one = s.bits == 1
         level = (1 << (chip.weight_bits - 1)) - 1 if one else max(s.q_max, 1)
         pairs.append((level * s.per_unit * coarsest, float(w.mean()) if one else s.top))
@@ -189,5 +206,5 @@ def _full_grids(part: Part, largest: float) -> Iterator[float]:
         if s.refined and s.top > 0 and s.bits > 1:
             full = s.q_max * s.per_unit / s.top
             exponent = float(np.ceil(np.log2(full / largest)))
-            if exponent <= FINEST:
-                yield full / 2.0 ** max(exponent, COARSEST)
+            if exponent <= s.finest:
+                yield full / 2.0 ** max(exponent, s.coarsest)
