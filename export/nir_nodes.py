@@ -182,7 +182,9 @@ def _affordable(shape: Shape, *, what: str = "output") -> Shape:
 def _one(node: Node, key: str) -> int:
     values = np.asarray(node.values[key]).reshape(-1)
     if values.size != 1 or values[0] % 1:
-        raise ValueError(f"{key} is {node.values[key]!r}; needed is one whole number")
+        raise ValueError(
+            f"{key} is {np.asarray(node.values[key]).tolist()!r}; needed is one whole number"
+        )
     return int(values[0])
 
 
@@ -192,7 +194,7 @@ def _pair(node: Node, key: str) -> tuple[int, int]:
     most = 1 if node.type == "Conv1d" else 2
     if not 1 <= values.size <= most or values.dtype.kind not in "iuf" or (values % 1).any():
         needed = "one whole number" if most == 1 else "one or two whole numbers"
-        raise ValueError(f"{key} is {node.values[key]!r}; needed is {needed}")
+        raise ValueError(f"{key} is {np.asarray(node.values[key]).tolist()!r}; needed is {needed}")
     if node.type == "Conv1d":
         return (0 if key == "padding" else 1), int(values[0])
     return int(values[0]), int(values[-1])

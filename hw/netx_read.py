@@ -19,7 +19,7 @@ from spikeport.hw import netx_weights
 from spikeport.hw.lava_limits import refuse
 from spikeport.hw.netx_file import BIAS_EXP
 from spikeport.hw.netx_layers import Layer, layers
-from spikeport.sim.arith import DECAY_MAX, weight_on_chip
+from spikeport.sim.arith import DECAY_MAX, V_TH_MAX, weight_on_chip
 from spikeport.sim.chip import LOIHI_2, Chip
 from spikeport.sim.net import FixedNet, Input, Population, Projection, Readout
 from spikeport.sim.synapse import Conv2d, ConvGeometry, Dense, Shape, Synapse
@@ -40,10 +40,10 @@ def read(
 
     steps: of a sample. readout: its kind. input_bits: 0 for spikes, else of graded input. Each of
     them is taken from the file where `netx_file.write` made it; else steps must be given, readout
-    is "count", and input_bits is 0, or 8 where the input layer has neurons. Such a layer becomes a
-    population to which the input is added as NetX's users add it to the bias: in weights, after
-    the transform in provenance["transform"]. Raises FileNotFoundError or ValueError with one
-    sentence.
+    is "count", or "last_v" of a layer that never fires (thresholds of 131071, or lava-dl's 262143),
+    and input_bits is 0, or 8 where the input layer has neurons. Such a layer becomes a population
+    to which the input is added as NetX's users add it to the bias: in weights, after the transform
+    in provenance["transform"]. Raises FileNotFoundError or ValueError with one sentence.
     """
     path = Path(path)
     found, attributes = layers(path)
@@ -53,11 +53,10 @@ def read(
         build = _Build(attributes=attributes, input_bits=input_bits)
         for i, layer in enumerate(found):
             build.add(layer, first=i == 0)
-        kind = str(attributes.get("readout", "count")) if readout is None else readout
         net = build.net(
             steps=int(attributes["reset_interval"]) if steps is None else steps,
             chip=chip,
-            readout=kind,
+            readout=readout or str(attributes.get("readout", build.reading)),
         )
         refuse(net)
     except ValueError as problem:
@@ -91,6 +90,12 @@ class _Build:
             self._add_conv(layer)
         else:
             self._add_dense(layer)
+
+    @property
+    def reading(self) -> str:
+        """What to read where nobody says: spikes, or potentials of a layer that never fires."""
+        silent = self.populations and (self.populations[-1].v_th == V_TH_MAX).all()
+        return "last_v" if silent else "count"
 
     def net(self, *, steps: int, chip: Chip, readout: str) -> FixedNet:
         """The finished network."""
@@ -153,9 +158,10 @@ class _Build:
             shape = conv.output_shape(self.shape)
         except ValueError as problem:
             raise ValueError(f"{where}: {problem}") from None
-        if tuple(values["shape"].reshape(-1)) != shape:
+        said = tuple(values["shape"].reshape(-1).tolist())
+        if said != shape:
             raise ValueError(
-                f"{where}: shape is {tuple(values['shape'].reshape(-1))}, but the convolution of"
+                f"{where}: shape is {said}, but the convolution of"
                 f" {self.shape} gives {shape}; write the file again"
             )
         self._grow(layer, shape, [(conv, 0)])

@@ -56,7 +56,7 @@ def flatten(shape: tuple[int, ...], start: int, end: int) -> Any:
         ({}, {"p": average(2, padding=10**4)}, "its output would have shape (2, 20004, 20004), mo"),
         ({"p/stride": 0.5}, {"p": average(2)}, "stride is 0.5; needed is one or two whole numbers"),
         ({"f/start_dim": 0.5}, {"f": flatten((2, 5, 5), 0, -1)}, "start_dim is 0.5; needed is one"),
-        ({"f/end_dim": [1, 2]}, {"f": flatten((2, 5, 5), 0, -1)}, "end_dim is array([1, 2]); need"),
+        ({"f/end_dim": [1, 2]}, {"f": flatten((2, 5, 5), 0, -1)}, "end_dim is [1, 2]; need"),
         ({"c/groups": 1.5},
          {"c": nir.Conv2d((5, 5), np.ones((1, 2, 3, 3)), 1, 0, 1, 1, np.ones(1))},
          "groups is 1.5; needed is one whole number"),

@@ -444,7 +444,7 @@ def test_a_node_is_refused_in_one_sentence(
          "node 'c' (Conv1d): padding is 'same' for a kernel of (1, 2) and stride (1, 1); allowed"
          " are numbers, 'valid', and 'same' for odd kernels of stride 1"),
         ((1, 9), {"c": nir.Conv1d(9, np.ones((1, 1, 2)), np.array([1, 1]), 0, 1, 1, vector(0))},
-         "node 'c' (Conv1d): stride is array([1, 1]); needed is one whole number"),
+         "node 'c' (Conv1d): stride is [1, 1]; needed is one whole number"),
         ((1, 9), {"c": nir.Conv2d(None, np.ones((1, 1, 2)), 1, 0, 1, 1, vector(0))},
          "node 'c' (Conv2d): the source has shape (1, 9); needed is (C, H, W)"),
         ((1, 9, 9), {"c": nir.Conv2d((9, 9), np.ones((1, 1, 2)), 1, 0, 1, 1, vector(0))},
