@@ -148,7 +148,8 @@ def refuse_resets(parts: Parts, chip: Chip, *, target: str) -> None:
             raise Unsupported(
                 population.name, parts.layers[population.name],
                 f'reset_mechanism is "{population.reset}", but neurons of target {target!r} reset'
-                f" to {' or '.join(chip.resets)}; {RETRAIN}",
+                f" to {' or '.join(chip.resets)}; {RETRAIN}, or choose target"
+                ' "lava"',
             )  # fmt: skip
 
 

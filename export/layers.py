@@ -180,7 +180,7 @@ def folded(name: str, norm: _BatchNorm, stage: Stage | Flat) -> Stage:
     weight = np.asarray(stage.synapse.w)
     channels = weight.shape[0]
     bias = np.broadcast_to(stage.bias, int(np.prod(stage.target))).reshape(channels, -1)[:, 0]
-    shell = nn.Linear(1, 1)
+    shell = nn.utils.skip_init(nn.Linear, 1, 1)  # draws no random numbers
     shell.weight = nn.Parameter(torch.from_numpy(weight.copy()))
     shell.bias = nn.Parameter(torch.from_numpy(bias.copy()))
     try:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from spikeport.export.assembly import Assembly, check_name
-from spikeport.export.expressions import Applied, Expression, Value, at, mapped, relative
+from spikeport.export.expressions import Applied, Expression, State, Value, at, mapped, relative
 from spikeport.export.layers import SKIPPED, named_layers
 from spikeport.export.neurons import NEURONS, STATES, Unsupported
 from spikeport.export.parts import Parts, ours
@@ -148,6 +148,7 @@ def _rule(name: str, traced: Traced) -> Expression:
     """What neurons receive, relative to their step; Unsupported if it is not always the same."""
     received, layers = traced.received[name], traced.layers
     rule = relative(received[-1], len(received) - 1, layers=layers)
+    mapped(rule, lambda leaf: _past(leaf, name=name, layer=layers[name]), layers=layers)
     for step, found in enumerate(received):
         if at(rule, step, layers=layers) != found:
             raise Unsupported(
@@ -156,6 +157,16 @@ def _rule(name: str, traced: Traced) -> Expression:
                 " the same in every step",
             )  # fmt: skip
     return rule
+
+
+def _past(leaf: Value | State, *, name: str, layer: nn.Module) -> Value | State:
+    if leaf.step is not None and leaf.step > 0:
+        raise Unsupported(
+            name, layer,
+            f"in step 0 it is fed by step {leaf.step} of the sample, but chips see every step as it"
+            " comes; give a sample that begins with the first step that is used",
+        )  # fmt: skip
+    return leaf
 
 
 def _timed(traced: Traced) -> bool:

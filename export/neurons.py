@@ -77,7 +77,7 @@ class Neurons:
 
 def numbers(value: torch.Tensor) -> Floats:
     """A tensor's values as float64."""
-    return np.array(value.detach().cpu().numpy(), dtype=np.float64)
+    return np.array(value.detach().cpu().double().numpy())
 
 
 def neurons(name: str, layer: Any, shape: Shape) -> Neurons:

@@ -88,7 +88,10 @@ def parts_of(
     """The parts of any module, and what it did with `sample` where that was run."""
     if isinstance(module, nn.Sequential):
         if input is None or steps is None:
-            raise ValueError("a plain Sequential does not know its input and steps; give both")
+            missing = " and ".join(
+                key for key, value in (("input", input), ("steps", steps)) if value is None
+            )
+            raise ValueError(f"a plain Sequential does not know its {missing}; give {missing}")
         return chain(module, input, steps=steps, readout=readout or "count"), None
     layers = getattr(module, "layers", None)
     known: Any = module

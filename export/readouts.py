@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from spikeport.export.expressions import (
     Applied,
     Expression,
+    Reshaped,
     State,
     Times,
     Total,
@@ -84,9 +85,10 @@ def _collected(found: list[Expression]) -> list[Expression]:
 
 def _reading(e: Expression, *, steps: int) -> tuple[str, str] | None:
     """The layer that `e` reads, and what of it; None if it is neither spikes nor potentials."""
-    while isinstance(e, Times) and e.factor > 0:
+    while isinstance(e, Reshaped) or (isinstance(e, Times) and e.factor > 0):
         e = e.to
     terms = e.items if isinstance(e, Window) else e.terms if isinstance(e, Total) else (e,)
+    terms = tuple(term.to if isinstance(term, Reshaped) else term for term in terms)
     _no_layer_behind(e, terms)
     leaves = [leaf for leaf in terms if isinstance(leaf, (Value, State))]
     if not leaves or len(leaves) < len(terms):

@@ -20,7 +20,10 @@ def input_of(sample: Any, *, leading: int = 0) -> Input:
     """
     if sample is None:
         raise ValueError("a plain Sequential does not know its input; give a sample or an Input")
-    array = np.asarray(sample.detach().cpu().numpy() if hasattr(sample, "detach") else sample)
+    if hasattr(sample, "detach"):
+        sample = sample.detach().cpu()
+        sample = (sample.double() if sample.is_floating_point() else sample).numpy()
+    array = np.asarray(sample)
     shape = array.shape[leading:]
     if len(shape) == 2 and leading:
         shape = (shape[0], 1, shape[1])

@@ -8,8 +8,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from spikeport.export.expressions import ZERO, Expression, described
+from spikeport.export.expressions import ZERO, Expression, Value, described
 
+INPUT = Value("input", None)
+ENCODE = "do it to the samples before they go into forward"
 ADVICE = "keep to layers, sums, constant factors and flattening"
 
 
@@ -55,7 +57,7 @@ class Call:
         about = next((e for e in map(self.known, flattened(self.args)) if e is not None), ZERO)
         raise ValueError(
             f"forward applies {self.name!r} to {described(about)}, which"
-            f" {why or 'no synapse can do; ' + ADVICE}"
+            f" {why or f'no synapse can do; {ENCODE if about == INPUT else ADVICE}'}"
         )
 
 

@@ -86,9 +86,31 @@ def _reshaped(call: Call) -> Expression:
         return main
     if call.name == "unsqueeze" and call.argument(1, "dim", None) == 0:
         return Window((main,))
+    if isinstance(main, Window) and before[:2] == after[:2]:
+        item = (before[1 - main.axis], *after[2:])
+        return Window(tuple(Reshaped(item, e) for e in main.items), main.axis)
     if isinstance(main, Window) or before[:1] != after[:1]:
         call.refuse("mixes steps or samples; flatten each sample only, for instance flatten(1)")
     return Reshaped(after, main)
+
+
+def _transposed(call: Call) -> Expression:
+    main, swapped = call.main(), call.args[0].transpose(0, 1)
+    if (swapped.shape, swapped.stride()) != (call.result.shape, call.result.stride()):
+        call.refuse("moves more than time and samples; swap these two only, as x.transpose(0, 1)")
+    if isinstance(main, Window):
+        return Window(main.items, 1 - main.axis)
+    steps = range(len(swapped))
+    return Window(tuple(picked(main, step, call=call, axis=1) for step in steps))
+
+
+def _repeated(call: Call) -> Expression:
+    main, before, after = call.main(), tuple(call.args[0].shape), tuple(call.result.shape)
+    if isinstance(main, Window) and not main.axis and before == (1, *after[1:]):
+        return Window(main.items * after[0])
+    if isinstance(main, Window) or before != after[1:]:
+        call.refuse("repeats values; repeat whole samples over time only")
+    return Window((main,) * after[0])
 
 
 def _sum_of_two(call: Call) -> Expression:
@@ -226,6 +248,9 @@ RULES: Mapping[str, Callable[[Call], Expression]] = {
     **dict.fromkeys(("clone", "detach", "contiguous", "cpu", "to", "float", "double", "type",
                      "type_as", "requires_grad", "alias"), _same),
     **dict.fromkeys(("view", "reshape", "flatten", "squeeze", "unsqueeze", "ravel"), _reshaped),
+    **dict.fromkeys(("permute", "transpose", "swapaxes", "swapdims", "movedim", "moveaxis"),
+                    _transposed),
+    **dict.fromkeys(("repeat", "expand"), _repeated),
     **dict.fromkeys(("add", "__add__", "__radd__", "__iadd__"), _sum_of_two),
     **dict.fromkeys(("sub", "__sub__", "__rsub__", "rsub", "__isub__", "subtract"), _difference),
     **dict.fromkeys(("mul", "__mul__", "__rmul__", "__imul__", "multiply"), _product),

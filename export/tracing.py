@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from spikeport.export.copies import copied, doubles
+from spikeport.export.copies import apart, copied
 from spikeport.export.expressions import ZERO, Expression, State, Value, applied, described
 from spikeport.export.layers import NOT_EXPORTED, SKIPPED
 from spikeport.export.neurons import STATES, Unsupported
@@ -48,7 +48,7 @@ def trace(module: nn.Module, sample: Tensor, *, calls: int = 1) -> Traced:
     """
     own = copied(module)
     watch = _Watch(own, sample.detach().cpu().double())
-    with doubles(), torch.no_grad(), watch.hooked(), watch:
+    with apart(dict(watch.layers)), watch.hooked(), watch:
         try:
             results = [own(watch.sample) for _ in range(calls)]
         except ValueError:
@@ -57,7 +57,7 @@ def trace(module: nn.Module, sample: Tensor, *, calls: int = 1) -> Traced:
             raise ValueError(
                 f"{type(module).__name__}.forward could not be run on the sample of shape"
                 f" {tuple(sample.shape)}: {type(error).__name__}: {error}; it must take the sample"
-                " as its only argument"
+                " as its only argument, and run in float64"
             ) from error
     return Traced(
         layers=watch.layers,
@@ -82,7 +82,7 @@ class _Watch(TorchFunctionMode):
         self.potentials: dict[str, list[Tensor]] = {}
         self.axes: set[int] = set()  # of the input, along which steps were picked
         self._inside = 0  # layers being run
-        self._known: dict[int, tuple[Tensor, Expression]] = {}
+        self._known: dict[int, tuple[Tensor, Expression, int]] = {}
         self._views: dict[int, list[Tensor]] = {}  # known tensors by the one that holds their data
         self._learn(sample, Value("input", None))
 
@@ -92,11 +92,18 @@ class _Watch(TorchFunctionMode):
             return None
         if id(value) not in self._known and value._base is not None:
             self._learn_view(value)
-        found = self._known.get(id(value))
-        return None if found is None else found[1]
+        if id(value) not in self._known:
+            return None
+        _, expression, version = self._known[id(value)]
+        if value._version != version:  # older torch does not report kept[0] = 0
+            raise ValueError(
+                f"forward writes into {described(expression)}; collect steps in a list"
+            )
+        return expression
 
     def _learn(self, tensor: Tensor, expression: Expression) -> None:
-        self._known[id(tensor)] = (tensor, expression)  # kept alive, so that no id comes twice
+        # kept alive, so that no id comes twice
+        self._known[id(tensor)] = (tensor, expression, tensor._version)
         base = tensor if tensor._base is None else tensor._base
         self._views.setdefault(id(base), []).append(tensor)
 
@@ -112,6 +119,7 @@ class _Watch(TorchFunctionMode):
                 call = self._call("__getitem__", (x,), {}, view)
                 index = ahead // x.stride(0)
                 return self._learn(view, picked(self._known[id(x)][1], index, call=call))
+        for x in self._views.get(id(view._base), ()):
             raise ValueError(
                 f"forward picks a part of {described(self._known[id(x)][1])}; only whole steps of"
                 " the first dimension can be picked, as x[step]"
@@ -120,6 +128,8 @@ class _Watch(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        if kwargs.get("dtype") in _SHORTER:
+            kwargs = {**kwargs, "dtype": torch.float64}
         name = getattr(func, "__name__", str(func))
         if name == "__get__":
             name = func.__self__.__name__  # a property, for instance shape or data
@@ -130,17 +140,23 @@ class _Watch(TorchFunctionMode):
         if name in ("__iter__", "unbind"):
             return self._steps(name, args, kwargs)
         if name == "__setitem__":
-            self._learn(args[0], written(self._call(name, args, kwargs, None)))
-            return func(*args, **kwargs)
+            window = written(self._call(name, args, kwargs, None))
+            func(*args, **kwargs)
+            return self._learn(args[0], window)
         in_place = name.endswith("_") and not name.endswith("__")
-        if in_place and self.known(args[0]) is None and silent(args[0]):
-            self._learn(args[0], ZERO)  # before the call writes into it
+        before = self.known(args[0]) if in_place else None
+        if in_place and before is None and silent(args[0]):
+            before = ZERO
         result = func(*args, **kwargs)
+        if before is not None:
+            self._learn(args[0], before)  # what it was before the call wrote into it
         call = self._call(name, args, kwargs, result)
         expression = meaning(call)
         if expression is None:
             return result
-        if name in _CASTS:  # spikes and potentials are exact in any type; float64 stays
+        if name in _CASTS:  # float64 stays
+            if not result.is_floating_point():
+                call.refuse("rounds to whole numbers; keep floats")
             result = args[0]
         self._learn(result, expression)
         return result
@@ -169,19 +185,14 @@ class _Watch(TorchFunctionMode):
 
     @contextmanager
     def hooked(self) -> Iterator[None]:
-        """Watch the layers, and let a reset of all neurons reach those of the copy."""
+        """Watch the layers."""
         handles: list[Any] = []
-        instances = snntorch.SpikingNeuron.instances
-        added = [layer for layer in self.layers.values() if type(layer) in STATES]
         for name, layer in self.layers.items():
             handles.append(layer.register_forward_pre_hook(self._entering(name), with_kwargs=True))
             handles.append(layer.register_forward_hook(self._leaving(name), with_kwargs=True))
-        instances.extend(added)
         try:
             yield
         finally:
-            for layer in added:
-                instances[:] = [other for other in instances if other is not layer]
             for handle in handles:
                 handle.remove()
 
@@ -266,6 +277,7 @@ class _Watch(TorchFunctionMode):
         return (spikes, *whole[1:]) if isinstance(output, tuple) else spikes
 
 
+_SHORTER = (torch.float16, torch.bfloat16, torch.float32)
 _CASTS = ("to", "float", "double", "type", "type_as", "cpu")
 
 

@@ -80,7 +80,8 @@ def test_subtraction_is_refused_with_the_way_out() -> None:
         compile_net(module("subtract"), SAMPLE, target="loihi", steps=5)
     assert str(error.value) == (
         "layer '2' (Leaky): reset_mechanism is \"subtract\", but neurons of target 'loihi' reset to"
-        ' zero; set reset_mechanism="zero" and retrain (a few epochs from the present weights do)'
+        ' zero; set reset_mechanism="zero" and retrain (a few epochs from the present weights do),'
+        ' or choose target "lava"'
     )
 
 

@@ -220,6 +220,18 @@ FORWARDS: list[tuple[Run, dict[str, nn.Module], str]] = [
      " final shape"),
     (lambda m, x: m.lif(m.fc(x))[5], {}, "Net.forward could not be run on the sample of shape"
      " (3, 4): IndexError: tuple index out of range; it must take the sample as its only argument"),
+    (lambda m, x: m.lif(m.fc(x.round())), {}, "forward applies 'round' to the input, which no"
+     " synapse can do; do it to the samples before they go into forward"),
+    (lambda m, x: m.lif(m.fc(x.to(torch.int64).float())), {}, "forward applies 'to' to the input,"
+     " which rounds to whole numbers; keep floats"),
+    (lambda m, x: m.lif(m.fc(x.repeat(1, 1))), {"fc": nn.Linear(4, 5)}, "forward applies 'repeat'"
+     " to the input, which repeats values; repeat whole samples over time only"),
+    (lambda m, x: m.lif(m.fc(m.conv(x.unsqueeze(1)).permute(0, 2, 1).flatten(1))),
+     {"conv": nn.Conv1d(1, 1, 1)}, "forward applies 'permute' to the output of layer 'conv', which"
+     " moves more than time and samples; swap these two only, as x.transpose(0, 1)"),
+    (lambda m, x: [m.last(m.odd(x[step]))[0] for step in (1, 2)], {"odd": nn.Linear(4, 2)},
+     "layer 'last' (Leaky): in step 0 it is fed by step 1 of the sample, but chips see every step"
+     " as it comes; give a sample that begins with the first step that is used"),
     (between(lambda m, s: hidden_change(s)), {}, "forward applies 'data' to the spikes of layer"
      " 'lif', which no synapse can do; keep to layers, sums, constant factors and flattening"),
     (lambda m, x: m.lif(torch.stack([m.fc(x)] * 2)), {}, "forward feeds a whole window of steps to"
@@ -235,25 +247,59 @@ def test_a_forward_that_no_chip_runs(run: Run, layers: dict[str, nn.Module], mes
     assert "\n" not in str(error.value)
 
 
+def doubling(module: nn.Module, args: Any, output: Tensor) -> Tensor:
+    return output * 2
+
+
 def test_a_change_that_forward_hides_is_found_by_its_spikes() -> None:
+    module = net(returning(lambda s, v: s))
+    module.get_submodule("fc").register_forward_hook(doubling)
     message = (
-        r"^layer 'lif': neuron \d fires in another way than the module in step 0 of sample 0, with"
-        r" its potential 0\.\d+ from the threshold; forward does something that it does not show"
+        r"^layer 'lif': neuron \d fires in another way than the module in step \d of sample \d,"
+        r" with its potential [\d.]+ from the threshold; forward does something that it does not"
     )
     with pytest.raises(ValueError, match=message):
-        compile_net(net(moving), STATIC, target="nir")
+        compile_net(module, STATIC, target="nir")
+
+
+def decayed(self: Any, x: Tensor) -> Any:
+    kept = []
+    for _ in range(3):
+        kept.append(self.last(self.out(self.lif(self.fc(x))[0]))[0])
+        self.fc.weight.data *= 0.9999
+    return torch.stack(kept)
+
+
+def and_back(self: Any, x: Tensor) -> Any:
+    self.lif.threshold.fill_(0.4)
+    kept = torch.stack([self.last(self.out(self.lif(self.fc(x))[0]))[0] for _ in range(3)])
+    self.lif.threshold.fill_(0.3)
+    return kept
+
+
+@pytest.mark.parametrize(
+    ("run", "layer", "key"),
+    [(moving, "'lif' (Leaky)", "threshold"), (decayed, "'fc' (Linear)", "weight"),
+     (and_back, "'lif' (Leaky)", "threshold")],
+)  # fmt: skip
+def test_a_forward_that_changes_its_layers(run: Run, layer: str, key: str) -> None:
+    with pytest.raises(ValueError, match=r"^layer ") as error:
+        compile_net(net(run), STATIC, target="nir")
+    assert str(error.value) == (
+        f"layer {layer}: forward changes its {key!r}, but chips keep it; set it before forward"
+    )
 
 
 def test_a_potential_that_forward_changes_is_found() -> None:
     def run(self: Any, x: Tensor) -> Any:
         for _ in range(3):
             potential = self.lif(self.fc(x))[1]
-            self.lif.beta = self.lif.beta * 0.9
         return potential
 
     module = Net(run, fc=nn.Linear(4, 5), lif=leaky(reset_mechanism="none"))
+    module.get_submodule("fc").register_forward_hook(doubling)
     with pytest.raises(ValueError, match=r"^layer 'lif': its potential differs from the module's by"
-                       r" 0\.\d+; forward does something that"):  # fmt: skip
+                       r" \d\.\d+; forward does something that"):  # fmt: skip
         compile_net(module, STATIC, target="nir")
 
 
@@ -289,6 +335,29 @@ def test_what_forward_returns(what: Callable[[Tensor, Tensor], Any], message: st
     with pytest.raises(ValueError, match=r"^forward ") as error:
         compile_net(net(returning(what)), STATIC, target="nir")
     assert str(error.value) == message
+
+
+def test_spikes_that_forward_writes_into() -> None:
+    def run(self: Any, x: Tensor) -> Any:
+        kept = [self.lif(self.fc(x)) for _ in range(3)]
+        kept[-1][0][1] = 0.0  # older torch does not report this
+        return torch.stack([spikes for spikes, _ in kept])
+
+    with pytest.raises(ValueError, match=r"writes into") as error:
+        compile_net(Net(run, fc=nn.Linear(4, 5), lif=leaky()), STATIC, target="nir")
+    assert "of layer 'lif'" in str(error.value)
+    assert "collect steps in a list" in str(error.value)
+
+
+def test_random_numbers() -> None:
+    def run(self: Any, x: Tensor) -> Any:
+        gain = 1.0 if torch.rand(1).item() < 2 else 0.0
+        return torch.stack([self.lif(self.fc(x) * gain)[0] for _ in range(3)])
+
+    with pytest.raises(
+        ValueError, match=r"^forward draws random numbers even in eval\(\), and chi"
+    ):
+        compile_net(Net(run, fc=nn.Linear(4, 5), lif=leaky()), STATIC, target="nir")
 
 
 def test_two_layers_that_end_the_network() -> None:

@@ -107,6 +107,23 @@ def test_the_module_is_left_as_it_was() -> None:
     assert not module.lif._forward_hooks
 
 
+def test_no_other_module_and_no_random_state_is_touched() -> None:
+    def run(self: Any, x: Tensor) -> Any:
+        utils.reset(self)  # of all neurons in the process
+        return torch.stack([self.lif(self.norm(self.fc(x))) for _ in range(STEPS)])
+
+    module = Net(run, fc=nn.Linear(4, 5), norm=nn.BatchNorm1d(5), lif=leaky(init_hidden=True))
+    with torch.no_grad():
+        module(torch.rand(2, 4))
+    other = leaky(init_hidden=True)
+    other(torch.ones(1, 3) / 4)
+    held, random = module.lif.mem, torch.get_rng_state()
+    compiled(module)
+    assert module.lif.mem is held
+    assert other.mem.tolist() == [[0.25] * 3]
+    assert torch.equal(torch.get_rng_state(), random)
+
+
 def test_recurrence_by_hand_feedback_and_skips() -> None:
     def step(self: Any, x: Tensor, before: Tensor) -> Any:
         spikes, _ = self.lif(self.fc(x) + self.rec(before))
@@ -165,6 +182,60 @@ def test_time_behind_the_samples() -> None:
     torch.manual_seed(1)
     done = compiled(Net(run, fc=nn.Linear(4, 5), lif=leaky()), torch.rand(3, STEPS, 4))
     assert (done.float_net.steps, done.float_net.input.shape) == (STEPS, (4,))
+
+
+def test_samples_that_forward_turns_or_repeats() -> None:
+    def turned(self: Any, x: Tensor) -> Any:
+        kept = [self.lif(self.fc(now))[0] for now in x.permute(1, 0, 2)]
+        return torch.stack(kept).transpose(0, 1)
+
+    def repeated(self: Any, x: Tensor) -> Any:
+        every = x.repeat(STEPS, 1, 1)
+        return torch.stack([self.lif(self.fc(every[step]))[0] for step in range(STEPS)])
+
+    def widened(self: Any, x: Tensor) -> Any:
+        every = x.unsqueeze(0).expand(STEPS, -1, -1)
+        return torch.stack([self.lif(self.fc(every[step]))[0] for step in range(STEPS)])
+
+    torch.manual_seed(1)
+    for run, sample in (
+        (turned, torch.rand(3, STEPS, 4)), (turned, torch.rand(STEPS, STEPS, 4)),
+        (repeated, STATIC), (widened, STATIC),
+    ):  # fmt: skip
+        done = compiled(Net(run, fc=nn.Linear(4, 5), lif=leaky()), sample)
+        assert (done.float_net.steps, done.float_net.input.shape) == (STEPS, (4,))
+        assert wiring(done) == {("input", "lif", 0)}
+
+
+@pytest.mark.parametrize(
+    ("what", "kind"),
+    [(lambda v: v[-1].squeeze(1), "last_v"), (lambda v: v.squeeze(-1)[-1], "last_v"),
+     (lambda v: v.squeeze(-1).mean(0), "sum_v"), (lambda v: v.flatten(1)[-1], "last_v")],
+)  # fmt: skip
+def test_regression_that_drops_the_one_neuron(what: Callable[[Tensor], Any], kind: str) -> None:
+    def run(self: Any, x: Tensor) -> Any:
+        return what(torch.stack([self.last(self.out(self.lif(self.fc(x))[0]))[1] for _ in "abc"]))
+
+    layers = {"fc": nn.Linear(4, 5), "lif": leaky(), "out": nn.Linear(5, 1)}
+    done = compiled(Net(run, **layers, last=leaky(reset_mechanism="none")))
+    assert (done.float_net.readout.population, done.float_net.readout.kind) == ("last", kind)
+
+
+def test_types_of_weights_samples_and_zeros() -> None:
+    def run(self: Any, x: Tensor) -> Any:
+        before, kept = torch.zeros(len(x), 5, dtype=torch.float32), []
+        for _ in range(STEPS):
+            before, _m = self.lif(self.fc(x) + self.rec(before))
+            kept.append(before)
+        return torch.stack(kept)
+
+    layers = {"fc": nn.Linear(4, 5), "rec": nn.Linear(5, 5), "lif": leaky()}
+    assert wiring(compiled(Net(run, **layers))) == {("input", "lif", 0), ("lif", "lif", 1)}
+    short = Net(run, **layers).bfloat16()
+    assert compiled(short, STATIC.bfloat16()).float_net.steps == STEPS
+    chain = nn.Sequential(nn.Linear(4, 5), leaky()).bfloat16()
+    w = compiled(chain, STATIC[0], steps=2).float_net.projections[0].synapse.w
+    assert np.array_equal(w, chain[0].weight.detach().double().numpy())
 
 
 def test_layers_before_and_after_the_loop() -> None:
