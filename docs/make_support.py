@@ -9,7 +9,8 @@ the chip and to the overflow proof, and run on random input, floats against inte
 
     exact           no spike and, for readouts of potentials, no prediction differs, and the report
                     has no rounding error
-    approximated    a parameter is off, and by how much (from the report)
+    approximated    a parameter is off, and by how much (from the report), or "state": none is, and
+                    potentials differ because the chip cuts what a decay leaves
     refused         the sentence that the user gets
 
 With --check nothing is written, and the exit code is 1 if the file is not up to date.
@@ -40,7 +41,7 @@ from spikeport.sim.net import FixedNet, FloatNet, Input
 
 OUT = Path(__file__).parent / "support.md"
 DT = 2.0**-10  # seconds a step; a power of two makes the decays below exact
-STEPS, SAMPLES = 16, 8
+STEPS, SAMPLES = 72, 2  # longer than the longest delay
 SCALE = 8.0  # integers a unit; weights and averages of four of them are whole then
 MAP, FLAT = (2, 4, 4), (6,)
 Floats = NDArray[np.float64]
@@ -122,9 +123,9 @@ def nested() -> Any:
     )  # fmt: skip
 
 
-def recurrent() -> Any:
+def recurrent(neurons: Any = None) -> Any:
     return wired(
-        {"w": linear(), "lif": lif(), "back": affine()},
+        {"w": linear(), "lif": neurons or lif(), "back": affine()},
         "input w, w lif, lif back, back lif, lif output",
     )
 
@@ -155,6 +156,7 @@ class Row:
 
 GRADED = {"input": Input(shape=FLAT, kind="graded", payload_bits=6)}
 SUBTRACT = {"reset": "subtract"}
+LEAK = {"start": "leak"}
 ROWS = (
     Row("Input", "binary spikes", lambda: chain(linear(), lif())),
     Row("Input", "graded, 6 bits", lambda: chain(linear(), lif()), GRADED),
@@ -169,6 +171,8 @@ ROWS = (
         conv(stride=2, bias=np.array([2.0, 0, -2])), lif((3, 2, 2)), shape=MAP)),
     Row("Conv2d", "dilation 2", lambda: chain(
         conv(dilation=2, padding=2), lif((3, 4, 4)), shape=MAP)),
+    Row("Conv2d", "groups 2", lambda: chain(
+        conv(weight=weights(4, 1, 3, 3), groups=2, bias=np.zeros(4)), lif((4, 4, 4)), shape=MAP)),
     Row("SumPool2d", "before a Linear", lambda: pool(nir.SumPool2d)),
     Row("AvgPool2d", "before a Linear", lambda: pool(nir.AvgPool2d)),
     Row("Flatten", "", lambda: chain(
@@ -177,21 +181,38 @@ ROWS = (
     Row("Delay", "the same for all", lambda: chain(linear(), nir.Delay(delay=full(3 * DT)), lif())),
     Row("Delay", "one each", lambda: chain(
         linear(), nir.Delay(delay=np.arange(6.0) * DT), lif())),
+    Row("Delay", "behind a bias", lambda: chain(affine(), nir.Delay(delay=full(3 * DT)), lif())),
+    Row("Delay", "of 63 steps", lambda: chain(linear(), nir.Delay(delay=full(63 * DT)), lif())),
+    Row("Delay", "of 64 steps", lambda: chain(linear(), nir.Delay(delay=full(64 * DT)), lif())),
+    Row("Delay", "of half a step", lambda: chain(linear(), nir.Delay(delay=full(DT / 2)), lif())),
     Row("Threshold", "", lambda: chain(linear(), nir.Threshold(threshold=full(11)))),
+    Row("Threshold", "one each", lambda: chain(
+        linear(), nir.Threshold(threshold=8 + 4 * np.arange(6.0)))),
     Row("IF", "", lambda: chain(
         linear(), nir.IF(r=full(1), v_threshold=full(31), v_reset=full(0)))),
     Row("IF", "r is 2", lambda: chain(
         linear(), nir.IF(r=full(2), v_threshold=full(62), v_reset=full(0)))),
+    Row("IF", "r is one each", lambda: chain(
+        linear(), nir.IF(r=1.0 + np.arange(6) % 2, v_threshold=full(32), v_reset=full(0)))),
     Row("LIF", "reset to zero", lambda: chain(linear(), lif())),
     Row("LIF", "reset by subtraction", lambda: chain(linear(), lif()), SUBTRACT),
     Row("LIF", "v_leak", lambda: chain(linear(), lif(v_leak=full(8)))),
     Row("LIF", "v_reset", lambda: chain(linear(), lif(v_reset=full(-16)))),
+    Row("LIF", "start at v_leak", lambda: chain(linear(), lif(v_leak=full(8))), LEAK),
+    Row("LIF", "threshold below v_reset", lambda: chain(linear(), lif(v_threshold=full(-8)))),
+    Row("LIF", "tau below a step", lambda: chain(linear(), lif(tau=full(DT / 2)))),
+    Row("LIF", "tau below a step, rule exact", lambda: chain(
+        linear(), lif(tau=full(DT / 2))), {"rule": "exact"}),
     Row("LIF", "own thresholds", lambda: chain(
         linear(), lif(v_threshold=12 + 6 * np.arange(6.0)))),
     Row("LIF", "own tau", lambda: chain(
         linear(), lif(tau=DT * 2.0 ** np.arange(1, 7), r=2.0 ** np.arange(1, 7)))),
     Row("CubaLIF", "", lambda: chain(linear(), cuba())),
     Row("CubaLIF", "behind a bias", lambda: chain(affine(), cuba())),
+    Row("CubaLIF", "w_in one each", lambda: chain(
+        linear(), cuba(w_in=2.0 ** np.arange(6)))),
+    Row("CubaLIF", "v_reset", lambda: chain(linear(), cuba(v_reset=full(-16)))),
+    Row("CubaLIF", "reset by subtraction", lambda: chain(linear(), cuba()), SUBTRACT),
     Row("I", "read: last potential", lambda: chain(linear(), nir.I(r=full(1)))),
     Row("LI", "read: last potential", lambda: chain(
         linear(), nir.LI(tau=full(4 * DT), r=full(4), v_leak=full(0)))),
@@ -200,9 +221,15 @@ ROWS = (
     Row("LI", "between neurons", lambda: chain(
         linear(), nir.LI(tau=full(4 * DT), r=full(4), v_leak=full(0)), linear(), lif())),
     Row("CubaLI", "read: last potential", lambda: chain(linear(), cuba(nir.CubaLI))),
+    Row("CubaLI", "behind a bias", lambda: chain(affine(), cuba(nir.CubaLI))),
+    Row("CubaLI", "read: sum of potentials", lambda: chain(
+        linear(), cuba(nir.CubaLI)), {"readout": "sum_v"}),
     Row("Output", "of a Linear", lambda: chain(linear(), lif(), linear())),
     Row("NIRGraph", "nested", nested),
     Row("loop", "LIF <-> Affine", recurrent),
+    Row("loop", "LIF <-> itself", lambda: wired(
+        {"w": linear(), "lif": lif()}, "input w, w lif, lif lif, lif output")),
+    Row("loop", "CubaLIF <-> Affine", lambda: recurrent(cuba())),
     Row("loop", "through two LIF", lambda: loop(delay=False)),
     Row("loop", "through two LIF, with a Delay", lambda: loop(delay=True)),
     Row("skip", "paths of unequal length", skip),
@@ -259,8 +286,9 @@ def table() -> str:
     """The whole document."""
     lines = [
         "# What becomes of every NIR primitive", "",
-        "Written by `python docs/make_support.py`, which tries each of them; what the words mean",
-        "stands at the top of that file.", "",
+        "Written by `python docs/make_support.py`, which tries each of them with parameters on the",
+        "chip's grids. Exact: no spike differs from the floats'. Approximated: a parameter is rounded,",
+        "or a state, of which a chip cuts what a decay leaves. Refused: with the sentence below.", "",
         f"| primitive | | {' | '.join(CHIPS)} |", f"|---|---|{'---|' * len(CHIPS)}",
     ]  # fmt: skip
     notes: list[str] = []

@@ -29,6 +29,7 @@ FIELDS: Mapping[str, tuple[str, ...]] = {
 OPTIONAL = ("weight", "bias", "delay")
 LARGEST = 1 << 31  # bytes of an entry; a damaged file may claim any number
 NEURONS = ("CUBA", "LOIHI")
+SILENT = (1 << 18) - 1  # the threshold that lava-dl writes for its Affine, which never fires
 LIMITS = {
     "vThMant": (0, V_TH_MAX),
     "iDecay": (DU_OFFSET, DECAY_MAX + DU_OFFSET),
@@ -170,6 +171,8 @@ def _neuron(group: Any, *, where: str) -> dict[str, int]:
     if missing:
         raise ValueError(f"{where} lacks {', '.join(missing)}; write the file again")
     found = {name: _number(group[name], where=f"{where}: {name}") for name in LIMITS}
+    if found["vThMant"] == SILENT:
+        found["vThMant"] = V_TH_MAX
     for name, value in found.items():
         low, high = LIMITS[name]
         checks.whole(value, where=f"{where}: {name}", low=low, high=high)

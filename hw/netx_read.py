@@ -56,7 +56,7 @@ def read(
         net = build.net(
             steps=int(attributes["reset_interval"]) if steps is None else steps,
             chip=chip,
-            readout=readout or str(attributes.get("readout", build.reading)),
+            readout=str(attributes.get("readout", build.reading)) if readout is None else readout,
         )
         refuse(net)
     except ValueError as problem:

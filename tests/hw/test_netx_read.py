@@ -188,6 +188,17 @@ def test_entries_mean_what_lava_dl_takes_them_for(tmp_path: Path) -> None:
     assert synapse.geometry == ConvGeometry(stride=(1, 2), padding=(1, 0))
 
 
+@pytest.mark.parametrize("threshold", [131071, 262143])
+def test_a_layer_that_never_fires_is_read_by_its_potentials(threshold: int, tmp_path: Path) -> None:
+    """lava-dl writes its Affine with a threshold of 18 bits, more than a chip has."""
+    silent = CUBA | {"vThMant": threshold}
+    path = file_of(tmp_path / "a.net", dense(np.eye(2)), dense(np.eye(2), neuron=silent))
+    net = netx_read.read(path, steps=5)
+    assert int(net.populations[-1].v_th) == 131071
+    assert net.readout.kind == "last_v"
+    assert netx_read.read(path, steps=5, readout="sum_v").readout.kind == "sum_v"
+
+
 def test_one_bias_a_neuron_stands_in_the_order_of_lavas_maps(tmp_path: Path) -> None:
     bias = np.arange(6).reshape(1, 2, 3).transpose()  # (x, y, channel)
     net = netx_read.read(
