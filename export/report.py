@@ -28,6 +28,13 @@ from spikeport.sim.synapse import Dense
 
 Floats = NDArray[np.float64]
 
+LEGEND = (
+    "effective: what the integer stands for; rel: error over the largest of its kind; rms: over all"
+    " entries; bits: that the integers fill",
+    "scale: integers per unit of the float membrane; errors: relative, at the largest safe scale ->"
+    " as chosen; a weight counts times 2**w_exp",
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Rounding:
@@ -66,25 +73,31 @@ class Wiring:
 @dataclass(frozen=True, kw_only=True)
 class Layer:
     """How one population was rounded. scale: integers per unit of the membrane; objective: what the
-    search for it minimised (None: training settled the scale), its values at the largest safe scale
-    and at the choice, and how many candidates were compared."""
+    search for it minimised (None: training settled the scale); measures: of what before and after
+    are the relative errors, at the largest safe scale and at the choice, of so many candidates.
+    exact: nothing was rounded here, as in a source neuron that the chip needed."""
 
     population: str
     scale: float
     objective: str | None
+    measures: tuple[str, ...]
     before: tuple[float, ...]
     after: tuple[float, ...]
     candidates: int
     wiring: tuple[Wiring, ...]
+    exact: bool
 
     def __str__(self) -> str:
         wires = "".join(f"; {wire}" for wire in self.wiring)
         if self.objective is None:
             return f"layer {self.population}: scale {self.scale:.6g}, settled by training{wires}"
-        before, after = (" and ".join(f"{x:.3g}" for x in v) for v in (self.before, self.after))
+        errors = ", ".join(
+            f"{what} {before:.3g} -> {after:.3g}"
+            for what, before, after in zip(self.measures, self.before, self.after, strict=True)
+        )
         return (
             f"layer {self.population}: scale {self.scale:.6g}, best of {self.candidates} by"
-            f" {self.objective!r}: {before} became {after}{wires}"
+            f" {self.objective!r}: error of {errors}{wires}"
         )
 
 
@@ -99,7 +112,9 @@ class Headroom:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """Rounding of a whole network and the verdict of the overflow proof."""
+    """Rounding of a whole network and the verdict of the overflow proof. disagreement: of objective
+    "spikes", how far the whole network is from the float one on the calibration samples, by the
+    objective of its layers: mean error of the layers plus the share of other answers."""
 
     chip: str
     weight_bits: int | dict[str, int]
@@ -109,6 +124,7 @@ class Report:
     layers: tuple[Layer, ...]
     rows: tuple[Rounding, ...]
     headroom: tuple[Headroom, ...]
+    disagreement: dict[str, float]
     risks: tuple[str, ...] = field(default=())
 
     @property
@@ -132,12 +148,15 @@ class Report:
             "rms",
             "bits",
         )
+        shown = [layer for layer in self.layers if not layer.exact]
+        names = {layer.population for layer in shown}
         table = [titles] + [
             (
                 r.part, r.quantity, f"{r.value:.6g}", str(r.integer), f"{r.effective:.6g}",
                 f"{r.error:.2e}", f"{r.relative:.2%}", f"{r.rms:.2e}", str(r.bits),
             )
             for r in self.rows
+            if r.part.split(" -> ")[-1] in names
         ]  # fmt: skip
         widths = [max(len(row[i]) for row in table) for i in range(len(titles))]
         bits = str(self.weight_bits)
@@ -148,10 +167,21 @@ class Report:
             left = [cell.ljust(w) for cell, w in zip(row[:2], widths[:2], strict=True)]
             right = [cell.rjust(w) for cell, w in zip(row[2:], widths[2:], strict=True)]
             lines.append("  ".join([*left, *right]).rstrip())
-        lines += [str(layer) for layer in self.layers]
+        lines += LEGEND
+        lines += [str(layer) for layer in shown]
+        if len(shown) < len(self.layers):
+            exact = ", ".join(layer.population for layer in self.layers if layer.exact)
+            lines.append(f"exact, nothing was rounded: {exact}")
+        if self.disagreement:
+            found = ", ".join(f"{x:.3g} by {name!r}" for name, x in self.disagreement.items())
+            lines.append(
+                "whole network on the calibration samples, mean error of its layers plus share of"
+                f" other answers: {found}; the smaller was taken"
+            )
         lines += [
             f"state of {h.population}: u uses {h.u:.1%} and v {h.v:.1%} of 24 bits at worst"
             for h in self.headroom
+            if h.population in names
         ]
         lines += self.risks or ["proven: no input can wrap u or clip v"]
         return "\n".join(lines) + "\n"
@@ -182,9 +212,10 @@ def report(net: FloatNet, fixed: FixedNet) -> Report:
         float_digest=original.digest(),
         digest=fixed.digest(),
         scales={p.name: p.scale for p in fixed.populations},
-        layers=tuple(_layer(fixed, p) for p in fixed.populations),
+        layers=tuple(_layer(fixed, p, rows) for p in fixed.populations),
         rows=tuple(rows),
         headroom=tuple(_headroom(name, bound) for name, bound in proof.items()),
+        disagreement=dict(fixed.provenance.get("disagreement", {})),
         risks=tuple(str(risk) for risk in found),
     )
 
@@ -194,12 +225,15 @@ def _bits(fixed: FixedNet) -> int | dict[str, int]:
     return dict(found) if isinstance(found, Mapping) else int(found)
 
 
-def _layer(fixed: FixedNet, p: Population) -> Layer:
+def _layer(fixed: FixedNet, p: Population, rows: list[Rounding]) -> Layer:
     about = fixed.provenance.get("search", {}).get(p.name, {})
     wired = fixed.incoming(p.name)
     bits = fixed.provenance.get("bits", {})
     return Layer(
         population=p.name, scale=p.scale, objective=about.get("objective"),
+        measures=tuple(about.get("measures", ())), exact=not any(
+            r.error for r in rows if r.part.split(" -> ")[-1] == p.name
+        ),
         before=tuple(about.get("before", ())), after=tuple(about.get("after", ())),
         candidates=int(about.get("candidates", 0)),
         wiring=tuple(

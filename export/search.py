@@ -49,10 +49,20 @@ class Choice:
     after: tuple[float, ...]
     candidates: int
 
+    @property
+    def measures(self) -> tuple[str, ...]:
+        """What `before` and `after` are errors of."""
+        if self.objective == "spikes":
+            return ("potentials read",) if self.part.silent else ("spikes",)
+        if self.objective == "weight":
+            return ("weights",)
+        return "threshold", "sums" if _few_bits(self.part) else "weights"
+
     def to_json(self) -> dict[str, Any]:
         """What a report says of the choice beside its scale."""
         return {
             "objective": self.objective,
+            "measures": list(self.measures),
             "before": list(self.before),
             "after": list(self.after),
             "candidates": self.candidates,

@@ -344,10 +344,11 @@ def test_the_report_explains_the_choice() -> None:
     assert [w.bits for w in layer.wiring] == [4, 4, 4, 4]
     assert layer.after <= layer.before
     loop = layer.wiring[2]
-    before, after = (f"{v[0]:.3g} and {v[1]:.3g}" for v in (layer.before, layer.after))
+    (threshold, sums), (threshold_after, sums_after) = layer.before, layer.after
     line = (
-        f"layer a: scale {layer.scale:.6g}, best of {layer.candidates} by 'rounding': {before}"
-        f" became {after}; "
+        f"layer a: scale {layer.scale:.6g}, best of {layer.candidates} by 'rounding': error of"
+        f" threshold {threshold:.3g} -> {threshold_after:.3g}, sums {sums:.3g} -> {sums_after:.3g};"
+        " from input: 4 bits"
     )
     assert line in found.as_text()
     assert f"; from a: 4 bits, w_exp {loop.w_exp}, delay 1; " in found.as_text()
@@ -361,6 +362,22 @@ def test_the_report_explains_the_choice() -> None:
     assert "from input: 8 bits\n" in maps
 
 
+def test_the_report_says_how_samples_judged_the_whole_network() -> None:
+    net = map_net()
+    x = np.random.default_rng(0).integers(0, 256, (8, 4, 1, 6, 6))
+    fixed = to_fixed(net, LOIHI_2, weight_bits=3, objective="spikes", calibration=x)
+    found = report(net, fixed)
+    assert found.disagreement == fixed.provenance["disagreement"]
+    plain, searched = found.disagreement.values()
+    assert searched < plain
+    text = found.as_text()
+    assert f"share of other answers: {plain:.3g} by 'rounding', {searched:.3g} by 'spikes'" in text
+    last = found.layers[-1]
+    (before,), (after,) = last.before, last.after
+    assert f"by 'spikes': error of potentials read {before:.3g} -> {after:.3g}" in text
+    assert json.loads(found.as_json())["layers"][0]["measures"] == ["spikes"]
+
+
 def test_a_report_knows_the_neurons_that_the_chip_needed() -> None:
     net = looped_net(keep_u=0.0)
     start = replace(net.population("a"), v_init=0.5)
@@ -369,5 +386,12 @@ def test_a_report_knows_the_neurons_that_the_chip_needed() -> None:
     found = report(net, fixed)
     assert found.float_digest == net.digest()
     assert "a.start" in found.scales
+    assert any(row.part == "a.start" for row in found.rows)
+    text = found.as_text()
+    assert "\nexact, nothing was rounded: a.start\n" in text
+    assert "layer a.start" not in text
+    assert "state of a.start" not in text
+    assert "a.start -> a.start" not in text
+    assert "a.start -> a " in text
     assert sum(r.part == "a -> a" for r in found.rows) == 2
     assert found.proven
