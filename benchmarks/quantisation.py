@@ -35,7 +35,8 @@ from spikeport.train.loop import SUMMARY, fit
 
 OUT = Path(__file__).parent / "results" / "quantisation.json"
 PACKAGES = ("numpy", "torch", "snntorch", "nir")
-BITS = (8, 4, 2)
+BITS = {8: 1, 4: 1, 2: 4}  # weight bits: epochs on the chip's integers
+FIRST = 8  # whose float phase the others share
 BATCH = 500
 CALIBRATION = 32  # training images
 SETTINGS = """
@@ -62,14 +63,14 @@ device = "cpu"
 
 [quantise]
 target = "loihi2"
-epochs = 1
+epochs = {epochs}
 lr = 1e-3
 weight_bits = {bits}
 """
 
 
 def settings(name: str, data: Path, *, bits: int) -> configs.Config:
-    text = SETTINGS.format(name=name, folder=(data / name).resolve(), bits=bits)
+    text = SETTINGS.format(name=name, folder=(data / name).resolve(), bits=bits, epochs=BITS[bits])
     return configs.loads(text, "benchmark")
 
 
@@ -80,9 +81,9 @@ def trained(name: str, data: Path, runs: Path) -> dict[int, Path]:
         if (folder / SUMMARY).exists():
             continue
         config = settings(name, data, bits=bits)
-        if bits != BITS[0]:
+        if bits != FIRST:
             folder.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(found[BITS[0]] / FLOAT, folder / FLOAT)
+            shutil.copyfile(found[FIRST] / FLOAT, folder / FLOAT)
             files.write_text(folder / CONFIG, configs.to_toml(config))
         fit(config, folder, resume=folder.exists())
     return found
@@ -100,7 +101,7 @@ def accuracy(net: FixedNet, inputs: Any, labels: Any) -> float:
 def measure(name: str, data: Path, runs: Path) -> dict[str, Any]:
     """Float, post-training and quantisation-aware figures of one data set."""
     folders = trained(name, data, runs)
-    summary = json.loads((folders[BITS[0]] / SUMMARY).read_text(encoding="utf-8"))
+    summary = json.loads((folders[FIRST] / SUMMARY).read_text(encoding="utf-8"))
     floating = summary["float_test_accuracy"]
     result: dict[str, Any] = {"float": floating}
     for bits, folder in folders.items():
