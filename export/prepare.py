@@ -65,6 +65,11 @@ def prepare(net: FloatNet, chip: Chip, *, exponents: int = 1, for_netx: bool = F
         chip = replace(chip, each_neuron=False)
     for population in net.populations:
         _refuse(population, chip)
+        if for_netx and population.v_init.any():
+            raise Unsuited(
+                f"population {population.name!r} starts at v_init, which NetX cannot hold; train it"
+                " without v_init or leave out for_netx"
+            )
     if not chip.v_init:
         net = _started_by_spikes(net, chip)
     net = rescaled(net, chip)
@@ -211,9 +216,10 @@ def _started_by_spikes(net: FloatNet, chip: Chip) -> FloatNet:
             continue
         if p.keep_u.any():
             raise Unsuited(
-                f"population {p.name!r} starts at v_init, which only a first-step current can"
-                f" replace here, but its current lasts (keep_u is {p.keep_u.max():.6g}); train it"
-                ' without v_init or with keep_u 0, or choose target "lava"'
+                f"population {p.name!r} starts at v_init (in NIR: above its v_reset), which only a"
+                f" first-step current can replace here, but its current lasts (keep_u is"
+                f" {p.keep_u.max():.6g}); train it without or with keep_u 0, or choose target"
+                ' "lava"'
             )
         if net.steps > SHOT_STEPS:
             raise Unsuited(

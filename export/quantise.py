@@ -62,7 +62,7 @@ def to_fixed(
     """
     _refuse_options(net, chip, margin=margin, objective=objective)
     prepared = prepare(net, chip, exponents=exponents, for_netx=for_netx)
-    bits = _bits_of(prepared, chip, weight_bits)
+    bits = _bits_of(net, prepared, chip, weight_bits)
     samples = _samples(prepared, objective, calibration)
     about = {
         **(provenance or {}), "float_net": net.digest(), "bits": bits, "exponents": exponents,
@@ -186,12 +186,17 @@ def _source(
     return replace(found, finest=0, coarsest=few - NETX_BITS if few > 1 else 0)
 
 
-def _bits_of(net: FloatNet, chip: Chip, weight_bits: WeightBits) -> dict[str, int]:
-    """Weight bits of every projection, by "source -> target"."""
-    names = {f"{p.source} -> {p.target}": p.target for p in net.projections}
+def _bits_of(
+    net: FloatNet, prepared: FloatNet, chip: Chip, weight_bits: WeightBits
+) -> dict[str, int]:
+    """Weight bits of every projection of `prepared`, by "source -> target"; of source neurons that
+    `net` has not, all that the chip has."""
+    names = {f"{p.source} -> {p.target}": p.target for p in prepared.projections}
+    known = {"input", *(p.name for p in net.populations)}
+    added = {name for name in names if name.split(" -> ")[0] not in known}
     if not isinstance(weight_bits, Mapping):
         every = checks.whole(weight_bits, where="weight_bits", low=1, high=chip.weight_bits)
-        return dict.fromkeys(names, every)
+        return {name: chip.weight_bits if name in added else every for name in names}
     strays = sorted(set(weight_bits) - set(names) - set(names.values()))
     if strays:
         raise ValueError(
@@ -199,7 +204,9 @@ def _bits_of(net: FloatNet, chip: Chip, weight_bits: WeightBits) -> dict[str, in
             f" projections are {', '.join(names)}"
         )
     found = {
-        name: weight_bits.get(name, weight_bits.get(target, chip.weight_bits))
+        name: weight_bits.get(
+            name, chip.weight_bits if name in added else weight_bits.get(target, chip.weight_bits)
+        )
         for name, target in names.items()
     }
     return {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -119,3 +120,15 @@ def test_several_exponents_are_refused() -> None:
     )
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         to_fixed(chain(0), LOIHI_2, exponents=2, for_netx=True)
+
+
+def test_a_start_at_a_potential_is_refused() -> None:
+    net = chain(0)
+    start = replace(net.population("d"), v_init=0.5)
+    net = replace(net, populations=tuple(start if p.name == "d" else p for p in net.populations))
+    message = (
+        "population 'd' starts at v_init, which NetX cannot hold; train it without v_init or leave"
+        " out for_netx"
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        to_fixed(net, LOIHI_2, for_netx=True)

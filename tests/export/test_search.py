@@ -264,6 +264,20 @@ def test_bits_may_be_named() -> None:
     assert report(net, fixed).weight_bits == {"a": 4, "a -> a": 2, "a -> b": 3}
 
 
+@pytest.mark.parametrize("bits", [1, 4, {"a": 3}])
+def test_neurons_that_the_chip_needed_are_not_of_few_bits(bits: Any) -> None:
+    net = looped_net(keep_u=0.0)
+    start = replace(net.population("a"), v_init=0.5)
+    net = replace(net, populations=(net.populations[0], start, net.populations[2]))
+    fixed = to_fixed(net, LOIHI_2, weight_bits=bits)
+    own = {name: n for name, n in fixed.provenance["bits"].items() if "a.start" in name}
+    assert own == {"a.start -> a.start": 8, "a.start -> a": 8}
+    assert fixed.provenance["bits"]["a -> a"] == (3 if isinstance(bits, dict) else bits)
+    spikes = reference.run(fixed, inputs(0), strict=True)["a.start"].spikes
+    assert spikes[0].all()
+    assert not spikes[1:].any()
+
+
 def test_bits_may_be_a_number_of_numpy() -> None:
     fixed = to_fixed(looped_net(), LOIHI_2, weight_bits=np.int64(4))  # type: ignore[arg-type]
     assert json.loads(json.dumps(fixed.provenance["weight_bits"])) == 4
