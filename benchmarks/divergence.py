@@ -33,7 +33,7 @@ PLANTS = 120
 HERE = Path(__file__).parent
 OUT = HERE / "results" / "divergence.json"
 RECORDS = ("spikes", "spikes, u and v")
-OTHERS = ("unknown", "elsewhere", "none")
+OTHERS = ("start", "unknown", "elsewhere", "none")
 
 
 def planted_faults() -> ModuleType:

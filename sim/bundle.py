@@ -167,10 +167,12 @@ def write_vectors(path: Path | str, vectors: Vectors) -> None:
         file.create_dataset("logits", data=vectors.logits)
         if vectors.labels is not None:
             file.create_dataset("labels", data=np.asarray(vectors.labels, np.int64))
-        group = file.create_group("spikes", track_order=True)
-        for name, s in vectors.spikes.items():
-            packed = group.create_dataset(name, data=np.packbits(s, axis=-1), compression="gzip")
-            packed.attrs["n"] = s.shape[-1]
+        group = file.create_group("spikes")
+        for i, (name, s) in enumerate(vectors.spikes.items()):
+            bits = np.packbits(s, axis=-1)
+            # HDF5 would take a name with a slash for a path.
+            packed = group.create_dataset(f"{i:04}", data=bits, compression="gzip")
+            packed.attrs.update(name=name, n=s.shape[-1])
 
 
 def read_vectors(path: Path | str) -> Vectors:
@@ -182,8 +184,8 @@ def read_vectors(path: Path | str) -> Vectors:
                 logits=file["logits"][()],
                 labels=file["labels"][()] if "labels" in file else None,
                 spikes={
-                    name: np.unpackbits(s[()], axis=-1, count=int(s.attrs["n"]))
-                    for name, s in file["spikes"].items()
+                    str(s.attrs["name"]): np.unpackbits(s[()], axis=-1, count=int(s.attrs["n"]))
+                    for s in file["spikes"].values()
                 },
             )
     except (OSError, RuntimeError, KeyError, TypeError, AttributeError):

@@ -101,7 +101,7 @@ def test_simulate_on_everything(here: Path, cli: Any) -> None:
 def test_altered_spikes_fail_the_check(here: Path, cli: Any) -> None:
     """A bundle whose sums fit but whose spikes no backend gives: exit code 1, and where."""
     with h5py.File(here / "bundle" / "vectors.h5", "r+") as file:
-        file["spikes/lif1"][1, 2, 0] ^= 0b0010_0000  # step 1, sample 2, neuron 2
+        file["spikes/0000"][1, 2, 0] ^= 0b0010_0000  # step 1, sample 2, neuron 2
     listing = here / "bundle" / "checksums.json"
     content = json.loads(listing.read_text())
     content["sha256"]["vectors.h5"] = sha256(here / "bundle" / "vectors.h5")

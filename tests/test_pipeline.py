@@ -240,7 +240,7 @@ def test_simulate_and_replay_on_lava(bundle: Path) -> None:
     assert result["passed"] is True
 
 
-@pytest.mark.parametrize("what", ["spikes/lif1", "logits"])
+@pytest.mark.parametrize("what", ["spikes/0000", "logits"])
 def test_other_expectations_fail_the_simulation(run: Path, tmp_path: Path, what: str) -> None:
     exporting.export(run, tmp_path / "b", target="loihi", vectors=5)
     with h5py.File(tmp_path / "b" / "vectors.h5", "r+") as file:

@@ -17,15 +17,9 @@ from numpy.typing import NDArray
 
 from spikeport.sim.divergence.diagnosis import Diagnosis, Explanation
 from spikeport.sim.divergence.forced import EQUAL, Case, Ints, case_of, play
-from spikeport.sim.divergence.hypotheses import (
-    Variant,
-    fits,
-    mismatches,
-    unchanged,
-    variants,
-    wrong,
-)
+from spikeport.sim.divergence.hypotheses import variants
 from spikeport.sim.divergence.solve import parameters
+from spikeport.sim.divergence.variant import Variant, fits, mismatches, unchanged, wrong
 from spikeport.sim.divergence.weights import single_weights
 from spikeport.sim.net import FixedNet
 from spikeport.sim.synapse import Conv2d, Dense, Synapse

@@ -16,7 +16,7 @@ CAUSES = {
     "tie": "a tie at the threshold",
     "input": "the input encoding",
     "float": "rounding of the state",
-    "start": "the initial potential",
+    "start": "the state in which samples start",
     "source": "spikes that already differed before",
     "unknown": "nothing that was tried",
 }

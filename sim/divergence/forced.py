@@ -173,6 +173,19 @@ class Case:
         return replace(part, sources=sources, size=(len(samples), n))
 
 
+def in_a_row(case: Case) -> Case:
+    """The samples of `case` as one long sample [B * T, n], whose state is never reset."""
+    batch, n = case.size
+
+    def joined(x: Any) -> Any:
+        return None if x is None else x.reshape(-1, batch, n).swapaxes(0, 1).reshape(-1, n)
+
+    return replace(
+        case, a=joined(case.a), s=joined(case.s), u=joined(case.u), v=joined(case.v),
+        columns=case.columns.at(np.arange(n)), neuron=case.neuron[:n], size=(1, n),
+    )  # fmt: skip
+
+
 def case_of(net: FixedNet, name: str, record: dict[str, NDArray[Any]], *, own: Any) -> Case:
     """The case of population `name`. record: spikes [T, B, n] of all populations and the network
     input; own: the `PopulationTrace` to explain."""

@@ -1,108 +1,35 @@
 """Well-known mistakes, each as a variation of one population's rule, parameters or input.
 
-`variants` lists them; `mismatches` counts what a variation leaves unexplained. `bits` says how
-specific a guess is: choices that a kind of mistake leaves open cost bits, so that among
-explanations that fit equally the least contrived comes first.
+Choices that a kind of mistake leaves open cost bits, so that among explanations that fit equally
+the least contrived comes first.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from math import log2
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from spikeport.sim.arith import DECAY_MAX, DECAY_ONE, shift_sum
 from spikeport.sim.divergence.encodings import encodings
 from spikeport.sim.divergence.forced import (
-    EQUAL,
     STATE_BITS,
     Case,
-    Columns,
     Ints,
     Rule,
     arrival,
     arrivals,
     limited,
-    play,
     raw_sum,
     shifted,
 )
 from spikeport.sim.divergence.layouts import layouts
+from spikeport.sim.divergence.variant import Variant
 from spikeport.sim.net import Projection
 from spikeport.sim.synapse import Dense
 
 NARROW = range(15, STATE_BITS)  # bits of states narrower than the chip's
-
-
-@dataclass(frozen=True, kw_only=True)
-class Variant:
-    """A population changed in one respect. arrive: makes its arrivals [T, C], None for the case's
-    own. shift: steps by which its output comes later. unknown: last steps that cannot be told."""
-
-    cause: str
-    text: str
-    bits: float
-    rule: Rule
-    columns: Columns | None = None
-    arrive: Callable[[], Ints] | None = None
-    shift: int = 0
-    unknown: int = 0
-    numbers: dict[str, Any] = field(default_factory=dict)
-
-
-def unchanged(case: Case) -> Variant:
-    """The population as it is."""
-    return Variant(cause="", text="", bits=0.0, rule=case.rule)
-
-
-def prepared(case: Case, variant: Variant) -> tuple[Ints, Columns]:
-    """Arrivals and parameters under `variant`, for all columns."""
-    a = case.a if variant.arrive is None else variant.arrive()
-    return a, case.columns if variant.columns is None else variant.columns
-
-
-def wrong(
-    case: Case, variant: Variant, a: Ints, *, p: Columns, stop: bool = False
-) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Which entries [T, C] differ from the record in their spike, and in spike, u or v; with
-    `stop` the steps behind the first difference are not looked at."""
-    spikes, any_of = np.zeros((2, *case.s.shape), bool)
-    if variant.shift > 0:
-        spikes[: variant.shift] = any_of[: variant.shift] = case.s[: variant.shift]
-    end = len(a) - variant.unknown
-    for step, new in enumerate(play(a, p, variant.rule)):
-        t = step + variant.shift
-        if not 0 <= t < end:
-            continue
-        spikes[t] = new.s != case.s[t]
-        any_of[t] = spikes[t]
-        v = new.v_fired if variant.rule.before else new.v
-        for mine, record in ((new.u, case.u), (v, case.v)):
-            if record is not None:
-                any_of[t] |= np.abs(mine - record[t]) > EQUAL
-        if stop and any_of[t].any():
-            break
-    return spikes, any_of
-
-
-def fits(case: Case, variant: Variant, *, probe: Ints) -> bool:
-    """Whether `variant` reproduces the whole record. probe: columns to look at first."""
-    a, p = prepared(case, variant)
-    few = case.at(probe)
-    if wrong(few, variant, a[:, probe], p=p.at(probe), stop=True)[1].any():
-        return False
-    return not wrong(case, variant, a, p=p, stop=True)[1].any()
-
-
-def mismatches(case: Case, variant: Variant) -> int:
-    """Entries that differ from the record under `variant`."""
-    a, p = prepared(case, variant)
-    return int(wrong(case, variant, a, p=p)[1].sum())
 
 
 def variants(case: Case, *, input_bits: float) -> Iterator[Variant]:
@@ -119,6 +46,11 @@ def variants(case: Case, *, input_bits: float) -> Iterator[Variant]:
         cause="float", text=f"{unrounded} and not limited", bits=2.5,
         rule=replace(exact, u=("none", 0), v=("none", 0)),
     )  # fmt: skip
+    if case.size[0] > 1:
+        yield Variant(
+            cause="start", text="samples start with the u and v that the one before has left",
+            bits=2.0, rule=case.rule, kept=True,
+        )  # fmt: skip
     yield from _resets(case)
     yield from _delays(case)
     yield from _decays(case)

@@ -17,13 +17,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spikeport.sim.arith import DECAY_MAX, STATE_SHIFT, V_TH_MAX
+from spikeport.sim.arith import DECAY_MAX, STATE_SHIFT, V_LIMIT, V_TH_MAX
 from spikeport.sim.divergence.forced import EQUAL, Case, Columns, Ints, play
-from spikeport.sim.divergence.hypotheses import Variant
+from spikeport.sim.divergence.variant import Variant
 
 GRID = 12  # values tried at a time between two bounds
 FEW = 8  # neurons with a cause of their own that one report names
 BIAS_MAX = 4096 << 7
+# parameter: (cause, largest change, bits that it costs)
+OFFSETS = {
+    "v_th": ("threshold", V_TH_MAX, 1.0),
+    "bias": ("bias", BIAS_MAX, 1.0),
+    "v_init": ("start", V_LIMIT, 3.0),
+}
 SHARED = 3.0  # bits of a single neuron leaving a parameter that it shares with its population
 BLOCKS = (1, 8, 64, 512)  # columns on which decays are tried, one after the other
 LARGE = 1 << 21  # values of one variation block
@@ -95,8 +101,9 @@ def _share(low: int, high: int) -> float:
 
 
 def parameters(case: Case, differing: Ints) -> Iterator[Variant]:
-    """Thresholds, biases and decays that explain the record. differing: neurons that differ."""
-    for name in ("v_th", "bias"):
+    """Thresholds, biases, initial potentials and decays that explain the record. differing: neurons
+    that differ."""
+    for name in OFFSETS:
         yield from _offsets(case, differing, name=name)
     for name in ("du", "dv"):
         yield from _decay(case, differing, name=name)
@@ -110,7 +117,7 @@ def _grouped(case: Case, neurons: Ints) -> tuple[Ints, Ints]:
 
 
 def _offsets(case: Case, differing: Ints, *, name: str) -> Iterator[Variant]:
-    """One change of a threshold or bias for all neurons, or one for each that differs."""
+    """One change of a parameter for all neurons, or one for each that differs."""
     columns, start = _grouped(case, differing[:FEW])
     few = case.at(columns)
     low, high = interval(few, _offset_items(few, start, name=name))
@@ -128,17 +135,17 @@ def _offsets(case: Case, differing: Ints, *, name: str) -> Iterator[Variant]:
 
 
 def _offset_items(case: Case, start: Ints, *, name: str) -> Items:
-    """Changes of the bias in units of v, or of the negated threshold in mantissas."""
-    c = case.columns
+    """Changes of the bias or v_init in units of v, or of the negated threshold in mantissas."""
+    c, top = case.columns, OFFSETS[name][1]
 
     def apply(change: Ints) -> tuple[Ints, Columns]:
-        if name == "bias":
-            return case.a[:, None], replace(c, bias=c.bias + change)
-        return case.a[:, None], replace(c, v_th=c.v_th - (change << STATE_SHIFT))
+        if name == "v_th":
+            return case.a[:, None], replace(c, v_th=c.v_th - (change << STATE_SHIFT))
+        return case.a[:, None], replace(c, **{name: getattr(c, name) + change})
 
-    if name == "bias":
-        low = -BIAS_MAX - np.minimum.reduceat(c.bias, start)
-        high = BIAS_MAX - np.maximum.reduceat(c.bias, start)
+    if name != "v_th":
+        low = -top - np.minimum.reduceat(getattr(c, name), start)
+        high = top - np.maximum.reduceat(getattr(c, name), start)
         return Items(start=start, apply=apply, low=low, high=high)
     v_th = c.v_th >> STATE_SHIFT
     low = np.maximum.reduceat(v_th, start) - V_TH_MAX
@@ -147,8 +154,8 @@ def _offset_items(case: Case, start: Ints, *, name: str) -> Items:
 
 def _values(case: Case, name: str, low: int, *, high: int, at: int) -> tuple[str, dict[str, Any]]:
     """The parameter's interval at column `at` in words and numbers."""
-    if name == "bias":
-        was, unit = int(case.columns.bias[at]), "bias (in units of v)"
+    if name != "v_th":
+        was, unit = int(getattr(case.columns, name)[at]), f"{name} (in units of v)"
         ends = was + low, was + high
     else:
         was = int(case.columns.v_th[at]) >> STATE_SHIFT
@@ -163,10 +170,10 @@ def _offset(case: Case, name: str, low: int, *, high: int) -> Variant:
     text, numbers = _values(case, name, low, high=high, at=0)
     if (values != values[0]).any():
         text = f"in every neuron, as in neuron 0: {text}"
-    cause, top = ("bias", BIAS_MAX) if name == "bias" else ("threshold", V_TH_MAX)
+    cause, top, bits = OFFSETS[name]
     middle = (low + high) // 2
     return Variant(
-        cause=cause, text=text, bits=1.0 + change_bits(low, high, top=top), rule=case.rule,
+        cause=cause, text=text, bits=bits + change_bits(low, high, top=top), rule=case.rule,
         columns=_changed(case, name, np.array(middle)), numbers=numbers,
     )  # fmt: skip
 
@@ -177,11 +184,12 @@ def _changed(case: Case, name: str, change: Ints) -> Columns:
 
 def _own_offsets(case: Case, neurons: Ints, found: tuple[Ints, Ints], *, name: str) -> Variant:
     low, high = found
-    cause, top = ("bias", BIAS_MAX) if name == "bias" else ("threshold", V_TH_MAX)
+    cause, top, bits = OFFSETS[name]
     change = np.zeros(case.size[1], np.int64)
     change[neurons] = (low + high) // 2
-    shared = name == "v_th" and case.population.v_th.ndim == 0
-    bits, texts, numbers = 1.0 + SHARED * shared, [], []
+    texts, numbers = [], []
+    if name != "bias" and getattr(case.population, name).ndim == 0:
+        bits += SHARED
     for neuron, least, most in zip(neurons, low, high, strict=True):
         text, values = _values(case, name, int(least), high=int(most), at=int(neuron))
         texts.append(f"neuron {neuron}: {text}")

@@ -26,8 +26,8 @@ from spikeport.sim.divergence.forced import (
     raw_sum,
     shifted,
 )
-from spikeport.sim.divergence.hypotheses import Variant
 from spikeport.sim.divergence.solve import FEW, Items, change_bits, interval
+from spikeport.sim.divergence.variant import Variant
 from spikeport.sim.reference import delivered
 from spikeport.sim.synapse import Conv2d, Dense, SumPool2d, lowered
 

@@ -77,6 +77,24 @@ def test_a_bundle_comes_back_as_it_was(tmp_path: Path, case: Case) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["b", "source"]
 
 
+def test_names_with_slashes_survive(tmp_path: Path, case: Case) -> None:
+    net, vectors = case
+    new = {p.name: f"block/{p.name}.lif" for p in net.populations} | {"input": "input"}
+    renamed = replace(
+        net,
+        populations=tuple(replace(p, name=new[p.name]) for p in net.populations),
+        projections=tuple(
+            replace(p, source=new[p.source], target=new[p.target]) for p in net.projections
+        ),
+        readout=replace(net.readout, population=new[net.readout.population]),
+    )
+    spikes = {new[name]: s for name, s in vectors.spikes.items()}
+    save(tmp_path / "b", (renamed, replace(vectors, spikes=spikes)))
+    back = bundle.read(tmp_path / "b").vectors.spikes
+    assert list(back) == list(spikes)
+    assert all(np.array_equal(back[name], s) for name, s in spikes.items())
+
+
 def test_a_failed_write_leaves_the_old_bundle(tmp_path: Path, case: Case) -> None:
     save(tmp_path / "b", case, note="old")
     with pytest.raises(FileNotFoundError):

@@ -117,6 +117,38 @@ def test_the_value_of_a_changed_parameter_is_told(
     assert found.best.differing == 0
 
 
+@pytest.mark.parametrize("states", [False, True])
+def test_a_start_potential_that_differs_is_told(states: bool) -> None:
+    net, x = small_net(reset="subtract", dv=100), small_input()
+    other = small_net(reset="subtract", dv=100, v_init=700)
+    found = diagnose(net, x, recorded(other, x, states=states))
+    assert found is not None
+    assert (found.cause, found.population) == ("start", "out")
+    low, high = found.best.numbers["low"], found.best.numbers["high"]
+    assert low <= 700 <= high
+    assert (low == high) == states
+
+
+@pytest.mark.parametrize("states", [False, True])
+def test_samples_that_start_where_the_one_before_ended_are_recognised(states: bool) -> None:
+    """Played one after the other without a reset between them."""
+    net, x = small_net(reset="subtract", dv=100), small_input()
+    steps, batch = x.shape[:2]
+    row = recorded(net, x.swapaxes(0, 1).reshape(steps * batch, 1, -1), states=True)["out"]
+
+    def cut(values: Any) -> Any:
+        return values.reshape(batch, steps, -1).swapaxes(0, 1)
+
+    part = PopulationTrace(
+        spikes=cut(row.spikes), v_last=cut(row.v)[-1], u=cut(row.u) if states else None,
+        v=cut(row.v) if states else None,
+    )  # fmt: skip
+    found = diagnose(net, x, Trace(populations={"out": part}))
+    assert found is not None
+    assert found.cause == "start"
+    assert found.best.text == "samples start with the u and v that the one before has left"
+
+
 def test_a_threshold_is_told_as_the_interval_that_fits_the_spikes() -> None:
     net, x = small_net(), small_input()
     found = diagnose(net, x, recorded(small_net(v_th=33), x))
