@@ -287,8 +287,8 @@ def table() -> str:
     lines = [
         "# What becomes of every NIR primitive", "",
         "Written by `python docs/make_support.py`, which tries each of them with parameters on the",
-        "chip's grids. Exact: no spike differs from the floats'. Approximated: a parameter is rounded,",
-        "or a state, of which a chip cuts what a decay leaves. Refused: with the sentence below.", "",
+        "chip's grids. Exact: spikes are those of the floats. Approximated: parameters are rounded",
+        "(or a state: a chip cuts what decays leave). Refused: with the sentence below.", "",
         f"| primitive | | {' | '.join(CHIPS)} |", f"|---|---|{'---|' * len(CHIPS)}",
     ]  # fmt: skip
     notes: list[str] = []

@@ -111,9 +111,9 @@ def test_what_the_chip_can_is_left_alone() -> None:
         ),
         (
             dense_net(v_init=0.5, keep_u=0.25),
-            "population 'p' starts at v_init, which only a first-step current can replace here, but"
-            " its current lasts (keep_u is 0.25); train it without v_init or with keep_u 0, or"
-            ' choose target "lava"',
+            "population 'p' starts at v_init (in NIR: above its v_reset), which only a first-step"
+            " current can replace here, but its current lasts (keep_u is 0.25); train it without or"
+            ' with keep_u 0, or choose target "lava"',
         ),
         (
             replace(dense_net(v_init=0.5), steps=50_000),
