@@ -1,27 +1,10 @@
-"""The front door: one call from a torch module to integers, report and bundle.
-
-`compile` takes modules of three kinds.
-
-* A SpikingNet, which knows its input, steps and readout.
-* An nn.Sequential of torch and snnTorch layers, with `init_hidden` or without: `steps` is needed
-  and either `input` or `sample`, one example [C, H, W] or [n] without time and batch.
-* Any module with a forward of its own that loops over time and calls every layer of neurons once a
-  step. `sample` is what forward takes as its only argument: [B, ...] where every step sees the
-  same, [T, B, ...] where forward picks its steps as x[step], [B, T, ...] where as x[:, step]. It
-  is run on a copy of the module, and the network must then fire as the module did. Where forward
-  does one step only (`init_hidden`), `steps` says how many there are. Spikes that forward returns
-  make readout "count", potentials of neurons that never reset "last_v" or "sum_v"; where both are
-  returned, `readout` may choose.
-
-In a sample, floats are pixels in [0, 1] that will be sent with 8 bits in every step, and booleans
-are spikes; `input` says otherwise.
-"""
+"""The front door: one call from a torch module to integers, report and bundle."""
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -91,12 +74,23 @@ def compile(
     **rounding: Any,
 ) -> Compiled:
     """Compile `module` for `target`: "loihi" (limits of Loihi 2), "loihi1", "loihi2", "lava" (the
-    simulator, whose neurons may reset by subtraction) or "nir".
+    simulator, whose neurons may reset by subtraction) or "nir" (no integers).
 
-    module, sample, steps, input, readout: see the head of this file. rounding: weight_bits,
-    objective, calibration, exponents, margin; see `export.quantise.to_fixed`. dt_s: seconds per
-    step; gives NIR's time constants their unit, changes no result. Raises ValueError naming the
-    layer or function that the target cannot run.
+    module, in evaluation mode whatever its mode, and left as it is:
+
+    * a SpikingNet, which knows its input, steps and readout;
+    * an nn.Sequential of torch and snnTorch layers: give `steps`, and `input` or as `sample` one
+      example [C, H, W], [n] without time and batch;
+    * any module whose forward takes `sample` as its only argument and calls every layer of neurons
+      once a step: [B, ...] where every step sees the same, [T, B, ...] where forward picks
+      x[step], [B, T, ...] where x[:, step]. `steps` only where forward does a single step. It is
+      run once on a copy; the network must fire as that did on the first 8 samples.
+
+    sample: floats are pixels in [0, 1], sent with 8 bits in every step; booleans are spikes;
+    `input` says otherwise. readout: "count" or "first_spike" of spikes, "last_v" or "sum_v" of
+    neurons that never reset; None: what forward returns, "count" of a Sequential. dt_s: seconds
+    per step, the unit of NIR's time constants; changes no result. rounding: as `quantise.to_fixed`
+    says. Raises ValueError naming the layer or function that the target cannot run.
     """
     from spikeport.export.nir_write import parts_of
     from spikeport.export.quantise import to_fixed
@@ -113,13 +107,11 @@ def compile(
     content, float_net = through_a_file(parts, dt_s=dt_s)
     if recorded is not None:
         check_against(recorded, float_net)
+    made = Compiled(target=target, nir=content, float_net=float_net, fixed=None, report=None)
     if chip is None:
-        return Compiled(target=target, nir=content, float_net=float_net, fixed=None, report=None)
+        return made
     fixed = to_fixed(float_net, chip, provenance={"target": target}, **rounding)
-    return Compiled(
-        target=target, nir=content, float_net=float_net, fixed=fixed,
-        report=report(float_net, fixed),
-    )  # fmt: skip
+    return replace(made, fixed=fixed, report=report(float_net, fixed))
 
 
 def through_a_file(parts: Parts, *, dt_s: float) -> tuple[bytes, FloatNet]:
