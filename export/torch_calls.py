@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from spikeport.export.expressions import ZERO, Expression, Value, described
 
 INPUT = Value("input", None)
-ENCODE = "do it to the samples before they go into forward"
 ADVICE = "keep to layers, sums, constant factors and flattening"
+ENCODE = f"{ADVICE}, and prepare samples before forward"
 
 
 @dataclass(frozen=True)

@@ -221,7 +221,8 @@ FORWARDS: list[tuple[Run, dict[str, nn.Module], str]] = [
     (lambda m, x: m.lif(m.fc(x))[5], {}, "Net.forward could not be run on the sample of shape"
      " (3, 4): IndexError: tuple index out of range; it must take the sample as its only argument"),
     (lambda m, x: m.lif(m.fc(x.round())), {}, "forward applies 'round' to the input, which no"
-     " synapse can do; do it to the samples before they go into forward"),
+     " synapse can do; keep to layers, sums, constant factors and flattening, and prepare samples"
+     " before forward"),
     (lambda m, x: m.lif(m.fc(x.to(torch.int64).float())), {}, "forward applies 'to' to the input,"
      " which rounds to whole numbers; keep floats"),
     (lambda m, x: m.lif(m.fc(x.repeat(1, 1))), {"fc": nn.Linear(4, 5)}, "forward applies 'repeat'"
