@@ -77,6 +77,12 @@ def random_net() -> Callable[..., object]:
     return load(HERE / "random_nets.py").random_net  # type: ignore[no-any-return]
 
 
+@pytest.fixture(scope="session")
+def fixed_nets() -> Callable[[], Any]:
+    """`fixed_nets()`: a hypothesis strategy of (FixedNet, x) that shrinks, see `strategies.py`."""
+    return load(HERE / "strategies.py").fixed_nets  # type: ignore[no-any-return]
+
+
 @pytest.fixture(scope="module")
 def cli(load_file: Callable[[Path], ModuleType]) -> ModuleType:
     """The commands, driven in this process; see `tiny_run.py`."""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from spikeport.sim import recorded, reference
+from spikeport.sim import effective, recorded, reference
 from spikeport.sim.divergence.diagnose import diagnose
+from spikeport.sim.divergence.explain import explain
 from spikeport.sim.net import FixedNet, Input, Population, Projection, Readout
 from spikeport.sim.synapse import Conv2d, Dense
 
@@ -122,3 +124,29 @@ def test_other_files_are_refused(net: FixedNet, tmp_path: Path) -> None:
     np.save(tmp_path / "run.npy", np.zeros((9, 4, 3)))
     with pytest.raises(ValueError, match="holds one array, but the network has 2 populations"):
         recorded.read(tmp_path / "run.npy", net)
+
+
+def test_one_array_is_not_enough_for_several_populations(net: FixedNet, tmp_path: Path) -> None:
+    np.save(tmp_path / "run.npy", np.zeros((9, 4, 3)))
+    with pytest.raises(
+        ValueError,
+        match=r"run\.npy: holds one array, but the network has 2 populations; write a \.npz with"
+        r" one array for each$",
+    ):
+        recorded.read(tmp_path / "run.npy", net)
+
+
+def test_networks_that_do_not_belong_together_are_not_explained(net: FixedNet, x: Any) -> None:
+    exact = effective.float_net(net)
+    late = replace(exact.projections[0], delay=1)
+    other = replace(exact, projections=(late, *exact.projections[1:]))
+    with pytest.raises(
+        ValueError,
+        match=r"^the two networks have different projections: \[.*\('input', 'maps', 1\).*\] and"
+        r" \[.*\('input', 'maps', 0\).*\]; explain a network and the integers that were made of"
+        r" it$",
+    ):
+        explain(other, net, x)
+    message = r"^there is no population 'moon'; there are \['maps', 'out'\]$"
+    with pytest.raises(ValueError, match=message):
+        explain(exact, net, x, population="moon")

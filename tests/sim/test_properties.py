@@ -1,0 +1,82 @@
+"""What holds for every network that can be drawn; a counterexample shrinks to a small one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from hypothesis import Phase, given, settings
+
+from spikeport.sim import engine, reference
+from spikeport.sim.net_file import read_net, write_net
+from spikeport.sim.topology import blocks, is_loop
+from spikeport.sim.trace import first_difference
+
+
+def test_the_engine_is_the_reference(fixed_nets: Callable[[], Any]) -> None:
+    @given(fixed_nets())
+    def holds(case: Any) -> None:
+        net, x = case
+        expected, found = reference.run(net, x), engine.run(net, x)
+        assert first_difference(expected, found) is None
+        assert np.array_equal(expected.logits(net.readout), found.logits(net.readout))
+        assert (expected.wraps, expected.clips) == (found.wraps, found.clips)
+
+    holds()
+
+
+def test_a_net_file_keeps_everything(fixed_nets: Callable[[], Any], tmp_path: Path) -> None:
+    @given(fixed_nets())
+    def holds(case: Any) -> None:
+        net, x = case
+        write_net(tmp_path / "net.h5", net)
+        back = read_net(tmp_path / "net.h5")
+        assert back == net
+        assert back.digest() == net.digest()
+        assert (back.depths, back.chip_delays) == (net.depths, net.chip_delays)
+        assert first_difference(reference.run(net, x), reference.run(back, x)) is None
+
+    holds()
+
+
+def test_chip_time_is_model_time(fixed_nets: Callable[[], Any]) -> None:
+    @given(fixed_nets())
+    def holds(case: Any) -> None:
+        net, _ = case
+        for p, chip in zip(net.projections, net.chip_delays, strict=True):
+            assert chip >= 0
+            assert p.delay == 1 + chip - (net.depths[p.target] - net.depths[p.source])
+        for name, depth in net.depths.items():
+            incoming = [d for p, d in zip(net.projections, net.chip_delays, strict=True)
+                        if p.target == name]  # fmt: skip
+            assert depth == 0 or 0 in incoming, "no population starts later than it must"
+
+    holds()
+
+
+def test_the_strategy_reaches_what_matters(fixed_nets: Callable[[], Any]) -> None:
+    seen: set[str] = set()
+
+    @settings(max_examples=100, derandomize=True, phases=[Phase.generate])
+    @given(fixed_nets())
+    def draw(case: Any) -> None:
+        net, x = case
+        trace, last = reference.run(net, x), net.populations[-1]
+        found = {
+            "loop": any(is_loop(net, block) for block in blocks(net)),
+            "loop of several": any(len(block) > 1 for block in blocks(net)),
+            "maps": len(last.shape) == 3,
+            "graded": net.input.kind == "graded",
+            "wrap or clip": sum(trace.wraps.values()) + sum(trace.clips.values()) > 0,
+            "spikes": bool(trace[last.name].spikes.any()),
+            "subtract": last.reset == "subtract",
+            "chip delay": any(net.chip_delays),
+        }
+        seen.update(name for name, reached in found.items() if reached)
+        everything.update(found)
+
+    everything: set[str] = set()
+    draw()
+    assert seen == everything
