@@ -92,6 +92,7 @@ def export(
     objective: Annotated[str | None, _other("Rounding aims at: rounding, weight, spikes.")] = None,
     calibration: Annotated[Path | None, _other("Samples for --objective spikes, .npy.")] = None,
     exponents: Annotated[int | None, _other("Exponents a dense layer, 1 (default) to 4.")] = None,
+    for_netx: Annotated[bool | None, _other("Choose integers that a NetX file holds.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Turn a trained run, a NIR or a NetX file into a bundle of chip integers with test vectors."""
@@ -103,7 +104,7 @@ def export(
             dt_s=dt_s, steps=steps, rule=rule, reset=reset, start=start, readout=readout,
             round_delays=round_delays, payload_bits=payload_bits, input_scale=input_scale,
             weight_bits=weight_bits, objective=objective, calibration=calibration,
-            exponents=exponents,
+            exponents=exponents, for_netx=for_netx,
         )  # fmt: skip
         result = exporting.export(run, out_folder, target=target, vectors=vectors, reading=reading)
         _show(result, as_json, bundling.describe_export)

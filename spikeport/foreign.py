@@ -16,11 +16,11 @@ from spikeport.sim.net import FixedNet, FloatNet, Input
 
 READING = "reading.json"  # in a bundle: how its NIR file was read, where it does not say itself
 SAID = ("dt_s", "rule", "reset", "start", "readout", "round_delays")
-ROUNDING = ("weight_bits", "objective", "exponents")
+ROUNDING = ("weight_bits", "objective", "exponents", "for_netx")
 # What only NIR files need: NetX says it, or leaves no choice.
 NIR_ONLY = (
     "dt_s", "rule", "reset", "start", "round_delays", "input_scale", "weight_bits", "objective",
-    "calibration", "exponents",
+    "calibration", "exponents", "for_netx",
 )  # fmt: skip
 
 
@@ -30,8 +30,8 @@ class Reading:
 
     dt_s: seconds a step. steps: of a sample. rule, reset, start, round_delays: see
     `export.nir_read.read`. readout: kind of readout. payload_bits: of graded input, with
-    input_scale integers per unit. weight_bits, objective, exponents: see
-    `export.quantise.to_fixed`; calibration: a .npy file of integers [T, B, *input.shape].
+    input_scale integers per unit. weight_bits, objective, exponents, for_netx:
+    see `export.quantise.to_fixed`; calibration: a .npy file of integers [T, B, *input.shape].
     """
 
     dt_s: float | None = None
@@ -47,6 +47,7 @@ class Reading:
     objective: str | None = None
     calibration: Path | None = None
     exponents: int | None = None
+    for_netx: bool | None = None
 
     def given(self) -> dict[str, Any]:
         """What is not None, by name."""

@@ -40,6 +40,23 @@ def recurrent(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.fixture
+def plain(tmp_path: Path) -> Path:
+    """A dense layer of LIF neurons, nothing more."""
+    rng = np.random.default_rng(5)
+    one = np.ones(3)
+    nodes = {
+        "input": nir.Input(np.array([4])),
+        "w": nir.Affine(weight=rng.normal(size=(3, 4)), bias=0.1 * one),
+        "lif": nir.LIF(tau=4 * DT * one, r=4 * one, v_leak=0 * one, v_threshold=one),
+        "output": nir.Output(np.array([3])),
+    }
+    path = tmp_path / "plain.nir"
+    edges = [("input", "w"), ("w", "lif"), ("lif", "output")]
+    nir.write(path, nir.NIRGraph(nodes, edges, type_check=False))
+    return path
+
+
 def test_how_a_file_was_read_stays_in_the_bundle(recurrent: Path, tmp_path: Path) -> None:
     reading = Reading(
         dt_s=DT, steps=STEPS, rule="exact", reset="subtract", weight_bits=4, objective="weight"
@@ -122,6 +139,17 @@ def test_an_overflow_names_the_input_that_makes_it_happen(tmp_path: Path) -> Non
         f"; it reaches {reached} in step 0 for an input with 10 of 12 values in 2 steps above 0,"
         " the largest 15 (export.witness.worst_input returns it)"
     )
+
+
+def test_integers_chosen_for_netx_come_with_a_netx_file(plain: Path, tmp_path: Path) -> None:
+    reading = Reading(dt_s=DT, steps=STEPS)
+    free = exporting.export(plain, tmp_path / "a", target="loihi2", reading=reading)
+    assert "NetX keeps" in free["netx_refused"]
+    bound = exporting.export(
+        plain, tmp_path / "b", target="loihi2", reading=replace(reading, for_netx=True)
+    )
+    assert bound["netx_refused"] is None
+    assert "net.net" in bound["files"]
 
 
 @pytest.mark.parametrize(
