@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from spikeport.hw import netx_file, rules
+from spikeport.hw.early import HELD
 from spikeport.hw.lava_board import board_status
 from spikeport.hw.lava_record import alone
 from spikeport.sim.chip import LOIHI_1, LOIHI_2, Chip
@@ -62,8 +63,9 @@ network.txt), at chip step n * T + t + d + 1, counted from 1.
 ONE_BY_ONE = """\
 To run: play each sample of `x`, T steps, from a source that is connected directly to the network,
 and start the network anew for every sample: its delays would carry spikes of one sample into the
-next. Output step t leaves population P, at depth d (its number in network.txt), at chip step
-t + d + 1, counted from 1.
+next. Let all potentials start at {held}, so that no bias fires before a population's window; its
+reset at chip step d + 1, d being its depth (its number in network.txt), puts them to 0. Output step
+t leaves it at chip step t + d + 1, counted from 1.
 """
 NETX = """\
 network.net      the network for lava-dl 0.6: netx.hdf5.Network("network.net", **json), with the
@@ -114,7 +116,7 @@ def _fill(folder: Path, net: FixedNet, *, board: str, vectors: tuple[Any, Trace]
         chips=BOARDS[board].chips,
         chip=BOARDS[board].chip.name,
         netx=_netx(folder, net).rstrip("\n"),
-        timing=ONE_BY_ONE if alone(net) else IN_A_ROW,
+        timing=ONE_BY_ONE.format(held=HELD) if alone(net) else IN_A_ROW,
     )
     (folder / "README.txt").write_text(text, encoding="utf-8")
     sums = [

@@ -4,6 +4,9 @@ On a chip all neurons live from the first step on, and a bias can make them fire
 window starts, `depth` chip steps later. Their state is put right at its start, and without delays
 such spikes arrive before the window of their target too. A projection with a delay carries them
 into it.
+
+Networks with delays show one sample a run, so their neurons can be held down until then: they start
+at the lowest potential, from which few biases can lift them in time.
 """
 
 from __future__ import annotations
@@ -13,20 +16,23 @@ from collections.abc import Set
 import numpy as np
 from numpy.typing import NDArray
 
-from spikeport.sim.arith import wrap_int32
+from spikeport.sim.arith import V_LIMIT, wrap_int32
 from spikeport.sim.lif import tick
 from spikeport.sim.net import FixedNet
 from spikeport.sim.reference import parameters, synapse_sum
 
+HELD = -V_LIMIT  # the potential at which neurons wait for their window
 
-def intruders(net: FixedNet, *, silent: Set[str] = frozenset()) -> frozenset[str]:
+
+def intruders(net: FixedNet, *, silent: Set[str] = frozenset(), start: int = 0) -> frozenset[str]:
     """Populations whose early spikes reach into a window of `net`; those in `silent` send none.
 
-    What happens before the windows depends on no input: it is computed here, exactly.
+    start: potential of all neurons at the first chip step. What happens before the windows depends
+    on no input: it is computed here, exactly.
     """
     if not any(projection.delay for projection in net.projections):
         return frozenset()
-    sent = _early_spikes(net, silent=silent)
+    sent = _early_spikes(net, silent=silent, start=start)
     found = set()
     for projection in net.projections:
         early = sent.get(projection.source)
@@ -36,10 +42,10 @@ def intruders(net: FixedNet, *, silent: Set[str] = frozenset()) -> frozenset[str
     return frozenset(found)
 
 
-def _early_spikes(net: FixedNet, *, silent: Set[str]) -> dict[str, NDArray[np.int64]]:
+def _early_spikes(net: FixedNet, *, silent: Set[str], start: int) -> dict[str, NDArray[np.int64]]:
     """Spikes [depth, n] of every population in the steps before its window, by name."""
     sent = {p.name: np.zeros((net.depths[p.name], p.size), np.int64) for p in net.populations}
-    states = {p.name: np.zeros((2, p.size), np.int64) for p in net.populations}
+    states = {p.name: (np.zeros(p.size, np.int64), np.full(p.size, start)) for p in net.populations}
     for chip_step in range(max(net.depths.values())):
         for population in net.populations:
             name, depth = population.name, net.depths[population.name]
@@ -57,6 +63,6 @@ def _early_spikes(net: FixedNet, *, silent: Set[str]) -> dict[str, NDArray[np.in
                     a += synapse_sum(projection.synapse, maps)[0, 0]
             u, v = states[name]
             new = tick(u, v, wrap_int32(a), parameters(population))
-            states[name] = np.stack([new.u, new.v])
+            states[name] = new.u, new.v
             sent[name][chip_step] = new.s
     return sent

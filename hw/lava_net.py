@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spikeport.hw.early import intruders
+from spikeport.hw.early import HELD, intruders
 from spikeport.hw.lava_import import quiet
 from spikeport.hw.lava_limits import refuse_synapses
 from spikeport.hw.lava_record import alone, chip_steps, lava_shape
@@ -51,10 +51,11 @@ def build(net: FixedNet, x: NDArray[np.int64]) -> LavaNet:
     special = ours(net)
     # With delays there is one sample, and no second reset must come: it could come early.
     interval = chip_steps(net, x.shape) if alone(net) else len(x)
+    start = HELD if alone(net) else 0
     neurons = {
-        p.name: (_window_lif if p.name in special else _lif_reset)(
-            p, first_step=net.depths[p.name] + 1, interval=interval
-        )
+        p.name: _window_lif(p, first_step=net.depths[p.name] + 1, interval=interval)
+        if p.name in special
+        else _lif_reset(p, first_step=net.depths[p.name] + 1, interval=interval, start=start)
         for p in net.populations
     }
     wiring = Wiring(
@@ -109,9 +110,10 @@ def _window_lif(population: Population, *, first_step: int, interval: int) -> An
     )
 
 
-def _lif_reset(population: Population, *, first_step: int, interval: int) -> Any:
+def _lif_reset(population: Population, *, first_step: int, interval: int, start: int) -> Any:
     return LIFReset(
         shape=lava_shape(population.shape),
+        v=start,
         du=_value(population, "du"),
         dv=_value(population, "dv"),
         vth=_value(population, "v_th"),
@@ -133,7 +135,7 @@ def ours(net: FixedNet) -> frozenset[str]:
     """Populations that LIFReset cannot be: those with a start potential or another reset, and
     those that must be silent before their window."""
     found = frozenset(p.name for p in net.populations if p.v_init.any() or p.reset != "zero")
-    while more := intruders(net, silent=found):
+    while more := intruders(net, silent=found, start=HELD):
         found |= more
     return found
 

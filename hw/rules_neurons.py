@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from spikeport.hw.early import intruders
+from spikeport.hw.early import HELD, intruders
 from spikeport.hw.rule import Issue, place
 from spikeport.sim.chip import Chip
 from spikeport.sim.net import FixedNet
@@ -105,7 +105,7 @@ def start_potentials(net: FixedNet, chip: Chip) -> Iterator[Issue]:
 
 def early_spikes(net: FixedNet, chip: Chip) -> Iterator[Issue]:
     """Spikes before the first step, which neurons that know when a sample starts do not send."""
-    for name in sorted(intruders(net)) if not chip.v_init else ():
+    for name in sorted(intruders(net, start=HELD)) if not chip.v_init else ():
         yield Issue(
             rule="early_spikes",
             where=f"population {name!r}",

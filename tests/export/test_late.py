@@ -34,7 +34,9 @@ def skipping(size: int = 6) -> FloatNet:
             FloatProjection(source="a", target="b", synapse=conv(2, 2)),
             FloatProjection(source="input", target="b", synapse=conv(2, 2)),
             FloatProjection(
-                source="input", target="b", synapse=FloatSumPool2d(kernel=1, stride=1, w=0.5)
+                source="input",
+                target="b",
+                synapse=FloatSumPool2d(kernel=(1, 1), stride=(1, 1), w=0.5),
             ),
         ),
         readout=Readout(population="b"),
@@ -52,7 +54,7 @@ def test_late_convolutions_become_dense_and_stay_exact() -> None:
     assert before["b"].spikes.any()
     for name in "ab":
         assert np.array_equal(before[name].spikes, after[name].spikes)
-        assert np.allclose(before[name].v, after[name].v, atol=1e-12)
+        assert np.allclose(before[name].v_last, after[name].v_last, atol=1e-12)
     fixed = to_fixed(net, LOIHI_2)
     rules.enforce(fixed, LOIHI_2)
     assert fixed.chip_delays == (0, 0, 1, 1)

@@ -16,7 +16,7 @@ import pytest
 import snntorch
 from torch import nn
 
-from spikeport.export.layers import Unsupported
+from spikeport.export.neurons import Unsupported
 from spikeport.export.nir_read import read
 from spikeport.export.nir_write import write
 from spikeport.export.parts import ours
@@ -24,7 +24,7 @@ from spikeport.export.passes import Stage
 from spikeport.sim.net import Input
 from spikeport.sim.synapse import FloatDense
 
-STEP = {"steps": 3, "dt_s": 1e-3}
+STEP: dict[str, Any] = {"steps": 3, "dt_s": 1e-3}
 
 
 def saved(path: Path, shape: tuple[int, ...], **nodes: Any) -> Path:

@@ -69,7 +69,8 @@ def test_the_readme_tells_how_samples_follow_each_other(tmp_path: Path) -> None:
     assert "play the samples of `x` one after the other, T steps each" in row
     assert "at chip step n * T + t + d + 1, counted from 1.\n" in row
     assert "start the network anew for every sample: its delays would carry spikes" in loop
-    assert "at chip step\nt + d + 1, counted from 1.\n" in loop
+    assert "t leaves it at chip step t + d + 1, counted from 1.\n" in loop
+    assert "Let all potentials start at -8388607, so that no bias fires before" in loop
 
 
 def test_without_netx_the_readme_says_why(tmp_path: Path) -> None:

@@ -48,6 +48,17 @@ def test_they_are_computed_to_the_last_bit() -> None:
     assert early.intruders(neurons("a b", LOOP, b={"bias": 1921})) == {"b"}
 
 
+def test_neurons_that_are_held_down_fire_early_only_if_they_forget_it() -> None:
+    net = neurons("a b", LOOP, b={"bias": 4000, "bias_exp": 3, "dv": 2000})
+    assert early.intruders(net) == {"b"}
+    assert early.intruders(net, start=early.HELD) == frozenset()
+    # 1/4096 of the lowest potential is -2047, so it takes 5888 to pass a threshold of 60 << 6.
+    for bias, expected in ((2943, set()), (2944, {"b"})):
+        forgetful = {"bias": bias, "bias_exp": 1, "dv": 4095}
+        net = neurons("b", [("input", "b", 20, 0), ("b", "b", -8, 1)], b=forgetful)
+        assert early.intruders(net, start=early.HELD) == expected
+
+
 def test_a_delay_must_reach_back_to_the_spike() -> None:
     """ "b" fires in the first of three steps before its window and silences itself."""
     paths = [("input", "a", 20, 0), ("a", "c", 20, 0), ("c", "b", 20, 0), ("b", "b", -255, 1)]

@@ -262,11 +262,17 @@ def test_mutant_samples_in_a_row_despite_delays(monkeypatch: pytest.MonkeyPatch)
 def test_mutant_neurons_that_fire_before_their_window(monkeypatch: pytest.MonkeyPatch) -> None:
     from spikeport.hw import lava_net
 
-    net, x = looped(bias=4000), spikes_for(looped())
-    assert early.intruders(net) == lava_net.ours(net) == {"b"}
-    assert not differs(net, x)
-    monkeypatch.setattr(lava_net, "intruders", lambda net, silent: frozenset())
-    assert differs(net, x)
+    held, x = looped(bias=4000), spikes_for(looped())
+    assert early.intruders(held) == {"b"}
+    assert lava_net.ours(held) == frozenset()
+    forgetful = looped(bias=4000, bias_exp=2, dv=4095)
+    assert lava_net.ours(forgetful) == {"b"}
+    assert not differs(held, x)
+    assert not differs(forgetful, x)
+    monkeypatch.setattr(lava_net, "intruders", lambda net, silent, start: frozenset())
+    assert differs(forgetful, x)
+    monkeypatch.setattr(lava_net, "HELD", 0)
+    assert differs(held, x)
 
 
 # The real runtime

@@ -113,7 +113,7 @@ CASES: list[tuple[FixedNet, Chip, str, str, str]] = [
         " 'zero'",
     ),
     (
-        looped(bias=3201, bias_exp=1), LOIHI_2, "early_spikes", "error",
+        looped(bias=2113, bias_exp=2, dv=4095), LOIHI_2, "early_spikes", "error",
         f"{OUT}: its bias makes it fire before its window, and a delay carries that into one, but"
         " neurons of loihi2 live from the first chip step on; lower the bias or the delay, or give"
         " its layer a smaller depth",
@@ -185,7 +185,7 @@ def test_the_simulator_runs_what_a_board_does_not() -> None:
     own = np.array([5, 6])
     nets = [
         network(reset="subtract", v_init=own, v_th=own, du=own, dv=own),
-        looped(bias=3201, bias_exp=1),
+        looped(bias=2113, bias_exp=2, dv=4095),
         network(Conv2d(w=np.array([[[[2, -3]]]])), source=Input(shape=(1, 1, 3)), delay=4),
     ]
     for net in nets:
@@ -193,8 +193,9 @@ def test_the_simulator_runs_what_a_board_does_not() -> None:
         assert rules.check(net, LOIHI_2)
 
 
-def test_a_neuron_that_feeds_itself_may_have_a_bias_that_alone_does_not_make_it_fire() -> None:
-    assert rules.check(looped(bias=3200, bias_exp=1), LOIHI_2) == []
+def test_a_neuron_that_feeds_itself_may_have_any_bias_from_which_a_low_start_keeps_it() -> None:
+    assert rules.check(looped(bias=4095, bias_exp=7, dv=2000), LOIHI_2) == []
+    assert rules.check(looped(bias=2112, bias_exp=2, dv=4095), LOIHI_2) != []
 
 
 def test_synapses_of_one_source_share_its_axons() -> None:
