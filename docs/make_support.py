@@ -144,6 +144,19 @@ def skip() -> Any:
     return wired(nodes, "input w, w a, a ab, ab b, input past, past b, b output")
 
 
+def conv_skip() -> Any:
+    def same(channels: int) -> nir.Conv2d:
+        return conv(weight=weights(2, channels, 3, 3), bias=np.zeros(2))
+
+    flat = nir.Flatten(input_type={"input": np.array(MAP)}, start_dim=0)
+    nodes = {
+        "w": same(2), "a": lif(MAP), "ab": same(2), "b": lif(MAP), "past": same(2), "flat": flat,
+        "out": linear(32), "c": lif(),
+    }  # fmt: skip
+    edges = "input w, w a, a ab, ab b, input past, past b, b flat, flat out, out c, c output"
+    return wired(nodes, edges, shape=MAP)
+
+
 @dataclass(frozen=True)
 class Row:
     """One line of the table. build: nodes and edges; read: arguments of the reader."""
@@ -233,6 +246,7 @@ ROWS = (
     Row("loop", "through two LIF", lambda: loop(delay=False)),
     Row("loop", "through two LIF, with a Delay", lambda: loop(delay=True)),
     Row("skip", "paths of unequal length", skip),
+    Row("skip", "a Conv2d past a Conv2d", conv_skip),
 )  # fmt: skip
 
 

@@ -24,6 +24,7 @@ def skipping(size: int = 6) -> FloatNet:
     def conv(outputs: int, inputs: int) -> FloatConv2d:
         return FloatConv2d(w=rng.normal(size=(outputs, inputs, 3, 3)), geometry=same)
 
+    pool = FloatSumPool2d(kernel=(1, 1), stride=(1, 1), w=0.5)
     return FloatNet(
         input=Input(shape=(2, size, size)),
         populations=tuple(
