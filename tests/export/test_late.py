@@ -34,11 +34,7 @@ def skipping(size: int = 6) -> FloatNet:
             FloatProjection(source="input", target="a", synapse=conv(2, 2)),
             FloatProjection(source="a", target="b", synapse=conv(2, 2)),
             FloatProjection(source="input", target="b", synapse=conv(2, 2)),
-            FloatProjection(
-                source="input",
-                target="b",
-                synapse=FloatSumPool2d(kernel=(1, 1), stride=(1, 1), w=0.5),
-            ),
+            FloatProjection(source="input", target="b", synapse=pool),
         ),
         readout=Readout(population="b"),
         steps=5,
