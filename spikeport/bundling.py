@@ -27,16 +27,23 @@ TRIES = 64  # inputs tried to make an overflow happen
 INTEGERS = "the file holds integers: nothing was rounded\n"
 
 
-def checked(net: FixedNet, chip: Chip) -> FixedNet:
-    """`net`, or ValueError naming what can overflow, for which input if one is found, or which
-    rule of the chip it breaks."""
-    risks = bounds.prove(net)
-    if risks:
-        more = f" (and {len(risks) - 1} more)" if len(risks) > 1 else ""
-        found = worst_input(net, risks[0], tries=TRIES)
-        raise ValueError(f"{chip.name}: {risks[0]}{more}; {_told(found)}")
+def checked(net: FixedNet, chip: Chip, *, allow_overflow: bool = False) -> FixedNet:
+    """`net`, or ValueError naming which rule of the chip it breaks or, unless `allow_overflow`,
+    what can overflow and for which input if one is found."""
+    found = None if allow_overflow else overflow(net)
+    if found:
+        raise ValueError(f"{chip.name}: {found}")
     rules.enforce(net, chip)
     return net
+
+
+def overflow(net: FixedNet) -> str | None:
+    """What can overflow in `net`, and an input that makes it happen if one is found, in words."""
+    risks = bounds.prove(net)
+    if not risks:
+        return None
+    more = f" (and {len(risks) - 1} more)" if len(risks) > 1 else ""
+    return f"{risks[0]}{more}; {_told(worst_input(net, risks[0], tries=TRIES))}"
 
 
 def _told(witness: Witness) -> str:
@@ -85,10 +92,12 @@ def finish(
     rungs: tuple[fidelity.Rung, ...],
     inputs: NDArray[Any],
     labels: NDArray[np.int64] | None,
+    notes: tuple[str, ...] = (),
 ) -> dict[str, Any]:
     """Write the bundle: files, a NetX file where it can hold the net, reports, test vectors.
 
-    float_net: what `net` was rounded from, None for a net that was integers from the start.
+    float_net: what `net` was rounded from, None for a net that was integers from the start. notes:
+    what the user should read beside the report.
     """
     rounding = None if float_net is None else report(float_net, net)
     ladder = fidelity.FidelityReport(rungs=rungs)
@@ -116,7 +125,7 @@ def finish(
         "files": list(written.files),
         "samples": vectors.samples,
         "netx_refused": refused,
-        "notes": list(net.provenance.get("notes", ())),
+        "notes": [*net.provenance.get("notes", ()), *notes],
         "fidelity": ladder.to_json(),
         "report": texts["report.txt"],
     }

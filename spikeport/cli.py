@@ -93,6 +93,7 @@ def export(
     calibration: Annotated[Path | None, _other("Samples for --objective spikes, .npy.")] = None,
     exponents: Annotated[int | None, _other("Exponents a dense layer, 1 (default) to 4.")] = None,
     for_netx: Annotated[bool | None, _other("Choose integers that a NetX file holds.")] = None,
+    allow_overflow: Annotated[bool | None, _other("Export what some input can overflow.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Turn a trained run, a NIR or a NetX file into a bundle of chip integers with test vectors."""
@@ -104,7 +105,7 @@ def export(
             dt_s=dt_s, steps=steps, rule=rule, reset=reset, start=start, readout=readout,
             round_delays=round_delays, payload_bits=payload_bits, input_scale=input_scale,
             weight_bits=weight_bits, objective=objective, calibration=calibration,
-            exponents=exponents, for_netx=for_netx,
+            exponents=exponents, for_netx=for_netx, allow_overflow=allow_overflow,
         )  # fmt: skip
         result = exporting.export(run, out_folder, target=target, vectors=vectors, reading=reading)
         _show(result, as_json, bundling.describe_export)

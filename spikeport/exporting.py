@@ -74,14 +74,17 @@ def export(
     if source.is_dir():
         return _export_run(source, folder, target=target, vectors=vectors)
     float_net, net = foreign.load(source, chip, reading)
-    inputs = bundling.noise(bundling.checked(net, chip), samples=vectors or NOISE_SAMPLES)
+    allowed = bool(reading.allow_overflow)
+    bundling.checked(net, chip, allow_overflow=allowed)
+    risk = bundling.overflow(net) if allowed else None
+    inputs = bundling.noise(net, samples=vectors or NOISE_SAMPLES)
     rungs = () if float_net is None else (bundling.against_fixed(float_net, net, inputs),)
     kept = {"source.net" if float_net is None else "net.nir": source.read_bytes()}
     if said := {name: value for name, value in reading.given().items() if name in foreign.SAID}:
         kept |= {foreign.READING: json.dumps(said, indent=1).encode()} if float_net else {}
     return bundling.finish(
         net, float_net, folder, target=target, files=kept, rungs=rungs,
-        inputs=inputs, labels=None,
+        inputs=inputs, labels=None, notes=() if risk is None else (f"allowed: {risk}",),
     )  # fmt: skip
 
 

@@ -32,6 +32,7 @@ class Reading:
     `export.nir_read.read`. readout: kind of readout. payload_bits: of graded input, with
     input_scale integers per unit. weight_bits, objective, exponents, for_netx:
     see `export.quantise.to_fixed`; calibration: a .npy file of integers [T, B, *input.shape].
+    allow_overflow: export integers that some input can overflow; all backends overflow alike.
     """
 
     dt_s: float | None = None
@@ -48,6 +49,7 @@ class Reading:
     calibration: Path | None = None
     exponents: int | None = None
     for_netx: bool | None = None
+    allow_overflow: bool | None = None
 
     def given(self) -> dict[str, Any]:
         """What is not None, by name."""

@@ -135,10 +135,28 @@ def test_an_overflow_names_the_input_that_makes_it_happen(tmp_path: Path) -> Non
     reached = 5 * 255 * 15 << 13
     with pytest.raises(ValueError, match=r"^loihi2: population 'out': u can wrap in") as refusal:
         bundling.checked(net, net.chip)
-    assert str(refusal.value).endswith(
+    tells = (
         f"; it reaches {reached} in step 0 for an input with 10 of 12 values in 2 steps above 0,"
         " the largest 15 (export.witness.worst_input returns it)"
     )
+    assert str(refusal.value).endswith(tells)
+
+    # Integers of others cannot be scaled down; every backend overflows alike.
+    net = replace(
+        net,
+        input=Input(shape=(6,)),
+        projections=(replace(net.projections[0], synapse=Dense(w=[[90, 99, 80, 70, 60, 50]])),),
+        steps=512,
+    )
+    netx_file.write(net, tmp_path / "wide.net")
+    with pytest.raises(ValueError, match=r"^loihi2: population 'out': v can clip in neuron 0"):
+        exporting.export(tmp_path / "wide.net", tmp_path / "b", target="loihi2")
+    found = exporting.export(
+        tmp_path / "wide.net", tmp_path / "b", target="loihi2",
+        reading=Reading(allow_overflow=True),
+    )  # fmt: skip
+    assert found["notes"][-1].startswith("allowed: population 'out': v can clip in neuron 0")
+    assert simulating.simulate(tmp_path / "b", ["engine", "twin"])["passed"]
 
 
 def test_integers_chosen_for_netx_come_with_a_netx_file(plain: Path, tmp_path: Path) -> None:
