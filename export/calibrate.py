@@ -164,7 +164,7 @@ def _lived(fixed: Population, arriving: Ints, loops: list[tuple[int, Product]]) 
         for delay, product in loops:
             if start >= delay:
                 before = _shaped(spikes[start - delay : start - delay + 1], fixed.shape)
-                a[start:stop] = wrap_int32(a[start:stop] + product.delivered(before))
+                a[start:stop] += product.delivered(before)  # int32 wraps by itself
         run_population(
             a, 0, keep_u, keep_v, threshold, bias, v_init, fixed.reset == "subtract", 0, start,
             stop, spikes, u_last, v_last, v_sum, nothing, nothing, counts,
