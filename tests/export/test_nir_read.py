@@ -582,3 +582,18 @@ def test_every_primitive_of_nir_is_known() -> None:
 
     kinds = {name for name in known if name[0].isupper()} - {"NIRNode", "NIRGraph"}
     assert kinds == set(FIELDS)
+
+
+def test_a_bias_before_two_delays_waits_for_both(tmp_path: Path) -> None:
+    """Two steps and one step, in a neuron that fires as soon as the bias reaches it."""
+    path = row(
+        tmp_path / "g.nir",
+        (1,),
+        fc=nir.Affine(weight=np.zeros((1, 1)), bias=vector(2.0)),
+        first=nir.Delay(vector(2e-3)),
+        second=nir.Delay(vector(1e-3)),
+        out=integrate(),
+    )
+    net = read(path, dt_s=1e-3, steps=6)
+    spikes = floating.run(net, np.zeros((6, 1, 1)))["out"].spikes
+    assert spikes.ravel().tolist() == [0, 0, 0, 1, 1, 1]

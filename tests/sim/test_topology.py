@@ -134,3 +134,13 @@ def test_float_nets_know_no_chip() -> None:
 def test_a_loop_through_three_names_the_shortest() -> None:
     with pytest.raises(ValueError, match=r"^the loop a -> b -> a has 2 synapses"):
         net(("input", "a", 0), ("a", "b", 0), ("b", "c", 0), ("c", "a", 2), ("b", "a", 1))
+
+
+def test_a_loop_without_too_little_delay_is_not_blamed() -> None:
+    """Of two loops through `a` only the longer one lacks delay."""
+    with pytest.raises(
+        ValueError, match=r"^the loop a -> b -> c -> a has 3 synapses, .* make 2 on"
+    ):
+        net(("input", "a", 0), ("a", "a", 1), ("a", "b", 0), ("b", "c", 0), ("c", "a", 2))
+    with pytest.raises(ValueError, match=r"^the loop b -> c -> b has 2 synapses, .* make 1 only"):
+        net(("input", "a", 0), ("a", "b", 0), ("b", "a", 2), ("b", "c", 0), ("c", "b", 1))
