@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikeport.export.intervals import Emission, Interval, Ints, Wire
-from spikeport.sim.arith import DECAY_ONE, DU_OFFSET, STATE_SHIFT, U_LIMIT, V_LIMIT, shift_to_zero
+from spikeport.sim.arith import STATE_SHIFT, U_LIMIT, V_LIMIT, shift_to_zero
 from spikeport.sim.net import FixedNet, Population
 
 INT32 = (1 << 31) - 1
@@ -136,8 +136,7 @@ class Course:
     def __init__(self, population: Population, wires: list[Wire], *, emission: Emission) -> None:
         p, self.zero = population, np.zeros(population.size, np.int64)
         self.wires, self.emission, self.reset = wires, emission, p.reset
-        self.keep_u = DECAY_ONE - DU_OFFSET - p.du.astype(np.int64)
-        self.keep_v = DECAY_ONE - p.dv.astype(np.int64)
+        self.keep_u, self.keep_v = p.keep_u, p.keep_v
         self.threshold = p.v_th.astype(np.int64) << STATE_SHIFT
         self.bias = Interval(low=self.zero + p.bias_shifted, high=self.zero + p.bias_shifted)
         self.u = Interval(low=self.zero, high=self.zero)

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from spikeport.export.grid import Floats, Part
 from spikeport.sim import engine, floating
-from spikeport.sim.arith import DECAY_ONE, DU_OFFSET, STATE_SHIFT, wrap_int32
-from spikeport.sim.kernel import run_population
+from spikeport.sim.arith import STATE_SHIFT, wrap_int32
 from spikeport.sim.net import FixedNet, FloatNet, Population, Projection
+from spikeport.sim.neurons import Neurons, Record
 from spikeport.sim.product import Product, prepare
 from spikeport.sim.trace import PopulationTrace, Trace
 
@@ -148,25 +148,16 @@ def _lived(fixed: Population, arriving: Ints, loops: list[tuple[int, Product]]) 
     """A population that receives sums [T, B, n] and what it sends itself."""
     steps, batch, n = arriving.shape
     a = wrap_int32(arriving).astype(np.int32)
-    keep_u, keep_v, threshold, bias, v_init = (
-        np.array(np.broadcast_to(x, (n,)), np.int32)
-        for x in (
-            DECAY_ONE - DU_OFFSET - fixed.du, DECAY_ONE - fixed.dv, fixed.v_th << STATE_SHIFT,
-            fixed.bias_shifted, fixed.v_init,
-        )
-    )  # fmt: skip
-    spikes = np.empty((steps, batch, n), np.uint8)
-    u_last, v_last = (np.empty((batch, n), np.int32) for _ in range(2))
-    v_sum, nothing = np.empty((batch, n), np.int64), np.empty((0, 0, 0), np.int32)
-    counts = np.empty((batch, 2), np.int64)
-    pieces = [(t, t + 1) for t in range(steps)] if loops else [(0, steps)]
-    for start, stop in pieces:
+    neurons = Neurons.of(fixed)
+    record = Record.empty(steps, batch, n, record=False, carry=True, summed=True)
+    pieces = [range(t, t + 1) for t in range(steps)] if loops else [range(steps)]
+    for piece in pieces:
         for delay, product in loops:
-            if start >= delay:
-                before = _shaped(spikes[start - delay : start - delay + 1], fixed.shape)
-                a[start:stop] += product.delivered(before)  # int32 wraps by itself
-        run_population(
-            a, 0, keep_u, keep_v, threshold, bias, v_init, fixed.reset == "subtract", 0, start,
-            stop, spikes, u_last, v_last, v_sum, nothing, nothing, counts,
-        )  # fmt: skip
-    return PopulationTrace(spikes=spikes, v_last=v_last, v_sum=v_sum)
+            if piece.start >= delay:
+                late = slice(piece.start - delay, piece.stop - delay)
+                # int32 wraps by itself
+                a[piece.start : piece.stop] += product.delivered(
+                    _shaped(record.spikes[late], fixed.shape)
+                )
+        neurons.advance(a, 0, record, first=0, steps=piece)
+    return record.trace()

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from spikeport.export.grid import float_weights
 from spikeport.export.late import late_as_dense
 from spikeport.sim import checks
+from spikeport.sim.arith import DECAY_ONE, DU_OFFSET
 from spikeport.sim.chip import Chip
 from spikeport.sim.floating import NEVER
 from spikeport.sim.net import FixedNet, FloatNet, FloatPopulation, FloatProjection
@@ -246,8 +247,9 @@ def _started_by_spikes(net: FloatNet, chip: Chip) -> FloatNet:
 def _one_shot(name: str) -> FloatPopulation:
     """A neuron that fires in step 0 and then never, with a scale at which nothing is rounded."""
     return FloatPopulation(
-        name=name, shape=(1,), v_th=1.0, keep_u=1 - 1 / 4096, keep_v=1 / 4096, bias=2.0, scale=1.0
-    )
+        name=name, shape=(1,), v_th=1.0, keep_u=1 - DU_OFFSET / DECAY_ONE, keep_v=1 / DECAY_ONE,
+        bias=2.0, scale=1.0,
+    )  # fmt: skip
 
 
 def dealt_out(net: FloatNet, exponents: int) -> FloatNet:

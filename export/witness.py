@@ -106,9 +106,9 @@ def _course(net: FixedNet, risk: Risk, x: Ints) -> Ints:
     for synapse, total in sums:
         w_exp = synapse.w_exp if isinstance(synapse, Dense) else 0
         a += total << w_exp if w_exp >= 0 else total >> -w_exp
-    p = reference.parameters(population)
     keep_u, keep_v = (
-        np.broadcast_to(4096 - lost, (population.size,))[risk.neuron] for lost in (p.du + 1, p.dv)
+        np.broadcast_to(keep, (population.size,))[risk.neuron]
+        for keep in (population.keep_u, population.keep_v)
     )
     assert part.u is not None
     assert part.v is not None  # the reference records
@@ -119,7 +119,7 @@ def _course(net: FixedNet, risk: Risk, x: Ints) -> Ints:
     if risk.quantity == "u":
         return np.asarray(u_raw)
     v_before = np.concatenate([np.full((1, samples), start, np.int64), v[:-1]])
-    bias = np.broadcast_to(p.bias, (population.size,))[risk.neuron]
+    bias = np.broadcast_to(population.bias_shifted, (population.size,))[risk.neuron]
     return np.asarray(shift_to_zero(v_before, keep_v) + u + bias)
 
 

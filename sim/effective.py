@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from spikeport.sim.arith import DECAY_ONE, DU_OFFSET, STATE_SHIFT
+from spikeport.sim.arith import DECAY_ONE, STATE_SHIFT
 from spikeport.sim.net import FixedNet, FloatNet, FloatPopulation, FloatProjection, Population
 from spikeport.sim.synapse import (
     Conv2d,
@@ -49,8 +49,8 @@ def population(fixed: Population) -> FloatPopulation:
     unit = fixed.scale * (1 << STATE_SHIFT)
     return FloatPopulation(
         name=fixed.name, shape=fixed.shape, v_th=fixed.v_th / fixed.scale,
-        keep_u=(DECAY_ONE - DU_OFFSET - fixed.du.astype(np.float64)) / DECAY_ONE,
-        keep_v=(DECAY_ONE - fixed.dv.astype(np.float64)) / DECAY_ONE,
+        keep_u=fixed.keep_u / DECAY_ONE,
+        keep_v=fixed.keep_v / DECAY_ONE,
         bias=fixed.bias_shifted / unit, v_init=fixed.v_init / unit, reset=fixed.reset,
         scale=fixed.scale,
     )  # fmt: skip

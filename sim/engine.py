@@ -17,13 +17,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spikeport.sim.arith import DECAY_ONE, DU_OFFSET, STATE_SHIFT
-from spikeport.sim.kernel import run_population
 from spikeport.sim.net import FixedNet, Population
+from spikeport.sim.neurons import Neurons, Record
 from spikeport.sim.product import Product, prepare
 from spikeport.sim.reference import refuse_overflow
 from spikeport.sim.topology import blocks, is_loop
-from spikeport.sim.trace import PopulationTrace, Trace
+from spikeport.sim.trace import Trace
 
 # Intermediate values of one portion of the samples. Measured: larger ones leave the caches; loops,
 # which pay for every call a step, gain more from fewer calls.
@@ -113,13 +112,13 @@ class Engine:
             clips={name: result.clips for name, result in results.items()},
         )
 
-    def _results(self, steps: int, batch: int, *, record: bool) -> dict[str, _Result]:
+    def _results(self, steps: int, batch: int, *, record: bool) -> dict[str, Record]:
         """Empty results, in the order of the net's populations."""
         looped = {layer.name for block in self.blocks if block.loop for layer in block.layers}
         readout = self.net.readout
         summed = {readout.population} if readout.kind == "sum_v" else set()
         return {
-            p.name: _Result.empty(
+            p.name: Record.empty(
                 steps, batch, p.size, record=record, carry=p.name in looped,
                 summed=p.name in summed,
             )
@@ -144,7 +143,7 @@ class _Block:
     loop: bool
 
     def run(
-        self, values: dict[str, NDArray[Any]], results: Mapping[str, _Result], *, first: int
+        self, values: dict[str, NDArray[Any]], results: Mapping[str, Record], *, first: int
     ) -> None:
         """Fill in `results` of the samples from `first` on, and add the populations' spikes
         [T, b, n], numbers of any type, to `values`, which holds those of earlier blocks."""
@@ -153,11 +152,11 @@ class _Block:
             return
         (layer,) = self.layers
         a, w_exp = layer.sums(values)
-        layer.advance(a, w_exp, results[layer.name], first=first, steps=range(len(a)))
+        layer.neurons.advance(a, w_exp, results[layer.name], first=first, steps=range(len(a)))
         values[layer.name] = a
 
     def _step(
-        self, values: dict[str, NDArray[Any]], results: Mapping[str, _Result], *, first: int
+        self, values: dict[str, NDArray[Any]], results: Mapping[str, Record], *, first: int
     ) -> None:
         # Sums of what comes from outside the loop; each step of them will turn into spikes.
         values |= {layer.name: layer.total(values) for layer in self.layers}
@@ -170,30 +169,22 @@ class _Block:
                     if t >= p.delay:
                         s = values[p.source][t - p.delay : t - p.delay + 1]
                         a += p.delivered(s)
-                layer.advance(
+                layer.neurons.advance(
                     values[layer.name], 0, results[layer.name], first=first, steps=range(t, t + 1)
                 )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Layer:
-    """A population with everything that flows into it. Parameters are int32 [n]."""
+    """A population with everything that flows into it."""
 
     name: str
     size: int
     products: tuple[Product, ...]
-    keep_u: NDArray[np.int32]
-    keep_v: NDArray[np.int32]
-    threshold: NDArray[np.int32]
-    bias: NDArray[np.int32]
-    v_init: NDArray[np.int32]
-    subtract: bool
+    neurons: Neurons
 
     @classmethod
     def of(cls, net: FixedNet, population: Population) -> _Layer:
-        def each(value: Any) -> NDArray[np.int32]:
-            return np.array(np.broadcast_to(value, (population.size,)), np.int32)
-
         return cls(
             name=population.name,
             size=population.size,
@@ -205,23 +196,8 @@ class _Layer:
                 )
                 for p in net.incoming(population.name)
             ),
-            keep_u=each(DECAY_ONE - DU_OFFSET - population.du),
-            keep_v=each(DECAY_ONE - population.dv),
-            threshold=each(population.v_th << STATE_SHIFT),
-            bias=each(population.bias_shifted),
-            v_init=each(population.v_init),
-            subtract=population.reset == "subtract",
+            neurons=Neurons.of(population),
         )
-
-    def advance(
-        self, a: NDArray[Any], w_exp: int, result: _Result, *, first: int, steps: range
-    ) -> None:
-        """Live through `steps` with sums a [T, b, n], which become spikes there."""
-        run_population(
-            a, w_exp, self.keep_u, self.keep_v, self.threshold, self.bias, self.v_init,
-            self.subtract, first, steps.start, steps.stop, result.spikes, result.u_last,
-            result.v_last, result.v_sum, result.u, result.v, result.counts,
-        )  # fmt: skip
 
     def sums(self, values: Mapping[str, NDArray[Any]]) -> tuple[NDArray[Any], int]:
         """Synaptic sums [T, b, n], float32 or int32, and the shift that the kernel must apply."""
@@ -239,48 +215,3 @@ class _Layer:
             if p.source in values and p.delay < steps:
                 total[p.delay :] += p.delivered(values[p.source][: steps - p.delay])
         return total
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Result:
-    """The arrays of one population that the kernel fills, portion by portion."""
-
-    spikes: NDArray[np.uint8]
-    u_last: NDArray[np.int32]
-    v_last: NDArray[np.int32]
-    v_sum: NDArray[np.int64]
-    u: NDArray[np.int32]
-    v: NDArray[np.int32]
-    counts: NDArray[np.int64]  # [B, 2]: wraps of u, clips of v
-
-    @classmethod
-    def empty(
-        cls, steps: int, batch: int, size: int, *, record: bool, carry: bool, summed: bool
-    ) -> _Result:
-        every_step = (steps, batch, size) if record else (0, 0, 0)
-        return cls(
-            spikes=np.empty((steps, batch, size), np.uint8),
-            u_last=np.empty((batch, size) if carry else (0, 0), np.int32),
-            v_last=np.empty((batch, size), np.int32),
-            v_sum=np.empty((batch, size) if summed else (0, 0), np.int64),
-            u=np.empty(every_step, np.int32),
-            v=np.empty(every_step, np.int32),
-            counts=np.empty((batch, 2), np.int64),
-        )
-
-    @property
-    def wraps(self) -> int:
-        return int(self.counts[:, 0].sum())
-
-    @property
-    def clips(self) -> int:
-        return int(self.counts[:, 1].sum())
-
-    def trace(self) -> PopulationTrace:
-        def kept(states: NDArray[Any]) -> NDArray[Any] | None:
-            return states if states.size else None
-
-        return PopulationTrace(
-            spikes=self.spikes, v_last=self.v_last, v_sum=kept(self.v_sum), u=kept(self.u),
-            v=kept(self.v),
-        )  # fmt: skip

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from spikeport.sim import checks
-from spikeport.sim.arith import DECAY_MAX, V_LIMIT, V_TH_MAX
+from spikeport.sim.arith import DECAY_MAX, DECAY_ONE, DU_OFFSET, V_LIMIT, V_TH_MAX
 from spikeport.sim.checks import Frozen
 from spikeport.sim.synapse import FloatSynapse, Shape, Synapse
 
@@ -133,6 +133,16 @@ class Population:
     @property
     def size(self) -> int:
         return int(np.prod(self.shape))
+
+    @property
+    def keep_u(self) -> NDArray[np.int64]:
+        """int64 () or (n,): how many 4096ths of u a step keeps; the chip loses one more than du."""
+        return DECAY_ONE - DU_OFFSET - self.du.astype(np.int64)
+
+    @property
+    def keep_v(self) -> NDArray[np.int64]:
+        """int64 () or (n,): how many 4096ths of v a step keeps."""
+        return DECAY_ONE - self.dv.astype(np.int64)
 
     @property
     def bias_shifted(self) -> NDArray[np.int64]:

@@ -26,7 +26,7 @@ from spikeport.sim.twin import Twin
 SIM = Path(reference.__file__).parent
 Case = tuple[FixedNet, NDArray[np.int64]]
 # Modules in the order in which they import each other; the last one holds what is run.
-ENGINE, TWIN = ("kernel", "product", "engine"), ("twin_base", "twin_lif", "twin")
+ENGINE, TWIN = ("kernel", "product", "neurons", "engine"), ("twin_base", "twin_lif", "twin")
 UNCOMPILED = ("njit(cache=True, nogil=True)(function)", "function")
 
 # What is wrong: (text, wrong text).
