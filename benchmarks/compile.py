@@ -22,6 +22,8 @@ from typing import Any
 
 from where import machine, versions
 
+from spikeport.sim.files import write_text
+
 OUT = Path(__file__).parent / "results" / "compile.json"
 PACKAGES = ("numpy", "torch", "snntorch", "nir")
 SIZES = (10**4, 10**5, 10**6, 10**7)
@@ -95,7 +97,7 @@ def main() -> None:
         "exponents": exponents,
     }
     arguments.out.parent.mkdir(exist_ok=True)
-    arguments.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    write_text(arguments.out, json.dumps(result, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -37,6 +37,7 @@ from spikeport.export.report import report
 from spikeport.hw import rules
 from spikeport.sim import engine, fidelity, floating
 from spikeport.sim.chip import CHIPS
+from spikeport.sim.files import write_text
 from spikeport.sim.net import FixedNet, FloatNet, Input
 
 OUT = Path(__file__).parent / "support.md"
@@ -325,7 +326,7 @@ def main() -> None:
     arguments = parser.parse_args()
     text = table()
     if not arguments.check:
-        OUT.write_text(text, encoding="utf-8")
+        write_text(OUT, text)
     elif not OUT.exists() or OUT.read_text(encoding="utf-8") != text:
         sys.exit(f"{OUT.name} is not up to date; run python docs/make_support.py")
 

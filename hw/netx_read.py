@@ -24,7 +24,6 @@ from spikeport.sim.chip import LOIHI_2, Chip
 from spikeport.sim.net import FixedNet, Input, Population, Projection, Readout
 from spikeport.sim.synapse import Conv2d, ConvGeometry, Dense, Shape, Synapse
 
-BIAS_MAX = 4095
 INPUT_NEURON_BITS = 8
 
 
@@ -273,7 +272,7 @@ def _bias(bias: NDArray[np.int64], shape: Shape, *, where: str) -> dict[str, Any
             f"{where}: bias has shape {bias.shape}, which fits no neurons of shape {shape}; give"
             " one a neuron or one a map"
         )
-    wide = abs(bias).max() > BIAS_MAX and not (bias % 2).any()
+    wide = abs(bias).max() > LOIHI_2.bias_mantissa_max and not (bias % 2).any()
     return {"bias": bias // 2 if wide else bias, "bias_exp": BIAS_EXP + wide if bias.any() else 0}
 
 

@@ -27,11 +27,10 @@ TRIES = 64  # inputs tried to make an overflow happen
 INTEGERS = "the file holds integers: nothing was rounded\n"
 
 
-def checked(net: FixedNet, chip: Chip, *, allow_overflow: bool = False) -> FixedNet:
-    """`net`, or ValueError naming which rule of the chip it breaks or, unless `allow_overflow`,
-    what can overflow and for which input if one is found."""
-    found = None if allow_overflow else overflow(net)
-    if found:
+def checked(net: FixedNet, chip: Chip) -> FixedNet:
+    """`net`, or ValueError naming what can overflow, for which input if one is found, or which
+    rule of the chip it breaks."""
+    if found := overflow(net):
         raise ValueError(f"{chip.name}: {found}")
     rules.enforce(net, chip)
     return net

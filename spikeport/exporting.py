@@ -16,6 +16,7 @@ from spikeport.backends import in_every_step
 from spikeport.bundling import BATCH
 from spikeport.export import TARGETS, compile
 from spikeport.foreign import Reading, refuse_options
+from spikeport.hw import rules
 from spikeport.sim import engine, fidelity, floating
 from spikeport.sim.files import atomic
 from spikeport.sim.net import FixedNet, FloatNet
@@ -74,9 +75,11 @@ def export(
     if source.is_dir():
         return _export_run(source, folder, target=target, vectors=vectors)
     float_net, net = foreign.load(source, chip, reading)
-    allowed = bool(reading.allow_overflow)
-    bundling.checked(net, chip, allow_overflow=allowed)
-    risk = bundling.overflow(net) if allowed else None
+    risk = bundling.overflow(net) if reading.allow_overflow else None
+    if risk is None:
+        bundling.checked(net, chip)
+    else:
+        rules.enforce(net, chip)
     inputs = bundling.noise(net, samples=vectors or NOISE_SAMPLES)
     rungs = () if float_net is None else (bundling.against_fixed(float_net, net, inputs),)
     kept = {"source.net" if float_net is None else "net.nir": source.read_bytes()}
