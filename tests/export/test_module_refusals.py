@@ -16,7 +16,7 @@ from spikeport.export import compile as compile_net
 from spikeport.train.neuron import Lif
 
 Run = Callable[[Any, Tensor], Any]
-STATIC = torch.rand(3, 4)
+STATIC = torch.rand(3, 4, generator=torch.Generator().manual_seed(3))
 
 
 class Net(nn.Module):

@@ -21,7 +21,7 @@ from spikeport.sim.net import Input
 Run = Callable[[Any, Tensor], Any]
 STEPS = 6
 STATIC, TIMED = torch.rand(3, 4), torch.rand(STEPS, 3, 4)
-IMAGE = torch.rand(3, 1, 4, 4)
+IMAGE = torch.rand(3, 1, 4, 4, generator=torch.Generator().manual_seed(3))
 
 
 class Net(nn.Module):
