@@ -30,10 +30,13 @@ READOUTS = ("count", "last_v")
 
 @dataclass(frozen=True, eq=False)
 class Record:
-    """One forward pass. logits [B, K]; per spiking layer, by name: spikes [T, B, ...] (0 or 1)
-    and membranes U [T, B, ...], the potential before the reset, in membrane units."""
+    """One forward pass. outputs [T, B, K]: what the readout takes in at every step, its current
+    (last_v) or the output spikes (count); logits [B, K]: their mean or sum over time. Per spiking
+    layer, by name: spikes [T, B, ...] (0 or 1) and membranes U [T, B, ...], the potential before
+    the reset, in membrane units."""
 
     logits: Tensor
+    outputs: Tensor
     spikes: Mapping[str, Tensor]
     membranes: Mapping[str, Tensor]
 
@@ -125,11 +128,12 @@ class SpikingNet(nn.Module):
                 if layer.reset_delay:  # otherwise snnTorch only shows the potential after reset
                     membranes[name] = potential
             elif isinstance(layer, Integrator):
-                x = layer(x)
+                outputs, x = x, layer(x)
             else:
                 x = layer(x.flatten(0, 1)).unflatten(0, x.shape[:2])
-        logits = x / self.steps if self.readout == "last_v" else x.sum(0)
-        return Record(logits, spikes, membranes)
+        if self.readout == "last_v":
+            return Record(x / self.steps, outputs, spikes, membranes)
+        return Record(x.sum(0), x, spikes, membranes)
 
     @torch.no_grad()
     def predict(self, x: Tensor) -> Tensor:

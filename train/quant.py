@@ -70,16 +70,19 @@ class QuantNet(nn.Module):
         s = to_grid(x, self.input)
         spikes: dict[str, Tensor] = {}
         membranes: dict[str, Tensor] = {}
-        logits = s
+        logits = outputs = s
         for name, layer in self.layers.items():
             assert isinstance(layer, QuantLayer)
             s, v_last, membrane = layer(s)
             if layer.spiking:
                 spikes[name], membranes[name] = s, membrane
-                logits = s.sum(0)
+                outputs, logits = s, s.sum(0)
             else:
-                logits = v_last / (layer.membrane_unit() * self.steps)
-        return Record(logits=logits, spikes=spikes, membranes=membranes)
+                unit = layer.membrane_unit()
+                top = layer.threshold() * (1 << STATE_SHIFT)
+                outputs = membrane.diff(dim=0, prepend=torch.zeros_like(membrane[:1])) * top / unit
+                logits = v_last / (unit * self.steps)
+        return Record(logits=logits, outputs=outputs, spikes=spikes, membranes=membranes)
 
     def thresholds(self) -> dict[str, Tensor]:
         """Per spiking layer the threshold in the unit of its membranes, which is 1."""
