@@ -21,6 +21,7 @@ from spikeport import backends, tables
 from spikeport.sim import bundle as bundles
 from spikeport.sim.attack import (
     ATTACKS,
+    Apgd,
     Bim,
     Budget,
     Effort,
@@ -78,17 +79,21 @@ class Settings:
 
     def specs(self, classes: int) -> dict[str, Any]:
         """Label -> attack, labelled with its effort. PGD climbs cross-entropy and, where there are
-        classes enough for it, the difference of logits ratio, which misses other samples."""
+        classes enough for it, the difference of logits ratio, which misses other samples; so does
+        APGD."""
         pgd = Pgd(steps=self.steps, restarts=self.restarts)
+        apgd = Apgd(steps=self.steps, restarts=self.restarts)
         every: dict[str, dict[str, Any]] = {
             "noise": {"noise-100": Noise(draws=100)},
             "fgsm": {"fgsm": Fgsm()},
             "bim": {f"bim-{self.steps}": Bim(steps=self.steps)},
             "pgd": {f"pgd-{self.steps}": pgd},
+            "apgd": {f"apgd-{self.steps}": apgd},
             "square": {f"square-{self.queries}": Square(queries=self.queries)},
         }
         if classes >= DLR_CLASSES:
             every["pgd"][f"pgd-{self.steps}-dlr"] = replace(pgd, loss="dlr")
+            every["apgd"][f"apgd-{self.steps}-dlr"] = replace(apgd, loss="dlr")
         return {k: v for name in self.attacks or every for k, v in every[name].items()}
 
 

@@ -7,6 +7,7 @@ robust accuracy, never a certificate. `evaluate` sets several attacks and models
 `masking` looks for signs that an attack failed for want of gradients. Needs torch.
 """
 
+from spikeport.sim.attack.apgd import Apgd
 from spikeport.sim.attack.budget import Budget
 from spikeport.sim.attack.evaluate import Evaluation, evaluate
 from spikeport.sim.attack.gradient import Bim, Fgsm, Pgd
@@ -18,6 +19,7 @@ from spikeport.sim.attack.square import Square
 
 __all__ = [
     "ATTACKS",
+    "Apgd",
     "Bim",
     "Budget",
     "Check",

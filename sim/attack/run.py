@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from spikeport.sim import checks
+from spikeport.sim.attack.apgd import Apgd, first_step, run_apgd
 from spikeport.sim.attack.budget import Budget
 from spikeport.sim.attack.gradient import (
     Bim,
@@ -28,13 +29,14 @@ from spikeport.sim.attack.oracle import Oracle
 from spikeport.sim.attack.square import Square, run_square
 from spikeport.sim.attack.streams import Streams
 
-Spec = Noise | Fgsm | Bim | Pgd | Square
+Spec = Noise | Fgsm | Bim | Pgd | Apgd | Square
 
 ATTACKS: dict[str, tuple[type[Any], Callable[[Oracle, Any], None]]] = {
     "noise": (Noise, run_noise),
     "fgsm": (Fgsm, run_fgsm),
     "bim": (Bim, run_bim),
     "pgd": (Pgd, run_pgd),
+    "apgd": (Apgd, run_apgd),
     "square": (Square, run_square),
 }
 
@@ -196,6 +198,8 @@ def settings(spec: Spec, budget: Budget) -> dict[str, Any]:
     numbers = {"attack": name_of(spec), **asdict(spec)}
     if isinstance(spec, (Fgsm, Bim, Pgd)):
         numbers["step_size"] = step_size(spec, budget)
+    if isinstance(spec, Apgd):
+        numbers["first_step"] = first_step(budget.radius)
     return numbers
 
 

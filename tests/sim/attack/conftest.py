@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from spikeport.sim.attack import Bim, Fgsm, Noise, Pgd, Square
+from spikeport.sim.attack import Apgd, Bim, Fgsm, Noise, Pgd, Square
 from spikeport.sim.attack.losses import margin
 from spikeport.sim.attack.run import Spec
 from spikeport.sim.net import FixedNet, Input, Population, Projection, Readout
@@ -138,5 +138,6 @@ def quick() -> dict[str, Spec]:
         "fgsm": Fgsm(loss="dlr"),
         "bim": Bim(steps=4, step_size=0.03),
         "pgd": Pgd(steps=5, restarts=2),
+        "apgd": Apgd(steps=5, restarts=2, rho=0.5),
         "square": Square(queries=30, share=0.5),
     }

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from spikeport.sim.attack import ATTACKS, Budget, Noise, Pgd, attack, sweep
+from spikeport.sim.attack import ATTACKS, Apgd, Budget, Noise, Pgd, attack, sweep
 from spikeport.sim.attack.losses import margin
 
 BUDGET = Budget(eps=20.5 / 255)
@@ -83,7 +83,7 @@ def test_a_sample_does_not_care_for_its_neighbours(
     assert torch.equal(alone.x_adv, straight.x_adv[7:8])
 
 
-@pytest.mark.parametrize("name", ["noise", "pgd", "square"])
+@pytest.mark.parametrize("name", ["noise", "pgd", "apgd", "square"])
 def test_another_seed_searches_elsewhere(name: str, linear: Any, quick: dict[str, Any]) -> None:
     one, two = (
         attack(linear.model, linear.x, linear.y, quick[name], budget=BUDGET, seed=seed)
@@ -162,7 +162,7 @@ def test_success_is_nested_over_budgets(name: str, case: Any, quick: dict[str, A
     assert all((row | ~r.fooled).all() for row, r in zip(found.fooled, found.results, strict=True))
 
 
-@pytest.mark.parametrize("name", ["fgsm", "bim", "pgd"])
+@pytest.mark.parametrize("name", ["fgsm", "bim", "pgd", "apgd"])
 @pytest.mark.parametrize(("model", "radius"), [("linear", 30), ("conv", 10), ("twin", 20)])
 def test_gradients_beat_noise(
     name: str, model: str, radius: int, request: pytest.FixtureRequest, quick: dict[str, Any]
@@ -178,6 +178,7 @@ def test_gradients_beat_noise(
     "more",
     [
         lambda k: Pgd(steps=3, restarts=k),
+        lambda k: Apgd(steps=3, restarts=k),
         lambda k: Noise(draws=5 * k),
     ],
 )

@@ -1,0 +1,120 @@
+"""APGD: projected gradient steps with momentum, whose length each sample earns for itself.
+
+Croce and Hein 2020 (arXiv 2003.01690), L-infinity, untargeted, with the step of twice the radius
+that AutoAttack begins with. Nothing is left to tune but how long it runs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from spikeport.sim import checks
+from spikeport.sim.attack.losses import LOSSES
+from spikeport.sim.attack.oracle import Oracle
+
+MOMENTUM = 0.75
+"""Share of the new step in a move; the rest repeats the last move."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Apgd:
+    """`steps` moves from each of `restarts` random points. loss: "ce" or "dlr". rho: share of the
+    moves since the last checkpoint that must have raised the loss, 0..1, or the step is halved."""
+
+    steps: int = 100
+    restarts: int = 1
+    loss: str = "ce"
+    rho: float = 0.75
+
+    def __post_init__(self) -> None:
+        checks.whole(self.steps, where="apgd: steps", low=1, high=1 << 20)
+        checks.whole(self.restarts, where="apgd: restarts", low=1, high=1 << 20)
+        checks.choice(self.loss, tuple(LOSSES), where="apgd: loss")
+        if not 0 <= self.rho <= 1:
+            raise ValueError(f"apgd: rho is {self.rho}; allowed are 0..1, a share of the moves")
+
+
+def first_step(radius: float) -> float:
+    """Length of the first step, pixel units."""
+    return 2 * radius
+
+
+def checkpoints(steps: int) -> tuple[int, ...]:
+    """Moves after which step lengths are judged, growing; gaps shrink from 22 % to 6 % of all."""
+    gap, shrink, least = (max(share * steps // 100, 1) for share in (22, 3, 6))
+    found, at = [], gap
+    while at <= steps:
+        found.append(at)
+        gap = max(gap - shrink, least)
+        at += gap
+    return tuple(found)
+
+
+def to_halve(
+    losses: Tensor, *, best: Tensor, best_before: Tensor, halved: Tensor, rho: float
+) -> Tensor:
+    """bool [B], at a checkpoint: the step is too long.
+
+    losses [moves + 1, B]: since the last checkpoint, that one included. best, best_before [B]:
+    highest loss so far, now and then. halved bool [B]: then. Either too few moves rose, or the step
+    was left alone last time and brought nothing better.
+    """
+    rises = (losses[1:] > losses[:-1]).sum(0)
+    return (rises <= rho * (len(losses) - 1)) | (~halved & (best <= best_before))
+
+
+def run_apgd(oracle: Oracle, spec: Apgd) -> None:
+    """Climb from random points on the ball's hull; restart r draws the same point however many
+    follow it. Every point on the way is judged by the oracle."""
+    for _ in range(spec.restarts):
+        if oracle.done:
+            return
+        noise = 2 * oracle.streams.uniform(*oracle.x0.shape[1:]) - 1
+        largest = noise.abs().flatten(1).amax(1).clamp_min(1e-12)
+        start = oracle.x0 + oracle.budget.radius * noise / _rows(largest, noise)
+        _climb(oracle, oracle.budget.clip(start, oracle.x0), spec)
+
+
+def _climb(oracle: Oracle, x: Tensor, spec: Apgd) -> None:
+    """All moves of one restart; a halved sample goes on from its best point."""
+    clip, x0, loss = oracle.budget.clip, oracle.x0, LOSSES[spec.loss]
+    length = torch.full_like(oracle.margin, first_step(oracle.budget.radius))
+    gradient, before = oracle.gradient(x, loss), x
+    losses = [oracle.path[-1]]
+    best_x, best_gradient, best = x, gradient, losses[0]
+    # At the first checkpoint no earlier one says that the step was left alone.
+    halved, best_before = torch.ones_like(best, dtype=torch.bool), best
+    judged = checkpoints(spec.steps)
+    for move in range(1, spec.steps + 1):
+        if oracle.done:
+            return
+        ahead = clip(x + _rows(length, x) * gradient.sign(), x0)
+        if move > 1:
+            ahead = clip(x + MOMENTUM * (ahead - x) + (1 - MOMENTUM) * (x - before), x0)
+        before, x = x, ahead
+        if move == spec.steps:
+            oracle.ask(x)
+            return
+        gradient = oracle.gradient(x, loss)
+        losses.append(oracle.path[-1])
+        better = losses[-1] > best  # never where NaN: lost samples stay as they are
+        best = torch.where(better, losses[-1], best)
+        best_x = torch.where(_rows(better, x), x, best_x)
+        best_gradient = torch.where(_rows(better, x), gradient, best_gradient)
+        if move in judged:
+            since = torch.stack(losses)
+            halved = to_halve(
+                since, best=best, best_before=best_before, halved=halved, rho=spec.rho
+            )
+            length = torch.where(halved, length / 2, length)
+            x = torch.where(_rows(halved, x), best_x, x)
+            gradient = torch.where(_rows(halved, x), best_gradient, gradient)
+            best_before, losses = best, losses[-1:]
+
+
+def _rows(values: Tensor, like: Tensor) -> Tensor:
+    """[B] -> [B, 1, ...], to broadcast against `like`."""
+    return values.reshape(-1, *[1] * (like.ndim - 1))
