@@ -1,7 +1,8 @@
 """The neurons we train: snnTorch's Leaky with the chip's reset, and the non-spiking readout.
 
 Both take a whole window [T, B, ...] and start it from a zero state; nothing is carried over from
-one call to the next. The equations stand in `spikeport.sim.lif`.
+one call to the next. The equations stand in `spikeport.sim.lif`; windows run through
+`spikeport.train.fused`, with the values and gradients of snnTorch's own loop.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from spikeport.sim.surrogate import Surrogate
+from spikeport.train.fused import Rules, integrate
 from spikeport.train.surrogate import spike_function
+from spikeport.train.window import Fixed, Window
 
 LEAST_V_TH = 1e-3
 """Membrane units. A learned threshold is held at or above it: the chip has none below zero."""
@@ -27,11 +30,20 @@ class Lif(snntorch.Leaky):  # type: ignore[misc]
     `threshold` a parameter. scale: synaptic integers per membrane unit that training has settled
     on, None while the exporter may choose.
 
+    Training methods may change, before training, the attributes
+    window       where spikes let gradients through
+    v_init       buffer (), the potential that every window starts from, membrane units
+    amplitude    spikes leave as v_th instead of 1
+    noise        standard deviation of what training adds to U at the threshold, membrane units
+    detach_time  keep gradients from earlier steps
+    What is left of them when training ends must be plain again (v_init apart), see `settled`.
+
     `membrane` is the potential before the reset, U [T, B, ...], of the last call, with its graph:
     regularisers differentiate it. It is empty before the first call and in copies of the module.
     """
 
     membrane: Tensor
+    v_init: Tensor
 
     def __init__(
         self,
@@ -42,6 +54,7 @@ class Lif(snntorch.Leaky):  # type: ignore[misc]
         detach_reset: bool = True,
         learn_v_th: bool = False,
         scale: float | None = None,
+        v_init: float = 0.0,
     ) -> None:
         if not 0 <= keep_v <= 1:
             raise ValueError(f"Lif: keep_v is {keep_v}; it is the share kept per step, 0..1")
@@ -57,10 +70,20 @@ class Lif(snntorch.Leaky):  # type: ignore[misc]
         # snnTorch lists every neuron ever made, for a global reset that ours do not need; the list
         # would keep them, and the graph of their last call, for ever.
         snntorch.SpikingNeuron.instances.remove(self)
-        self.surrogate = surrogate
+        self.window: Window = Fixed(surrogate)
         self.detach_reset = detach_reset
+        self.amplitude = False
+        self.noise = 0.0
+        self.detach_time = False
         self.scale = scale
+        # Saved by those who learn it only: elsewhere it is part of what the network is built from.
+        self.register_buffer("v_init", torch.tensor(float(v_init)), persistent=False)
         self.membrane = torch.zeros(0)
+
+    @property
+    def surrogate(self) -> Surrogate:
+        """The derivative of the spike in membrane units, for who must name one."""
+        return self.window.surrogate(float(self.threshold))
 
     @property
     def keep_v(self) -> float:
@@ -73,25 +96,26 @@ class Lif(snntorch.Leaky):  # type: ignore[misc]
         return self.threshold  # type: ignore[no-any-return]
 
     def forward(self, current: Tensor) -> Tensor:
-        """Spikes [T, B, ...] (0 or 1, float) of the input current [T, B, ...]."""
-        if self.threshold.requires_grad:
+        """Spikes [T, B, ...] (0 or 1, or v_th with `amplitude`, float) of the input current
+        [T, B, ...]."""
+        if self.threshold.requires_grad and self.threshold.is_leaf:
             with torch.no_grad():  # projected gradient descent
                 self.threshold.clamp_(min=LEAST_V_TH)
-        v = torch.zeros_like(current[0])
-        spikes, potentials = [], []
-        for a in current:
-            s, v = super().forward(a, v)
-            spikes.append(s)
-            potentials.append(v)
-        self.mem = self.reset = torch.zeros(0, device=current.device)
-        self.membrane = torch.stack(potentials)
-        return torch.stack(spikes)
-
-    def mem_reset(self, mem: Tensor) -> Tensor:
-        """snnTorch's hook: the spike that resets `mem`, with a gradient unless detached."""
-        if self.detach_reset:
-            return super().mem_reset(mem)  # type: ignore[no-any-return]
-        return self.spike_grad(mem - self.threshold)  # type: ignore[no-any-return]
+        # Read once: behind a parametrisation every look computes it anew.
+        v_th, keep_v = self.threshold, self.beta.clamp(0, 1)
+        noise = None
+        if self.training and self.noise > 0:
+            noise = torch.randn_like(current) * self.noise
+        rules = Rules(
+            window=self.window,
+            subtract=self.reset_mechanism == "subtract",
+            detach_reset=self.detach_reset,
+            detach_time=self.detach_time,
+        )
+        spikes, self.membrane = integrate(
+            current, keep_v, v_th, self.v_init, rules=rules, noise=noise
+        )
+        return spikes * v_th if self.amplitude else spikes
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "membrane": torch.zeros(0)}

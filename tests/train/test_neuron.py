@@ -48,7 +48,8 @@ def test_equals_a_loop_over_snntorch_leaky_with_gradients(keep_v: float, current
     assert torch.equal(ours.membrane, mem_theirs)
     (s.sum() + (ours.membrane**2).sum()).backward()
     (s_theirs.sum() + (mem_theirs**2).sum()).backward()
-    assert torch.equal(x.grad, y.grad)  # type: ignore[arg-type]
+    # Sums in another order; spikes and potentials above are equal to the last bit.
+    torch.testing.assert_close(x.grad, y.grad, rtol=1e-5, atol=1e-5)
 
 
 def test_membrane_is_before_the_reset_and_the_reset_loses_no_input() -> None:
