@@ -11,11 +11,13 @@ import json
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from spikeport.sim.chip import TARGETS
+from spikeport.train.methods import Methods
+from spikeport.train.methods.base import Section
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -26,11 +28,7 @@ DIGITS = Path(__file__).parent / "configs" / "digits.toml"
 """The packaged configuration that `make demo` trains."""
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
-
-class DataConfig(_Section):
+class DataConfig(Section):
     """folder: where the files of `name` are; none for digits, which come with scikit-learn."""
 
     name: Literal["digits", "mnist", "fashion_mnist", "cifar10"]
@@ -38,14 +36,14 @@ class DataConfig(_Section):
     validation_share: float = Field(default=0.1, gt=0, lt=1)
 
 
-class EncodeConfig(_Section):
+class EncodeConfig(Section):
     """How an image becomes `steps` chip steps."""
 
     name: Literal["direct", "poisson"] = "direct"
     steps: int = Field(default=8, ge=1, le=1024)
 
 
-class ModelConfig(_Section):
+class ModelConfig(Section):
     """keep_v: share of the potential kept per step. v_th, surrogate_width: membrane units (a slope
     for the atan, sigmoid, superspike and gauss surrogates). channels: conv only. hidden: dense
     only."""
@@ -70,10 +68,9 @@ class ModelConfig(_Section):
         return self
 
 
-class TrainConfig(_Section):
-    """eta: weight of the MPD-SGR penalty, 0 switches it off. gamma: half width of its window,
-    membrane units. warm_up: share of the epochs in which eta rises. shift: largest random shift of
-    a training image, pixels. rotate: largest random rotation, degrees."""
+class TrainConfig(Section):
+    """shift: largest random shift of a training image, pixels. rotate: largest random rotation,
+    degrees. What training methods take stands in their own tables, see `Methods`."""
 
     epochs: int = Field(ge=1, le=100_000)
     batch: int = Field(default=64, ge=2, le=65536)
@@ -82,15 +79,11 @@ class TrainConfig(_Section):
     seed: int = Field(ge=0, lt=2**31)
     device: Literal["cpu", "cuda"]
     loss: Literal["cross_entropy"] = "cross_entropy"
-    eta: float = Field(default=0.0, ge=0, le=1000)
-    gamma: float = Field(default=1.0, gt=0, le=1e6)
-    stats: Literal["empirical", "theory", "hinge"] = "empirical"
-    warm_up: float = Field(default=0.1, ge=0, le=1)
     shift: float = Field(default=0.0, ge=0, le=64)
     rotate: float = Field(default=0.0, ge=0, le=180)
 
 
-class QuantiseConfig(_Section):
+class QuantiseConfig(Section):
     """The phase on the chip's grids. weight_bits: sign included, stored in 8-bit even mantissas.
     netx_bias: keep biases whole in synaptic units, as NetX files hold them; finer without."""
 
@@ -103,13 +96,14 @@ class QuantiseConfig(_Section):
     netx_bias: bool = True
 
 
-class Config(_Section):
+class Config(Section):
     """One training run."""
 
     data: DataConfig
     encode: EncodeConfig = EncodeConfig()
     model: ModelConfig
     train: TrainConfig
+    methods: Methods = Methods()
     quantise: QuantiseConfig
 
     @model_validator(mode="after")
@@ -150,16 +144,21 @@ def loads(text: str, where: str) -> Config:
 
 
 def override(config: Config, settings: Iterable[str]) -> Config:
-    """`config` with "section.key=value" settings applied; a value is TOML, or else plain text."""
+    """`config` with "section.key=value" settings applied, for methods "methods.NAME.key=value"; a
+    value is TOML, or else plain text. A method that is not there yet gets its defaults."""
     tree = config.model_dump(mode="json", exclude_none=True)
     for setting in settings:
         key, equals, text = setting.partition("=")
-        section, dot, name = key.strip().partition(".")
-        if not (equals and dot and section and name):
+        *sections, name = key.strip().split(".")
+        depth = 2 if sections[:1] == ["methods"] else 1
+        if not (equals and name and all(sections)) or len(sections) not in (1, depth):
             raise ValueError(f"--set {setting!r}: write it as section.key=value")
-        if section not in Config.model_fields:
-            raise ValueError(f"--set {setting!r}: {_unknown(section, Config)}")
-        tree[section][name] = _value(text.strip())
+        if sections[0] not in Config.model_fields:
+            raise ValueError(f"--set {setting!r}: {_unknown(sections[0], Config)}")
+        table = tree
+        for section in sections:
+            table = table.setdefault(section, {})
+        table[name] = _value(text.strip())
     return _validate(tree, "--set")
 
 
@@ -173,9 +172,16 @@ def _value(text: str) -> Any:
 
 def to_toml(config: Config) -> str:
     """The resolved configuration, every key written out; `loads` gives an equal one back."""
-    lines = []
+    lines: list[str] = []
     for section, values in config.model_dump(mode="json", exclude_none=True).items():
-        lines += [f"[{section}]", *(f"{k} = {_toml(v)}" for k, v in values.items()), ""]
+        inner = {k: v for k, v in values.items() if isinstance(v, dict)}
+        lines += [
+            f"[{section}]",
+            *(f"{k} = {_toml(v)}" for k, v in values.items() if k not in inner),
+            "",
+        ]
+        for name, table in inner.items():
+            lines += [f"[{section}.{name}]", *(f"{k} = {_toml(v)}" for k, v in table.items()), ""]
     return "\n".join(lines)
 
 
@@ -198,14 +204,22 @@ def _sentence(problem: Any) -> str:
     place = [str(part) for part in problem["loc"]]
     key = ".".join(place)
     if problem["type"] == "extra_forbidden":
-        owner = Config if len(place) == 1 else Config.model_fields[place[0]].annotation
-        return _unknown(key, owner)
+        return _unknown(key, _section_at(place[:-1]))
     if problem["type"] == "missing":
         return f"{key} is missing; it has no default"
     if problem["type"] == "value_error":
         return str(problem["ctx"]["error"])
     allowed = problem["msg"].removeprefix("Input ")
     return f"{key} is {problem['input']!r}; it {allowed}"
+
+
+def _section_at(place: list[str]) -> Any:
+    """The section that the keys `place` lead to."""
+    owner: Any = Config
+    for key in place:
+        kinds = (owner.model_fields[key].annotation, *get_args(owner.model_fields[key].annotation))
+        owner = next(k for k in kinds if isinstance(k, type) and issubclass(k, Section))
+    return owner
 
 
 def _unknown(key: str, owner: Any) -> str:

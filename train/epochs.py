@@ -10,9 +10,9 @@ import json
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,32 +26,14 @@ from spikeport.train.augment import moved
 from spikeport.train.data import Dataset
 from spikeport.train.encode import ENCODERS
 from spikeport.train.losses import LOSSES
-from spikeport.train.regularisers import Drive, activity, mpd_sgr, occupancy, warmed_up
+from spikeport.train.methods.base import Method, Step, Trainable
+from spikeport.train.regularisers import activity, mpd_sgr, occupancy
 
 METRICS = "metrics.jsonl"
 WATCHED = 256
 """Validation images whose full record is kept for the figures of an epoch."""
-
-
-class RecordLike(Protocol):
-    """What a model returns; see `spikeport.train.model.Record`."""
-
-    @property
-    def logits(self) -> Tensor: ...
-    @property
-    def spikes(self) -> Mapping[str, Tensor]: ...
-    @property
-    def membranes(self) -> Mapping[str, Tensor]: ...
-
-
-class Trainable(Protocol):
-    """A torch module that the loop can train: float or quantisation-aware."""
-
-    steps: int
-
-    def __call__(self, x: Tensor, /) -> RecordLike: ...
-    def thresholds(self) -> Mapping[str, Tensor]: ...
-    def drives(self) -> Mapping[str, Drive]: ...
+WINDOW = 1.0
+"""Half width, thresholds, of the window whose occupancy and Omega every epoch reports."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,10 +50,7 @@ class Phase:
     device: str
     encoder: str
     loss: str = "cross_entropy"
-    eta: float = 0.0
-    gamma: float = 1.0
-    stats: str = "empirical"
-    warm_up: float = 0.0
+    methods: tuple[Method, ...] = ()
     shift: float = 0.0
     rotate: float = 0.0
     facts: Mapping[str, Any] = field(default_factory=dict)
@@ -131,27 +110,27 @@ def _train_epoch(
     )
     # A last batch of one image would have no spread to normalise by.
     batches = np.array_split(order, math.ceil(len(order) / phase.batch))
-    loss_of = LOSSES[phase.loss]
     sums = dict.fromkeys(("loss", "task_loss", "omega", "train_accuracy"), 0.0)
-    eta = 0.0
-    _module(model).train()
+    module = _module(model).train()
     for i, batch in enumerate(batches):
         done = (epoch + i / len(batches)) / phase.epochs
-        eta = warmed_up(phase.eta, done, warm_up=phase.warm_up)
         for group in optimiser.param_groups:
             group["lr"] = phase.lr * 0.5 * (1 + math.cos(math.pi * done))
         x, y = _tensors(data.x_train[batch], data.y_train[batch], phase.device)
         x = moved(x, shift=phase.shift, rotate=phase.rotate, generator=generator)
-        record = model(ENCODERS[phase.encoder](x, model.steps, generator))
-        task_loss = loss_of(record.logits, y)
-        with torch.set_grad_enabled(eta > 0):
-            penalty = _penalty(model, record, phase)
-        loss = task_loss + eta * penalty if eta > 0 else task_loss
+        step = _forward(model, phase, x, y, progress=done, generator=generator)
+        task_loss, loss = _losses(step, phase)
         optimiser.zero_grad()
         loss.backward()
+        for method in phase.methods:
+            method.gradients(module, generator)
         optimiser.step()
-        correct = (record.logits.argmax(1) == y).double().mean()
-        for name, value in zip(sums, (loss, task_loss, penalty, correct), strict=True):
+        for method in phase.methods:
+            method.weights(module, generator)
+        with torch.no_grad():
+            omega = mpd_sgr(step.record.membranes, model.thresholds(), gamma=WINDOW)
+        correct = (step.record.logits.argmax(1) == y).double().mean()
+        for name, value in zip(sums, (loss, task_loss, omega, correct), strict=True):
             sums[name] += float(value.detach()) * len(batch)
     means = {name: total / len(order) for name, total in sums.items()}
     if not math.isfinite(means["loss"]):
@@ -159,17 +138,29 @@ def _train_epoch(
             f"{phase.name} training diverged: the loss of epoch {epoch + 1} is {means['loss']};"
             " choose a smaller lr or eta"
         )
-    return {"phase": phase.name, "epoch": epoch + 1, **means, "eta": eta}
+    return {"phase": phase.name, "epoch": epoch + 1, **means}
 
 
-def _penalty(model: Trainable, record: RecordLike, phase: Phase) -> Tensor:
-    return mpd_sgr(
-        record.membranes,
-        model.thresholds(),
-        gamma=phase.gamma,
-        stats=phase.stats,
-        drives=model.drives() if phase.stats == "theory" else None,
-    )
+def _forward(
+    model: Trainable, phase: Phase, x: Tensor, y: Tensor, *, progress: float,
+    generator: torch.Generator,
+) -> Step:  # fmt: skip
+    """The step of one mini-batch, its inputs chosen by the methods and its record made."""
+    step = Step(
+        model=model, x=x, y=y, progress=progress, phase=phase.name, generator=generator,
+        encode=lambda images: ENCODERS[phase.encoder](images, model.steps, generator),
+    )  # fmt: skip
+    for method in phase.methods:
+        step = replace(step, x=method.inputs(step))
+    return replace(step, made=step.forward(step.x))
+
+
+def _losses(step: Step, phase: Phase) -> tuple[Tensor, Tensor]:
+    """The task loss, and the sum of it and every penalty."""
+    own = [loss for m in phase.methods if (loss := m.task_loss(step)) is not None]
+    task_loss = own[0] if own else LOSSES[phase.loss](step.record.logits, step.y)
+    penalties = [p for m in phase.methods if (p := m.penalty(step)) is not None]
+    return task_loss, sum(penalties, start=task_loss)
 
 
 @torch.no_grad()
@@ -185,7 +176,7 @@ def watch(model: Trainable, data: Dataset, phase: Phase) -> dict[str, Any]:
     layers = {name: asdict(found) for name, found in activity(record.spikes).items()}
     return {
         "val_accuracy": accuracy,
-        "occupancy": occupancy(record.membranes, model.thresholds(), phase.gamma),
+        "occupancy": occupancy(record.membranes, model.thresholds(), WINDOW),
         **{k: {n: of[k] for n, of in layers.items()} for k in ("rate", "dead", "saturated")},
     }
 

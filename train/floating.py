@@ -30,13 +30,13 @@ def fit_float(
     resume: bool = False,
     progress: bool = True,
 ) -> SpikingNet:
-    """The float phase: train `net` (a fresh one by default) in place and return it."""
+    """The float phase: train `net` (a fresh one by default) in place and return it, settled."""
     if net is None:
         net = build(config, data.shape, classes=data.classes)
     run_epochs(
         net, data, float_phase(config, data), folder=folder, resume=resume, progress=progress
     )
-    return net
+    return settled(net, config)
 
 
 def float_phase(config: Config, data: Dataset) -> Phase:
@@ -52,10 +52,7 @@ def float_phase(config: Config, data: Dataset) -> Phase:
         device=train.device,
         encoder=config.encode.name,
         loss=train.loss,
-        eta=train.eta,
-        gamma=train.gamma,
-        stats=train.stats,
-        warm_up=train.warm_up,
+        methods=config.methods.of_phase("float"),
         shift=train.shift,
         rotate=train.rotate,
         facts={
@@ -70,16 +67,27 @@ def build(config: Config, shape: tuple[int, int, int], *, classes: int) -> Spiki
     """The untrained network of `config` for images `shape` (C, H, W), weights by its seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.train.seed)
-        return MODELS[config.model.name](
+        net = MODELS[config.model.name](
             config.model,
             source(config.encode.name, shape),
             steps=config.encode.steps,
             classes=classes,
         )
+    for method in config.methods.active().values():
+        method.prepare(net)
+    return net
+
+
+def settled(net: SpikingNet, config: Config) -> SpikingNet:
+    """`net`, made plain in place by the methods that it was trained with."""
+    for method in config.methods.active().values():
+        method.settle(net)
+    return net
 
 
 def load_float(run_folder: Path | str) -> tuple[SpikingNet, Config]:
-    """The trained float network of a run folder, in evaluation mode on the CPU, and its config."""
+    """The trained float network of a run folder, settled, in evaluation mode on the CPU, and its
+    config."""
     folder = Path(run_folder)
     config = load_config(folder / CONFIG)
     known = checkpoint.facts(folder / FLOAT)
@@ -91,4 +99,4 @@ def load_float(run_folder: Path | str) -> tuple[SpikingNet, Config]:
             f"{folder / FLOAT}: does not say what images it was trained on; train again"
         ) from None
     checkpoint.load(folder / FLOAT, net)
-    return net.eval(), config
+    return settled(net.eval(), config), config

@@ -13,7 +13,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -123,7 +122,9 @@ def _compiled_backward(a: Adjoint) -> tuple[Tensor | None, ...]:
         *(_number(x) for x in a.scalars), rules.subtract, rules.detach_reset, rules.detach_time,
         rules.window.relative, _rows(g_current), *(x.numpy() for x in sums),
     )  # fmt: skip
-    totals = (x.double().sum().to(x) if wanted else None for x, wanted in zip(sums, a.wanted))
+    totals = (
+        x.double().sum().to(x) if wanted else None for x, wanted in zip(sums, a.wanted, strict=True)
+    )
     return g_current, *totals
 
 
@@ -171,5 +172,7 @@ def stepped_backward(a: Adjoint) -> tuple[Tensor | None, ...]:
             g_keep += g_u * (x - fired * v_th if rules.subtract else x * (1 - fired))
         g_v = torch.zeros_like(g_u) if rules.detach_time else keep_v * g_u
     sums = (g_keep, g_th, g_v)
-    totals = (x.sum().to(keep_v) if wanted else None for x, wanted in zip(sums, a.wanted))
+    totals = (
+        x.sum().to(keep_v) if wanted else None for x, wanted in zip(sums, a.wanted, strict=True)
+    )
     return g_current, *totals

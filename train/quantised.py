@@ -48,7 +48,7 @@ def build(config: Config, net: SpikingNet) -> QuantNet:
 
 
 def phase(config: Config) -> Phase:
-    """Settings of the quantised phase; membranes are in thresholds here, so is gamma."""
+    """Settings of the quantised phase."""
     train, q = config.train, config.quantise
     return Phase(
         name="quantised",
@@ -60,10 +60,7 @@ def phase(config: Config) -> Phase:
         device=train.device,
         encoder=config.encode.name,
         loss=train.loss,
-        eta=train.eta,
-        gamma=train.gamma / config.model.v_th,
-        # Norms are folded, so there is nothing that "theory" could be computed from.
-        stats="empirical" if train.stats == "theory" else train.stats,
+        methods=config.methods.of_phase("quantised"),
         shift=train.shift,
         rotate=train.rotate,
         facts={"config": config.model_dump(mode="json")},

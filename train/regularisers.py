@@ -1,6 +1,6 @@
 """MPD-SGR: keep membrane potentials out of the window where the surrogate passes gradients.
 
-Source: arXiv 2511.12199 (AAAI 2026). With d = U - v_th, U the potential before the reset, the
+Source: arXiv 2511.12199 (AAAI 2026). With d = U / v_th - 1, U the potential before the reset, the
 penalty is the share of a Gaussian with the mean mu and deviation sigma of d that lies in
 (-gamma, gamma), one per channel and step; vectors count every neuron as a channel. The paper does
 not say how mu and sigma are found, so `stats` chooses:
@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 FLOOR = 1e-6
-"""Least variance, membrane units squared; a channel at the floor is constant and is skipped."""
+"""Least variance of d; a channel at the floor is constant and is skipped."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +57,7 @@ def mpd_sgr(
     """The penalty, a float32 scalar >= 0: mean over channels and steps, then over layers.
 
     membranes: U [T, B, C, H, W] or [T, B, n] per spiking layer. v_th: membrane units. gamma: half
-    width of the window, membrane units. drives: per layer, for stats "theory" only.
+    width of the window, thresholds. drives: per layer, for stats "theory" only.
     Raises ValueError when nothing spikes, `stats` is unknown, or a layer has no drive.
     """
     if not membranes:
@@ -66,7 +66,7 @@ def mpd_sgr(
         raise ValueError(f"mpd_sgr: stats is {stats!r}; allowed are {', '.join(STATS)}")
     layers = []
     for name, membrane in membranes.items():
-        d = membrane.float() - v_th[name]
+        d = membrane.float() / v_th[name] - 1
         if stats == "empirical":
             layers.append(_empirical(d, gamma))
         elif stats == "hinge":
@@ -109,16 +109,17 @@ def _theory(membrane: Tensor, v_th: Tensor | float, drive: Drive, gamma: float) 
     steps = torch.arange(len(gone), device=gone.device)
     kept = torch.cumsum(drive.keep_v**steps, 0)[:, None]
     kept_squared = torch.cumsum(drive.keep_v ** (2 * steps), 0)[:, None]
-    mu = drive.mean.float() * kept - gone - v_th
-    return omega(mu, (drive.deviation.float() ** 2 * kept_squared + FLOOR).sqrt(), gamma).mean()
+    mu = (drive.mean.float() * kept - gone) / v_th - 1
+    variance = (drive.deviation.float() / v_th) ** 2 * kept_squared
+    return omega(mu, (variance + FLOOR).sqrt(), gamma).mean()
 
 
 def occupancy(
     membranes: Mapping[str, Tensor], v_th: Mapping[str, Tensor | float], gamma: float
 ) -> dict[str, float]:
-    """Per layer the exact share of neurons and steps with |U - v_th| < gamma, 0..1."""
+    """Per layer the exact share of neurons and steps with |U / v_th - 1| < gamma, 0..1."""
     return {
-        name: float(((u.detach() - v_th[name]).abs() < gamma).double().mean())
+        name: float(((u.detach() / v_th[name] - 1).abs() < gamma).double().mean())
         for name, u in membranes.items()
     }
 

@@ -106,7 +106,7 @@ def test_half_precision_is_computed_in_float32() -> None:
 
 
 def test_a_relative_rectangle_is_trsg() -> None:
-    """The published vector: dA/dU of the amplitude A = v_th s, and its partial derivative by v_th."""
+    """The published vector: dA/dU of the amplitude A = v_th s, and its derivative by v_th."""
     u = torch.tensor([-0.2, 0.39, 0.41, 0.79, 0.80, 0.81, 1.19, 1.21, 2.0], dtype=torch.float64)
     current = u.view(1, 9).requires_grad_()
     v_th = torch.tensor(0.8, dtype=torch.float64).requires_grad_()
