@@ -69,18 +69,40 @@ class ModelConfig(Section):
 
 
 class TrainConfig(Section):
-    """shift: largest random shift of a training image, pixels. rotate: largest random rotation,
-    degrees. What training methods take stands in their own tables, see `Methods`."""
+    """warm_up: share of a phase in which the learning rate rises to `lr`, from which a cosine leads
+    to zero. clip: largest norm of the gradient, 0 for any. shift: largest random shift of a
+    training image, pixels. rotate: largest random rotation, degrees. precision: of the float phase;
+    the quantised one is always exact. devices: per node. keep: weights that a phase ends with, the
+    last or those of the best validation accuracy. patience: epochs without a better one after which
+    a phase stops, 0 for never. What training methods take stands in their own tables, see
+    `Methods`."""
 
     epochs: int = Field(ge=1, le=100_000)
     batch: int = Field(default=64, ge=2, le=65536)
     lr: float = Field(gt=0, le=10)
     weight_decay: float = Field(default=0.0, ge=0, le=10)
+    optimiser: Literal["adamw", "sgd"] = "adamw"
+    warm_up: float = Field(default=0.0, ge=0, lt=1)
+    clip: float = Field(default=0.0, ge=0, le=1e6)
     seed: int = Field(ge=0, lt=2**31)
     device: Literal["cpu", "cuda"]
+    devices: int = Field(default=1, ge=1, le=1024)
+    nodes: int = Field(default=1, ge=1, le=1024)
+    precision: Literal["32", "bf16-mixed", "16-mixed"] = "32"
+    keep: Literal["last", "best"] = "last"
+    patience: int = Field(default=0, ge=0, le=100_000)
     loss: Literal["cross_entropy"] = "cross_entropy"
     shift: float = Field(default=0.0, ge=0, le=64)
     rotate: float = Field(default=0.0, ge=0, le=180)
+
+    @model_validator(mode="after")
+    def _precision_of_device(self) -> TrainConfig:
+        if self.precision == "16-mixed" and self.device == "cpu":
+            raise ValueError(
+                'train.precision is "16-mixed", which processors do not compute in; write'
+                ' "bf16-mixed" or "32", or train on device "cuda"'
+            )
+        return self
 
 
 class QuantiseConfig(Section):
