@@ -416,7 +416,7 @@ EXPORTING = [
         "NaN in quantised weights",
         EXPORT,
         "'layers.lif1.weight' holds NaN or infinity",
-        with_nan("model.layers.lif1.weight", "run/quantised.safetensors"),
+        with_nan("model.layers.lif1.synapses.0.weight", "run/quantised.safetensors"),
     ),
     case("unknown target", "export run --target tianjic --out new", "target is 'tianjic'; allowed"),
     case("negative vectors", EXPORT.replace("4", "-1"), "vectors is -1"),
@@ -822,8 +822,9 @@ def test_the_undamaged_input_is_good(here: Path, cli: Any) -> None:
 
 def test_training_that_diverges_says_so(here: Path, cli: Any) -> None:
     line = (
-        f"{TRAIN} --set train.lr=10 --set train.eta=1000 --set train.warm_up=0"
-        " --set train.gamma=1e6 --set model.surrogate_width=1e-30 --json"
+        f"{TRAIN} --set train.lr=10 --set methods.mpd_sgr.eta=1000"
+        " --set methods.mpd_sgr.warm_up=0 --set methods.mpd_sgr.gamma=1e6"
+        " --set model.surrogate_width=1e-30 --json"
     )
     done = cli.spikeport(*shlex.split(line))
     expect_sentence(done, "float training diverged: the loss of epoch 1 is")

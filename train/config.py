@@ -29,17 +29,26 @@ DIGITS = Path(__file__).parent / "configs" / "digits.toml"
 
 
 class DataConfig(Section):
-    """folder: where the files of `name` are; none for digits, which come with scikit-learn."""
+    """folder: where the files of `name` are; none for digits, which come with scikit-learn.
+    train_images, test_images: sizes of fixed stratified subsets; all without. downsample, for
+    events: side of the square of pixels that are summed into one."""
 
-    name: Literal["digits", "mnist", "fashion_mnist", "cifar10"]
+    name: Literal[
+        "digits", "mnist", "fashion_mnist", "cifar10", "cifar100",
+        "nmnist", "nmnist_small", "dvs_gesture", "shd", "braille",
+    ]  # fmt: skip
     folder: str | None = None
     validation_share: float = Field(default=0.1, gt=0, lt=1)
+    train_images: int | None = Field(default=None, ge=1)
+    test_images: int | None = Field(default=None, ge=1)
+    downsample: int = Field(default=1, ge=1, le=1024)
 
 
 class EncodeConfig(Section):
-    """How an image becomes `steps` chip steps."""
+    """How a sample becomes `steps` chip steps: images by direct or poisson, events, which are cut
+    into `steps` time bins, by counts or bits."""
 
-    name: Literal["direct", "poisson"] = "direct"
+    name: Literal["direct", "poisson", "counts", "bits"] = "direct"
     steps: int = Field(default=8, ge=1, le=1024)
 
 
@@ -180,6 +189,8 @@ def override(config: Config, settings: Iterable[str]) -> Config:
         table = tree
         for section in sections:
             table = table.setdefault(section, {})
+            if not isinstance(table, dict):
+                raise ValueError(f"--set {setting!r}: {section} is {table!r}, which has no keys")
         table[name] = _value(text.strip())
     return _validate(tree, "--set")
 

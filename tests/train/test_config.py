@@ -28,6 +28,7 @@ from spikeport.train.config import (
 from spikeport.train.data import LOADERS
 from spikeport.train.encode import ENCODERS
 from spikeport.train.losses import LOSSES
+from spikeport.train.methods.mpd_sgr import MpdSgr
 from spikeport.train.model import MODELS, READOUTS
 
 SMALL = """
@@ -51,10 +52,22 @@ def test_reads_values_and_fills_defaults() -> None:
     config = loads(SMALL, "small.toml")
     assert (config.data.name, config.data.folder) == ("mnist", 'C:\\data "x"')
     assert (config.model.hidden, config.model.channels) == (33, (12, 24))
-    assert (config.train.lr, config.train.seed, config.train.eta) == (1.0, 7, 0.0)
+    assert (config.train.lr, config.train.seed, config.train.shift) == (1.0, 7, 0.0)
     assert (config.encode.steps, config.quantise.target) == (8, "loihi1")
+    assert config.methods.active() == {}
     with pytest.raises(ValidationError):
         config.train.lr = 3.0
+
+
+def test_a_method_is_there_when_its_table_is() -> None:
+    text = SMALL.replace("[quantise]", '[methods.mpd_sgr]\nstats = "hinge"\n[quantise]')
+    config = loads(text, "small.toml")
+    assert config.methods.active() == {"mpd_sgr": MpdSgr(stats="hinge")}
+    assert loads(to_toml(config), "again") == config
+    plain = loads(SMALL, "small.toml")
+    assert override(plain, ["methods.mpd_sgr={}"]).methods.mpd_sgr == MpdSgr()
+    stronger = override(config, ["methods.mpd_sgr.eta=2"]).methods.mpd_sgr
+    assert stronger == MpdSgr(stats="hinge", eta=2.0)
 
 
 def test_toml_round_trip_with_every_key_written() -> None:
@@ -186,7 +199,24 @@ def test_every_mistake_is_one_sentence(text: str, message: str) -> None:
         ("epochs=3", "--set 'epochs=3': write it as section.key=value"),
         ("trian.epochs=3", "--set 'trian.epochs=3': unknown key 'trian'; did you mean 'train'?"),
         ("train.lr=-1", "--set: train.lr is -1; it should be greater than 0"),
-        ("train.etta=1", "--set: unknown key 'train.etta'; did you mean 'eta' in [train]?"),
+        ("train.shifft=1", "--set: unknown key 'train.shifft'; did you mean 'shift' in [train]?"),
+        (
+            "methods.mpd_sgr.etta=1",
+            "--set: unknown key 'methods.mpd_sgr.etta'; did you mean 'eta' in [methods.mpd_sgr]?",
+        ),
+        (
+            "methods.mpd_srg={}",
+            "--set: unknown key 'methods.mpd_srg'; did you mean 'mpd_sgr' in [methods]?",
+        ),
+        (
+            "methods.mpd_sgr.eta=-1",
+            "--set: methods.mpd_sgr.eta is -1; it should be greater than or equal to 0",
+        ),
+        ("train.lr.x=1", "--set 'train.lr.x=1': write it as section.key=value"),
+        (
+            "train=1",
+            "--set: train is 1; it should be a valid dictionary or instance of TrainConfig",
+        ),
         ("model.channels=[1]", "--set: model.channels.1 is missing; it has no default"),
     ],
 )
@@ -195,6 +225,11 @@ def test_override_mistakes(setting: str, message: str) -> None:
     with pytest.raises(ValueError) as caught:  # noqa: PT011
         override(config, [setting])
     assert str(caught.value) == message
+
+
+def test_an_override_of_a_key_of_a_number() -> None:
+    with pytest.raises(ValueError, match=r"eta=1': mpd_sgr is 3, which has no keys$"):
+        override(loads(SMALL, "s"), ["methods.mpd_sgr=3", "methods.mpd_sgr.eta=1"])
 
 
 def test_unreadable_files(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import torch
 from spikeport.train.config import DIGITS, Config, load, override, to_toml
 from spikeport.train.data import load as load_data
 from spikeport.train.floating import build, fit_float, float_phase, load_float
+from spikeport.train.methods.mpd_sgr import MpdSgr
 
 
 @pytest.fixture
@@ -45,13 +46,14 @@ def test_loads_what_it_trained(config: Config, tmp_path: Path) -> None:
 
 def test_every_training_setting_reaches_the_phase(config: Config) -> None:
     settings = {
-        "epochs": 17, "batch": 19, "lr": 0.3, "weight_decay": 0.2, "seed": 23, "eta": 0.4,
-        "gamma": 0.6, "stats": "hinge", "warm_up": 0.7, "shift": 0.8, "rotate": 0.9,
+        "epochs": 17, "batch": 19, "lr": 0.3, "weight_decay": 0.2, "seed": 23,
+        "shift": 0.8, "rotate": 0.9,
     }  # fmt: skip
     changed = override(config, [f"train.{k}={v}" for k, v in settings.items()])
     phase = float_phase(override(changed, ["encode.name=poisson"]), load_data("digits", seed=6))
     assert {k: getattr(phase, k) for k in settings} == settings
     assert (phase.encoder, phase.device, phase.loss) == ("poisson", "cpu", "cross_entropy")
+    assert phase.methods == (MpdSgr(eta=0.3),)
 
 
 def test_missing_checkpoint_is_one_sentence(config: Config, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from spikeport.sim.surrogate import Surrogate
-from spikeport.train.config import TrainConfig
+from spikeport.train.methods.mpd_sgr import MpdSgr
 from spikeport.train.neuron import Lif
 from spikeport.train.regularisers import (
     STATS,
@@ -63,7 +63,7 @@ def reference_empirical(u: Tensor, v_th: float, gamma: float) -> float:
     total, count = 0.0, 0
     for step in u:
         for channel in step.transpose(0, 1).flatten(1).double():
-            d = channel - v_th
+            d = channel / v_th - 1
             mu, sigma = float(d.mean()), math.sqrt(float(d.var(correction=0)) + 1e-6)
             high, low = ((mu + g) / (sigma * math.sqrt(2)) for g in (gamma, -gamma))
             total, count = total + (math.erf(high) - math.erf(low)) / 2, count + 1
@@ -114,9 +114,11 @@ def test_theory_follows_theorem_1_with_the_resets_taken_off() -> None:
         for c in range(2):
             fired = [float((u[i, :, c] * (u[i, :, c] > v_th)).mean()) for i in range(t - 1)]
             lost = sum(p * e for p, e in zip(powers, fired, strict=False))
-            mu = float(known.mean.detach()[c]) * sum(powers) - lost - v_th
-            variance = float(known.deviation.detach()[c]) ** 2 * sum(p**2 for p in powers)
-            wanted.append(float(omega(torch.tensor(mu), torch.tensor(variance**0.5), gamma)))
+            mu = float(known.mean.detach()[c]) * sum(powers) - lost
+            variance = (float(known.deviation.detach()[c]) / v_th) ** 2 * sum(p**2 for p in powers)
+            wanted.append(
+                float(omega(torch.tensor(mu / v_th - 1), torch.tensor(variance**0.5), gamma))
+            )
     assert float(got.detach()) == pytest.approx(sum(wanted) / 8, abs=1e-5)
 
 
@@ -211,4 +213,4 @@ def test_refuses(call: Callable[[], Tensor], message: str) -> None:
 
 
 def test_stats_are_those_of_the_config() -> None:
-    assert get_args(TrainConfig.model_fields["stats"].annotation) == STATS
+    assert get_args(MpdSgr.model_fields["stats"].annotation) == STATS
