@@ -213,10 +213,7 @@ def test_every_mistake_is_one_sentence(text: str, message: str) -> None:
             "--set: methods.mpd_sgr.eta is -1; it should be greater than or equal to 0",
         ),
         ("train.lr.x=1", "--set 'train.lr.x=1': write it as section.key=value"),
-        (
-            "train=1",
-            "--set: train is 1; it should be a valid dictionary or instance of TrainConfig",
-        ),
+        ("train=1", "--set 'train=1': write it as section.key=value"),
         ("model.channels=[1]", "--set: model.channels.1 is missing; it has no default"),
     ],
 )
