@@ -12,7 +12,6 @@ import torch
 from numpy.typing import NDArray
 
 from spikeport import bundling, foreign
-from spikeport.backends import in_every_step
 from spikeport.bundling import BATCH
 from spikeport.export import TARGETS, compile
 from spikeport.foreign import Reading, refuse_options
@@ -22,9 +21,8 @@ from spikeport.sim.files import atomic
 from spikeport.sim.net import FixedNet, FloatNet
 from spikeport.sim.trace import PopulationTrace, Trace
 from spikeport.train.config import Config
-from spikeport.train.data import Dataset
-from spikeport.train.data import load as load_data
-from spikeport.train.encode import ENCODERS
+from spikeport.train.data import Dataset, load_for
+from spikeport.train.encode import ENCODERS, stored, to_integers
 from spikeport.train.floating import load_float
 from spikeport.train.quantised import load_quantised
 
@@ -134,10 +132,7 @@ def nets_of(source: Path, *, target: str) -> tuple[Exported, Any, Any]:
         raise ValueError(f"target {target!r} has no integers; choose one of the chips")
     model, config = load_quantised(source)
     trained, _ = load_float(source)
-    data = load_data(
-        config.data.name, config.data.folder, seed=config.train.seed,
-        validation_share=config.data.validation_share,
-    )  # fmt: skip
+    data = load_for(config)
     before = compile(trained, target="nir")
     after = compile(
         model.spiking_net().eval(), target=target, weight_bits=config.quantise.weight_bits
@@ -177,14 +172,12 @@ def integers_rung(run: Exported, model: Any, inputs: NDArray[Any]) -> fidelity.R
 
 
 def run_inputs(run: Exported, *, samples: int) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    """The first test images as the chip is shown them, integers [T, B, *shape], and labels [B]."""
-    images, labels = run.data.x_test[:samples], run.data.y_test[:samples]
-    if run.net.input.kind == "graded":
-        return in_every_step(images, run.net.steps), labels
+    """The first test samples as the chip is shown them, integers [T, B, *shape], and labels [B]."""
+    name = run.config.encode.name
     generator = torch.Generator().manual_seed(run.config.train.seed)
-    encode = ENCODERS[run.config.encode.name]
-    train = encode(torch.tensor(images).float() / 255, run.net.steps, generator)
-    return train.to(torch.uint8).numpy(), labels
+    x = stored(run.data.x_test[:samples], name)
+    encoded = ENCODERS[name](x, run.net.steps, generator)
+    return to_integers(encoded, run.net.input), run.data.y_test[:samples]
 
 
 @torch.no_grad()

@@ -1,6 +1,11 @@
-"""From images in [0, 1] to what the first layer sees in each of T steps, and to chip integers.
+"""From stored samples to what the first layer sees in each of T steps, and to chip integers.
 
-Both encoders pass gradients straight through to the image, so that attacks can use them.
+    stored uint8 -> `stored` -> x -> encoder -> [T, B, C, H, W] -> `to_integers` -> what a chip gets
+
+Images [B, C, H, W] are x in [0, 1] and coded by `direct` or `poisson`. Event frames [B, T, C, H, W]
+are x in events per bin and pass as they are, by `counts` (graded spikes) or `bits` (plain ones).
+All encoders pass gradients straight through to x, so that attacks can use them. Randomised
+smoothing coding (RSC, arXiv 2407.20099) is left out: its formula could not be checked.
 """
 
 from __future__ import annotations
@@ -34,14 +39,31 @@ class _StraightThrough(torch.autograd.Function):
         return gradients[0], None
 
 
-def _check(x: Tensor, steps: int) -> None:
+def _check_images(x: Tensor, steps: int) -> None:
     if steps < 1:
         raise ValueError(f"encoder: steps is {steps}; it must be at least 1")
+    if x.ndim == 5:
+        raise ValueError(
+            f"encoder: event frames {tuple(x.shape)} are no images; encode them by counts or bits"
+        )
     if x.numel() == 0:
         return
     low, high = (float(end) for end in x.detach().aminmax())
     if not (low >= 0 and high <= 1):
         raise ValueError(f"encoder: pixels span {low:g}..{high:g}; they must lie in [0, 1]")
+
+
+def _check_frames(x: Tensor, steps: int) -> None:
+    if x.ndim != 5 or x.shape[1] != steps:
+        raise ValueError(
+            f"encoder: event frames of {steps} steps are [B, {steps}, C, H, W], but x is "
+            f"{tuple(x.shape)}"
+        )
+    if x.numel() == 0:
+        return
+    low, high = (float(end) for end in x.detach().aminmax())
+    if not (low >= 0 and high <= LEVELS):
+        raise ValueError(f"encoder: event counts span {low:g}..{high:g}; allowed are 0..{LEVELS}")
 
 
 def direct(x: Tensor, steps: int, generator: torch.Generator | None = None) -> Tensor:
@@ -50,7 +72,7 @@ def direct(x: Tensor, steps: int, generator: torch.Generator | None = None) -> T
     Values are rounded to k / 255, the grid of the chip's 8-bit payload. Uses no randomness;
     `generator` is there because every encoder takes it.
     """
-    _check(x, steps)
+    _check_images(x, steps)
     grid: Tensor = _StraightThrough.apply(x, torch.round(x.detach() * LEVELS) / LEVELS)
     return grid.expand(steps, *x.shape)
 
@@ -61,7 +83,7 @@ def poisson(x: Tensor, steps: int, generator: torch.Generator | None) -> Tensor:
     `generator` lives on x's device and decides every spike; None is refused, because a hidden
     source of randomness cannot be repeated.
     """
-    _check(x, steps)
+    _check_images(x, steps)
     if generator is None:
         raise ValueError("encoder 'poisson' needs a torch.Generator; pass one with a known seed")
     rates = x.expand(steps, *x.shape)
@@ -70,25 +92,56 @@ def poisson(x: Tensor, steps: int, generator: torch.Generator | None) -> Tensor:
     return spikes
 
 
-ENCODERS: dict[str, Encoder] = {"direct": direct, "poisson": poisson}
+def counts(x: Tensor, steps: int, generator: torch.Generator | None = None) -> Tensor:
+    """Event frames as graded spikes: x [B, T, C, H, W], 0..255 events -> whole counts
+    [T, B, C, H, W]. `steps` must be T; uses no randomness."""
+    _check_frames(x, steps)
+    whole: Tensor = _StraightThrough.apply(x, torch.round(x.detach()))
+    return whole.transpose(0, 1)
+
+
+def bits(x: Tensor, steps: int, generator: torch.Generator | None = None) -> Tensor:
+    """Event frames as plain spikes: x [B, T, C, H, W], 0..255 events -> [T, B, C, H, W], 1 where
+    there is an event or more (half of one, should x be no whole number), else 0. `steps` must be
+    T; uses no randomness."""
+    _check_frames(x, steps)
+    spikes: Tensor = _StraightThrough.apply(x, (x.detach() >= 0.5).to(x.dtype))
+    return spikes.transpose(0, 1)
+
+
+IMAGE_ENCODERS: dict[str, Encoder] = {"direct": direct, "poisson": poisson}
+EVENT_ENCODERS: dict[str, Encoder] = {"counts": counts, "bits": bits}
+ENCODERS: dict[str, Encoder] = {**IMAGE_ENCODERS, **EVENT_ENCODERS}
+
+
+def stored(samples: NDArray[np.uint8], name: str, *, device: str = "cpu") -> Tensor:
+    """x of encoder `name` for stored samples, uint8: images [n, C, H, W] in [0, 1], event frames
+    [n, T, C, H, W] in events per bin."""
+    x = torch.tensor(samples, device=device).float()
+    return x if name in EVENT_ENCODERS else x / LEVELS
 
 
 def source(name: str, shape: Shape) -> Input:
-    """The chip input that carries what encoder `name` makes of images of `shape` (C, H, W)."""
+    """The chip input that carries what encoder `name` makes of images or frames (C, H, W)."""
     if name == "direct":
         return Input(shape=shape, kind="graded", payload_bits=8, scale=float(LEVELS))
-    if name == "poisson":
+    if name == "counts":
+        return Input(shape=shape, kind="graded", payload_bits=8, scale=1.0)
+    if name in ("poisson", "bits"):
         return Input(shape=shape, kind="spike")
     raise ValueError(f"encoder is {name!r}; allowed are {', '.join(sorted(ENCODERS))}")
 
 
 def to_integers(encoded: Tensor, carrier: Input) -> NDArray[np.uint8]:
-    """What the chip receives for `encoded` [T, B, *shape]: 0..255 (direct) or 0..1 (poisson).
+    """What the chip receives for `encoded` [T, B, *shape]: 0..255 (direct, counts) or 0..1
+    (poisson, bits). Read-only, and one array seen T times if all steps are one in memory.
 
     Raises ValueError when an entry is no whole number of the carrier's steps, or out of range.
     """
-    scaled = encoded.detach().cpu().double().numpy() * carrier.scale
+    is_still = encoded.stride(0) == 0 and len(encoded) > 0
+    scaled = (encoded[:1] if is_still else encoded).detach().cpu().numpy() * carrier.scale
     whole = np.rint(scaled)
     if np.abs(scaled - whole).max(initial=0) > 1e-4:
         raise ValueError("to_integers: some entries lie between two chip integers; encode them")
-    return carrier.check(whole).astype(np.uint8)
+    integers = carrier.check(whole, dtype=np.uint8)
+    return np.broadcast_to(integers, encoded.shape)

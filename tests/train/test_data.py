@@ -10,7 +10,8 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 
-from spikeport.train.data import CIFAR_FILES, IDX_FILES, load
+from spikeport.train.data import load
+from spikeport.train.image_files import CIFAR10_FILES, IDX_FILES
 
 
 def idx(array: NDArray[np.uint8]) -> bytes:
@@ -45,7 +46,7 @@ def cifar(tmp_path: Path) -> Path:
     rng = np.random.default_rng(2)
     folder = tmp_path / "cifar-10-batches-bin"
     folder.mkdir()
-    for name in CIFAR_FILES:
+    for name in CIFAR10_FILES:
         records = rng.integers(0, 256, (20, 3073), dtype=np.uint8)
         records[:, 0] = np.arange(20) % 10
         (folder / name).write_bytes(records.tobytes())
@@ -217,7 +218,8 @@ def test_pickled_cifar_is_refused_unopened(tmp_path: Path) -> None:
 
 def test_other_refusals(tmp_path: Path) -> None:
     check(
-        "data set is 'imagenet'; allowed are cifar10, digits, fashion_mnist, mnist",
+        "data set is 'imagenet'; allowed are braille, cifar10, cifar100, digits, dvs_gesture, "
+        "fashion_mnist, mnist, nmnist, nmnist_small, shd",
         "imagenet",
         None,
     )

@@ -6,7 +6,18 @@ import numpy as np
 import pytest
 import torch
 
-from spikeport.train.encode import ENCODERS, direct, poisson, source, to_integers
+from spikeport.train.encode import (
+    ENCODERS,
+    EVENT_ENCODERS,
+    IMAGE_ENCODERS,
+    bits,
+    counts,
+    direct,
+    poisson,
+    source,
+    stored,
+    to_integers,
+)
 
 SHAPE = (2, 3, 4)
 
@@ -52,7 +63,75 @@ def test_a_black_pixel_never_fires_not_even_on_a_draw_of_zero() -> None:
     assert poisson(torch.zeros(1, 1, 256, 256), 1, generator).sum() == 0
 
 
-@pytest.mark.parametrize("name", ENCODERS)
+def recordings(batch: int = 5, steps: int = 4) -> torch.Tensor:
+    """Event frames as they are stored, [B, T, C, H, W]; some bins hold 255 events."""
+    generator = torch.Generator().manual_seed(4)
+    few = torch.randint(0, 4, (batch, steps, *SHAPE), generator=generator)
+    return torch.where(few == 3, 255, few).to(torch.uint8)
+
+
+@pytest.mark.parametrize("name", EVENT_ENCODERS)
+def test_events_pass_as_they_are_with_time_first(name: str) -> None:
+    frames = recordings()
+    x = stored(frames.numpy(), name)
+    assert torch.equal(x, frames.float())  # in events, not in 255ths of one
+    out = ENCODERS[name](x, 4, None)
+    carrier = source(name, SHAPE)
+    expected = frames if name == "counts" else (frames > 0).to(torch.uint8)
+    assert out.shape == (4, 5, *SHAPE)
+    assert (to_integers(out, carrier) == expected.transpose(0, 1).numpy()).all()
+    assert carrier.scale == 1
+    assert carrier.largest == (255 if name == "counts" else 1)
+
+
+def test_events_that_an_attack_moved_are_rounded() -> None:
+    x = torch.tensor([0.0, 0.4, 0.6, 7.3]).view(1, 2, 1, 1, 2)
+    assert counts(x, 2).flatten().tolist() == [0, 0, 1, 7]
+    assert bits(x, 2).flatten().tolist() == [0, 0, 1, 1]
+
+
+@pytest.mark.parametrize("name", EVENT_ENCODERS)
+def test_gradients_of_events_pass_straight_through(name: str) -> None:
+    x = recordings().float().requires_grad_()
+    weights = torch.arange(1.0, 5.0)
+    (ENCODERS[name](x, 4, None) * weights.view(4, 1, 1, 1, 1)).sum().backward()
+    assert torch.equal(x.grad, weights.view(1, 4, 1, 1, 1).expand_as(x))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", EVENT_ENCODERS)
+def test_refuses_what_are_no_event_frames(name: str) -> None:
+    encode = ENCODERS[name]
+    with pytest.raises(
+        ValueError,
+        match=r"^encoder: event frames of 3 steps are \[B, 3, C, H, W\], but x is \(5, 4, 2, 3, 4\)$",
+    ):
+        encode(recordings().float(), 3, None)
+    with pytest.raises(ValueError, match=r"are \[B, 5, C, H, W\], but x is \(5, 2, 3, 4\)$"):
+        encode(images(), 5, None)
+    for low, high in ((-1.0, 2.0), (0.0, 256.0), (0.0, float("nan"))):
+        with pytest.raises(
+            ValueError, match=r"^encoder: event counts span \S+\.\.\S+; allowed are 0\.\.255$"
+        ):
+            encode(torch.tensor([low, high]).view(1, 2, 1, 1, 1), 2, None)
+
+
+@pytest.mark.parametrize("name", IMAGE_ENCODERS)
+def test_encoders_of_images_refuse_event_frames(name: str) -> None:
+    with pytest.raises(
+        ValueError,
+        match=r"^encoder: event frames \(5, 4, 2, 3, 4\) are no images; encode them by counts or",
+    ):
+        ENCODERS[name](recordings().float(), 4, torch.Generator())
+
+
+def test_integers_of_a_still_image_are_one_array_seen_in_every_step() -> None:
+    integers = to_integers(direct(images(), 50), source("direct", SHAPE))
+    assert integers.shape == (50, 5, *SHAPE)
+    assert integers.strides[0] == 0
+    assert not integers.flags.writeable
+
+
+@pytest.mark.parametrize("name", IMAGE_ENCODERS)
 def test_gradients_pass_straight_through(name: str) -> None:
     x = images().requires_grad_()
     out = ENCODERS[name](x, 4, torch.Generator().manual_seed(0))
@@ -60,7 +139,7 @@ def test_gradients_pass_straight_through(name: str) -> None:
     assert torch.equal(x.grad, torch.full_like(x, 10.0))  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("name", ENCODERS)
+@pytest.mark.parametrize("name", IMAGE_ENCODERS)
 @pytest.mark.parametrize(
     ("low", "high", "message"),
     [
@@ -81,5 +160,7 @@ def test_other_refusals() -> None:
         poisson(images(), 2, None)
     with pytest.raises(ValueError, match=r"^to_integers: some entries lie between two chip int"):
         to_integers(images()[None], source("direct", SHAPE))
-    with pytest.raises(ValueError, match=r"^encoder is 'ttfs'; allowed are direct, poisson$"):
+    with pytest.raises(
+        ValueError, match=r"^encoder is 'ttfs'; allowed are bits, counts, direct, poisson$"
+    ):
         source("ttfs", SHAPE)

@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from torch import nn
 
 from spikeport.train import checkpoint, epochs
-from spikeport.train.data import _read_bytes
+from spikeport.train.data_files import read_bytes
 
 
 def test_a_checkpoint_that_finds_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -29,7 +29,7 @@ def test_a_checkpoint_that_finds_no_room(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_a_data_file_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r": cannot read it \(Is a directory\)$"):
-        _read_bytes(tmp_path)
+        read_bytes(tmp_path)
 
 
 @pytest.mark.parametrize("epoch", ["two", -1, 4, None])
