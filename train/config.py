@@ -80,8 +80,9 @@ class ModelConfig(Section):
 class TrainConfig(Section):
     """warm_up: share of a phase in which the learning rate rises to `lr`, from which a cosine leads
     to zero. clip: largest norm of the gradient, 0 for any. shift: largest random shift of a
-    training image, pixels. rotate: largest random rotation, degrees. precision: of the float phase;
-    the quantised one is always exact. devices: per node. keep: weights that a phase ends with, the
+    training image, pixels. rotate: largest random rotation, degrees. flip, crop: see
+    `spikeport.train.augment.moved`. precision: of the float phase; the quantised one is always
+    exact. devices: per node. keep: weights that a phase ends with, the
     last or those of the best validation accuracy. patience: epochs without a better one after which
     a phase stops, 0 for never. What training methods take stands in their own tables, see
     `Methods`."""
@@ -103,6 +104,8 @@ class TrainConfig(Section):
     loss: Literal["cross_entropy"] = "cross_entropy"
     shift: float = Field(default=0.0, ge=0, le=64)
     rotate: float = Field(default=0.0, ge=0, le=180)
+    flip: bool = False
+    crop: int = Field(default=0, ge=0, le=64)
 
     @model_validator(mode="after")
     def _precision_of_device(self) -> TrainConfig:
