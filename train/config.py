@@ -31,7 +31,8 @@ DIGITS = Path(__file__).parent / "configs" / "digits.toml"
 class DataConfig(Section):
     """folder: where the files of `name` are; none for digits, which come with scikit-learn.
     train_images, test_images: sizes of fixed stratified subsets; all without. downsample, for
-    events: side of the square of pixels that are summed into one."""
+    events: side of the square of pixels that are summed into one. size, for events: side of the
+    square that frames are then cut or padded to; their own sides without."""
 
     name: Literal[
         "digits", "mnist", "fashion_mnist", "cifar10", "cifar100",
@@ -42,6 +43,7 @@ class DataConfig(Section):
     train_images: int | None = Field(default=None, ge=1)
     test_images: int | None = Field(default=None, ge=1)
     downsample: int = Field(default=1, ge=1, le=1024)
+    size: int | None = Field(default=None, ge=1, le=1024)
 
 
 class EncodeConfig(Section):

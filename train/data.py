@@ -127,10 +127,13 @@ def load_for(config: Config) -> Dataset:
             f"encode.name is {encoder!r}, but {data.name} holds {kind}; choose "
             f"{' or '.join(fitting)}"
         )
-    if data.name not in EVENTS and data.downsample != 1:
+    bins = None
+    if data.name in EVENTS:
+        bins = Bins(steps=config.encode.steps, downsample=data.downsample, size=data.size)
+    elif data.downsample != 1 or data.size is not None:
         raise ValueError(
-            f"data.downsample is {data.downsample}, but {data.name} holds images and only events "
-            "are summed; leave it out"
+            f"data.downsample and data.size are of events, but {data.name} holds images; leave "
+            "them out"
         )
     return load(
         data.name,
@@ -139,9 +142,7 @@ def load_for(config: Config) -> Dataset:
         validation_share=data.validation_share,
         train_images=data.train_images,
         test_images=data.test_images,
-        bins=Bins(steps=config.encode.steps, downsample=data.downsample)
-        if data.name in EVENTS
-        else None,
+        bins=bins,
     )
 
 

@@ -20,21 +20,32 @@ Sensor = tuple[int, int, int]
 @dataclass(frozen=True, kw_only=True)
 class Bins:
     """How events become frames. steps: time bins T of a recording. downsample: side of the square
-    of pixels whose events are counted together, cut off at the far edges."""
+    of pixels whose events are counted together, cut off at the far edges. size: side of the square
+    that the frames are then cut or padded to about their centre, None for their own sides."""
 
     steps: int
     downsample: int = 1
+    size: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("steps", "downsample"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"bins: {name} is {getattr(self, name)}; it must be at least 1")
+        for name in ("steps", "downsample", "size"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"bins: {name} is {value}; it must be at least 1")
 
     def shape(self, sensor: Sensor) -> tuple[int, int, int, int]:
         """(T, C, H, W) of the frames of one recording."""
-        channels, *sides = sensor
-        height, width = (-(-side // self.downsample) for side in sides)
-        return self.steps, channels, height, width
+        height, width = (self.size or self._summed(side) for side in sensor[1:])
+        return self.steps, sensor[0], height, width
+
+    def place(self, pixels: NDArray[np.int64], side: int) -> NDArray[np.int64]:
+        """Where in a frame `pixels` [n] of a sensor `side` pixels wide come, maybe outside."""
+        wanted = self.size or self._summed(side)
+        moved: NDArray[np.int64] = pixels // self.downsample + (wanted - self._summed(side)) // 2
+        return moved
+
+    def _summed(self, side: int) -> int:
+        return -(-side // self.downsample)
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,16 +67,16 @@ def frames(events: Events, sensor: Sensor, *, bins: Bins, where: Path) -> Images
     The bins are equally long. Raises ValueError, naming the file `where`, if there are no events
     or some lie off the sensor.
     """
-    places = np.stack([np.asarray(a, np.int64) for a in (events.p, events.y, events.x)])
+    sensed = np.stack([np.asarray(a, np.int64) for a in (events.p, events.y, events.x)])
     t = np.asarray(events.t, np.float64)
-    if len(t) != places.shape[1]:
+    if len(t) != sensed.shape[1]:
         raise ValueError(
-            f"{where}: a recording has {places.shape[1]} places and {len(t)} times; download it "
+            f"{where}: a recording has {sensed.shape[1]} places and {len(t)} times; download it "
             "again"
         )
-    if not places.size:
+    if not len(t):
         raise ValueError(f"{where}: holds no events; download it again")
-    low, high = places.min(1), places.max(1)
+    low, high = sensed.min(1), sensed.max(1)
     if (low < 0).any() or (high >= sensor).any():
         raise ValueError(
             f"{where}: events span polarities {low[0]}..{high[0]}, rows {low[1]}..{high[1]} and "
@@ -73,11 +84,13 @@ def frames(events: Events, sensor: Sensor, *, bins: Bins, where: Path) -> Images
         )
     # The last event of a recording lies within its last bin, hence the unit of time added.
     begin, end = events.window or (t.min(), t.max() + 1)
-    bin_of = np.floor((t - begin) / (end - begin) * bins.steps).astype(np.int64)
-    inside = (bin_of >= 0) & (bin_of < bins.steps)
+    places = np.stack([
+        np.floor((t - begin) / (end - begin) * bins.steps).astype(np.int64), sensed[0],
+        bins.place(sensed[1], sensor[1]), bins.place(sensed[2], sensor[2]),
+    ])  # fmt: skip
     shape = bins.shape(sensor)
-    places[1:] //= bins.downsample
-    flat = np.ravel_multi_index((bin_of[inside], *places[:, inside]), shape)
+    is_seen = ((places >= 0) & (places < np.array(shape)[:, None])).all(0)
+    flat = np.ravel_multi_index(tuple(places[:, is_seen]), shape)
     counts = np.bincount(flat, minlength=int(np.prod(shape)))
     return np.minimum(counts, COUNT_MAX).astype(np.uint8).reshape(shape)
 
