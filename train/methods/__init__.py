@@ -6,14 +6,44 @@ from collections.abc import Iterator
 
 from pydantic import model_validator
 
+from spikeport.train.methods.adversarial import Adversarial
+from spikeport.train.methods.agl import Lsg, MpdAgl
 from spikeport.train.methods.base import Method, Section
+from spikeport.train.methods.dsatgo import Dsatgo
+from spikeport.train.methods.dsd import Dsd
+from spikeport.train.methods.guard_tgo import GuardTgo
+from spikeport.train.methods.mp_init import MpInit
 from spikeport.train.methods.mpd_sgr import MpdSgr
+from spikeport.train.methods.msg import Msg
+from spikeport.train.methods.ottt import Ottt
+from spikeport.train.methods.rat import Rat
+from spikeport.train.methods.sr import Sr
+from spikeport.train.methods.tet import Tet
+from spikeport.train.methods.trades import Trades
+from spikeport.train.methods.trsg import Trsg
+
+# Left out, because no source at hand gives their equations: PSG and PDA (arXiv 2304.13289), the
+# self-prediction neuron GSPE (2601.21823), and the self-ensemble SEI-BWSNN (2508.12609).
 
 
 class Methods(Section):
     """The methods of a run, each absent unless its table is there; applied in this order."""
 
     mpd_sgr: MpdSgr | None = None
+    lsg: Lsg | None = None
+    mpd_agl: MpdAgl | None = None
+    trsg: Trsg | None = None
+    dsatgo: Dsatgo | None = None
+    mp_init: MpInit | None = None
+    guard_tgo: GuardTgo | None = None
+    tet: Tet | None = None
+    ottt: Ottt | None = None
+    adversarial: Adversarial | None = None
+    trades: Trades | None = None
+    sr: Sr | None = None
+    dsd: Dsd | None = None
+    msg: Msg | None = None
+    rat: Rat | None = None
 
     def active(self) -> dict[str, Method]:
         """Name and method of those that are there."""
