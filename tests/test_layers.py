@@ -29,7 +29,10 @@ LAYERS = (
     ("spikeport", "shell"),
 )
 
-TRAIN = "numpy numba h5py torch snntorch sklearn pydantic safetensors rich tomllib tomli"
+TRAIN = (
+    "numpy numba h5py torch snntorch lightning_fabric sklearn "
+    "pydantic safetensors rich tomllib tomli"
+)
 
 # layer: (layers it may import beside itself, packages of others it may import)
 RULES = {
