@@ -7,7 +7,6 @@ float64 of equal value. Layers over (C, L) are those over (C, 1, L).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -41,15 +40,6 @@ NOT_FOLDED = (
     "batch norm can be folded only into a Linear or Conv2d right before it; move it there and"
     " retrain"
 )
-
-
-def named_layers(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """Layers of a Sequential in order, nested ones opened ("block.lif"), repeated ones repeated."""
-    for name, child in module._modules.items():
-        if isinstance(child, nn.Sequential):
-            yield from ((f"{name}.{inner}", layer) for inner, layer in named_layers(child))
-        elif child is not None:
-            yield name, child
 
 
 def stateless(name: str, layer: nn.Module, shape: Shape) -> Stage | Flat:
@@ -136,13 +126,14 @@ def _pool(name: str, layer: nn.AvgPool1d | nn.AvgPool2d, shape: Shape) -> Stage:
             "with count_include_pad=False borders have weights of their own; use"
             " count_include_pad=True or padding=0",
         )  # fmt: skip
-    if getattr(layer, "divisor_override", None) not in (None, area):
+    divisor = getattr(layer, "divisor_override", None) or area
+    if divisor not in (1, area):
         raise Unsupported(
             name, layer,
-            f"divisor_override is {layer.divisor_override}, average pooling divides by {area};"
+            f"divisor_override is {divisor}, average pooling divides by {area} and a sum by 1;"
             " drop it and scale the weights of the next layer",
         )  # fmt: skip
-    pool = FloatSumPool2d(kernel=kernel, stride=stride, padding=padding, w=1 / area)
+    pool = FloatSumPool2d(kernel=kernel, stride=stride, padding=padding, w=1 / divisor)
     stage = Stage(name=name, source=shape, synapse=pool)
     uneven = any(
         (n + 2 * p - k) % s for n, p, k, s in zip(shape[1:], padding, kernel, stride, strict=True)

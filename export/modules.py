@@ -1,4 +1,4 @@
-"""Users' modules as parts: chains of layers, and modules whose forward loops over time."""
+"""Users' modules as parts: layers wired as ours are, and modules whose forward loops over time."""
 
 from __future__ import annotations
 
@@ -12,14 +12,24 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from spikeport.export.assembly import Assembly, check_name
-from spikeport.export.expressions import Applied, Expression, State, Value, at, mapped, relative
-from spikeport.export.layers import SKIPPED, named_layers
+from spikeport.export.expressions import (
+    Applied,
+    Expression,
+    State,
+    Value,
+    at,
+    mapped,
+    relative,
+    total,
+)
+from spikeport.export.layers import SKIPPED
 from spikeport.export.neurons import NEURONS, STATES, Unsupported
 from spikeport.export.parts import Parts, ours
 from spikeport.export.readouts import readout_of
 from spikeport.export.samples import input_of
 from spikeport.export.tracing import Traced, trace
 from spikeport.sim.net import Input
+from spikeport.train.blocks import Recurrent, named_layers, through
 
 CHECKED = 8
 """Samples of a batch whose spikes are compared with the module's."""
@@ -35,19 +45,23 @@ class Recorded:
     potentials: Mapping[str, NDArray[np.float64]]
 
 
-def chain(layers: nn.Sequential, input: Input, *, steps: int, readout: str) -> Parts:
-    """The parts of a chain of `layers`. Raises Unsupported naming the first that has none."""
-    named = list(named_layers(layers))
-    assembly = Assembly(dict(named), input, shapes={})
+def wired(layers: nn.Sequential, input: Input, *, steps: int, readout: str) -> Parts:
+    """The parts of `layers`, a chain that may hold blocks (`train.blocks`). Raises Unsupported
+    naming the first layer that has none."""
+    named = dict(named_layers(layers._modules))
+    assembly = Assembly(named, input, shapes={})
     seen: dict[int, str] = {}
-    last: Expression = Value("input", 0)
-    for name, layer in named:
+
+    def visit(name: str, layer: nn.Module, x: Expression) -> Expression:
         if isinstance(layer, SKIPPED):
-            continue
+            return x
+        if isinstance(layer, Recurrent):
+            name, back = f"{name}.lif", Applied(f"{name}.loop", Value(f"{name}.lif", -1))
+            assembly.shapes[name] = (layer.loop.in_features,)
+            x, layer = total(x, back), layer.lif
         check_name(name, layer)
         if type(layer) not in NEURONS:
-            last = Applied(name, last)
-            continue
+            return Applied(name, x)
         if id(layer) in seen:
             raise Unsupported(
                 name, layer,
@@ -55,17 +69,24 @@ def chain(layers: nn.Sequential, input: Input, *, steps: int, readout: str) -> P
                 " create one layer of neurons for each place",
             )  # fmt: skip
         seen[id(layer)] = name
-        assembly.add_neurons(name, last)
-        last = Value(name, 0)
+        assembly.add_neurons(name, x)
+        return Value(name, 0)
+
+    start: Expression = Value("input", 0)
+    last = through(layers._modules, start, visit=visit, add=total)
     if not isinstance(last, Value) or last.source == "input":
-        if isinstance(last, Applied):
-            assembly.check(last)
-        end = last.layer if isinstance(last, Applied) else "none"
+        assembly.check(last)
         raise ValueError(
-            f"the network ends with layer {end!r}, which has no neurons; end it with spiking"
+            f"the network ends with {_named(last)}, which has no neurons; end it with spiking"
             " neurons (readout 'count') or an Integrator (readout 'last_v')"
         )
     return assembly.finish(last.source, readout=readout, steps=steps)
+
+
+def _named(e: Expression) -> str:
+    if isinstance(e, Applied):
+        return f"layer {e.layer!r}"
+    return "the input" if isinstance(e, Value) else "a sum"
 
 
 def looped(

@@ -99,8 +99,9 @@ def neurons(name: str, layer: Any, shape: Shape) -> Neurons:
     if reset == "subtract":
         loops += _given_back(name, (1 - keep_v) * v_th, keep_u)
     population = FloatPopulation(
-        name=name, shape=shape, v_th=v_th, keep_u=keep_u, keep_v=keep_v,
-        reset=reset, scale=getattr(layer, "scale", None),
+        name=name, shape=shape, v_th=v_th, keep_u=keep_u, keep_v=keep_v, reset=reset,
+        v_init=each(getattr(layer, "v_init", torch.tensor(0.0)), shape),
+        scale=getattr(layer, "scale", None),
     )  # fmt: skip
     return Neurons(population=population, gain=gain, loops=loops)
 

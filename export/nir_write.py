@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from spikeport.export.convolutions import ungrouped
-from spikeport.export.modules import Recorded, chain, looped
+from spikeport.export.modules import Recorded, looped, wired
 from spikeport.export.neurons import Unsupported
 from spikeport.export.nir_file import FORMAT, KEY
 from spikeport.export.parts import Flat, Link, Part, Parts
@@ -92,7 +92,7 @@ def parts_of(
                 key for key, value in (("input", input), ("steps", steps)) if value is None
             )
             raise ValueError(f"a plain Sequential does not know its {missing}; give {missing}")
-        return chain(module, input, steps=steps, readout=readout or "count"), None
+        return wired(module, input, steps=steps, readout=readout or "count"), None
     layers = getattr(module, "layers", None)
     known: Any = module
     if not isinstance(layers, nn.Sequential) or not isinstance(
@@ -105,7 +105,7 @@ def parts_of(
                 f"{name} is {value}, but the network was built with {getattr(module, name)}; leave"
                 " the argument out"
             )
-    return chain(layers, known.input, steps=known.steps, readout=known.readout), None
+    return wired(layers, known.input, steps=known.steps, readout=known.readout), None
 
 
 def _graph(parts: Parts, dt_s: float) -> nir.NIRGraph:
@@ -167,7 +167,8 @@ def _node(part: Part, dt_s: float) -> nir.NIRNode:
         return nir.Affine(weight=part.synapse.w.copy(), bias=bias)
     if isinstance(part.synapse, FloatSumPool2d):
         pool = part.synapse
-        return nir.AvgPool2d(
+        average = pool.w == 1 / np.prod(pool.kernel)
+        return (nir.AvgPool2d if average else nir.SumPool2d)(
             kernel_size=np.array(pool.kernel), stride=np.array(pool.stride),
             padding=np.array(pool.padding),
         )  # fmt: skip

@@ -19,6 +19,7 @@ LAYERS = (
     ("spikeport.sim.attack", "sim-torch"),
     ("spikeport.sim.surrogate", "sim-torch"),
     ("spikeport.sim", "sim"),
+    ("spikeport.train.blocks", "train-parts"),
     ("spikeport.train.neuron", "train-parts"),
     ("spikeport.train.norm", "train-parts"),
     ("spikeport.train.quant", "train-parts"),

@@ -1,7 +1,8 @@
 """Networks as we train them: any `nn.Sequential`, run over a window of steps with a record.
 
 Stateless layers (convolution, linear, pooling, norm, flatten, dropout) act on the merged T * B
-axis; spiking layers see [T, B, ...] and start every window from zero.
+axis; spiking layers see [T, B, ...] and start every window from zero. Within the sequential there
+may be residual blocks and recurrent populations, see `blocks`.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from spikeport.sim.net import Input
 from spikeport.sim.surrogate import Surrogate
+from spikeport.train.blocks import Recurrent, Residual, named_layers, through
 from spikeport.train.config import ModelConfig
 from spikeport.train.neuron import Integrator, Lif
 from spikeport.train.norm import TdBatchNorm1d, TdBatchNorm2d
@@ -42,10 +44,11 @@ class Record:
 
 
 class SpikingNet(nn.Module):
-    """A feed-forward spiking network: `layers` over `steps` steps of `input`.
+    """A spiking network: `layers` over `steps` steps of `input`.
 
-    layers: torch layers, our `Lif` and `Integrator`, or snnTorch's Leaky and Synaptic with any
-    arguments. readout "last_v": an `Integrator` comes last, logits are its potential / steps.
+    layers: torch layers, our `Lif` and `Integrator`, snnTorch's Leaky and Synaptic with any
+    arguments, our `Residual` and `Recurrent`. readout "last_v": an `Integrator` comes last, logits
+    are its potential / steps.
     readout "count": spiking neurons come last, logits are their spike counts, 0..steps, a range
     wide enough for softmax and the chip's own decision. Raises ValueError for anything else.
     """
@@ -69,7 +72,7 @@ class SpikingNet(nn.Module):
                 )
             if isinstance(layer, Integrator) and position < len(named):
                 raise ValueError(f"layer {name!r} is an Integrator; it can only come last")
-        last: object = named[-1][1] if named else None
+        last = through(self.layers._modules, None, visit=_itself, add=lambda *_: Residual({}))
         wanted = Integrator if self.readout == "last_v" else STEPPED
         if not isinstance(last, wanted):
             need = "an Integrator" if self.readout == "last_v" else "spiking neurons"
@@ -79,16 +82,8 @@ class SpikingNet(nn.Module):
             )
 
     def named_layers(self) -> Iterator[tuple[str, nn.Module]]:
-        """Name and layer in order, sequentials within sequentials opened ("block.lif")."""
-
-        def walk(block: nn.Sequential, prefix: str) -> Iterator[tuple[str, nn.Module]]:
-            for name, layer in block._modules.items():  # a layer may come twice
-                if isinstance(layer, nn.Sequential):
-                    yield from walk(layer, f"{prefix}{name}.")
-                else:
-                    yield f"{prefix}{name}", layer
-
-        return walk(self.layers, "")
+        """Name and layer in order, blocks opened ("block.lif")."""
+        return named_layers(self.layers._modules)
 
     def thresholds(self) -> dict[str, Tensor]:
         """Per spiking layer v_th, membrane units, as the neurons use it (graph attached)."""
@@ -98,42 +93,37 @@ class SpikingNet(nn.Module):
 
     def drives(self) -> dict[str, Drive]:
         """Per spiking layer right behind a norm, what the norm says about its current."""
-        found, before = {}, None
-        for name, layer in self.named_layers():
+        found: dict[str, Drive] = {}
+
+        def note(name: str, layer: nn.Module, before: nn.Module | None) -> nn.Module:
             if (
                 isinstance(layer, snntorch.Leaky)
                 and isinstance(before, _BatchNorm)
                 and before.affine
             ):
                 found[name] = Drive(before.bias, before.weight, float(layer.beta))
-            before = layer
+            return layer
+
+        through(self.layers._modules, None, visit=note, add=lambda a, b: None)
         return found
 
     def forward(self, x: Tensor) -> Record:
-        """Run the window x [T, B, *input.shape], float, from a zero state."""
+        """Run the window x [T, B, *input.shape], float, from a zero state.
+
+        Of a window that is one image, expanded, the layers in front of the first neurons see one
+        step: the same values, but for the running variance of a norm (its n / (n - 1) counts n
+        images instead of n T) and for dropout, which then drops the same in every step.
+        """
         if x.shape[:1] + x.shape[2:] != (self.steps, *self.input.shape):
             raise ValueError(
                 f"SpikingNet: input has shape {tuple(x.shape)}; needed is "
                 f"[{self.steps}, B, {', '.join(map(str, self.input.shape))}]"
             )
-        spikes: dict[str, Tensor] = {}
-        membranes: dict[str, Tensor] = {}
-        for name, layer in self.named_layers():
-            if isinstance(layer, Lif):
-                x = spikes[name] = layer(x)
-                membranes[name] = layer.membrane
-            elif isinstance(layer, STEPPED):
-                x, potential = _stepped(layer, x)
-                spikes[name] = x
-                if layer.reset_delay:  # otherwise snnTorch only shows the potential after reset
-                    membranes[name] = potential
-            elif isinstance(layer, Integrator):
-                outputs, x = x, layer(x)
-            else:
-                x = layer(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+        run = _Run(self.steps)
+        last = through(self.layers._modules, still(x), visit=run, add=torch.add)
         if self.readout == "last_v":
-            return Record(x / self.steps, outputs, spikes, membranes)
-        return Record(x.sum(0), x, spikes, membranes)
+            return Record(last / self.steps, run.outputs, run.spikes, run.membranes)
+        return Record(last.sum(0), last, run.spikes, run.membranes)
 
     @torch.no_grad()
     def predict(self, x: Tensor) -> Tensor:
@@ -144,6 +134,47 @@ class SpikingNet(nn.Module):
         finally:
             self.train(training)
         return logits.argmax(1)
+
+
+def _itself(_: str, layer: nn.Module, __: nn.Module | None) -> nn.Module | None:
+    return layer.lif if isinstance(layer, Recurrent) else layer
+
+
+class _Run:
+    """One window on its way through the layers, [T, B, ...], or [1, B, ...] of one that is the
+    same in every step."""
+
+    def __init__(self, steps: int) -> None:
+        self.steps = steps
+        self.outputs = torch.zeros(0)
+        self.spikes: dict[str, Tensor] = {}
+        self.membranes: dict[str, Tensor] = {}
+
+    def __call__(self, name: str, layer: nn.Module, x: Tensor) -> Tensor:
+        """What `layer` makes of x."""
+        if not isinstance(layer, (*STEPPED, Recurrent, Integrator)):
+            made: Tensor = layer(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+            return made
+        x = x.expand(self.steps, *x.shape[1:])
+        if isinstance(layer, Integrator):
+            self.outputs = x
+            last: Tensor = layer(x)
+            return last
+        if isinstance(layer, Recurrent):
+            name = f"{name}.lif"
+        if isinstance(layer, (Lif, Recurrent)):
+            self.spikes[name] = layer(x)
+            self.membranes[name] = layer.membrane
+        else:
+            self.spikes[name], potential = _stepped(layer, x)
+            if layer.reset_delay:  # otherwise snnTorch only shows the potential after reset
+                self.membranes[name] = potential
+        return self.spikes[name]
+
+
+def still(x: Tensor) -> Tensor:
+    """[1, ...] of a window [T, ...] that is one step, expanded; any other as it is."""
+    return x[:1] if x.stride(0) == 0 else x
 
 
 def _stepped(layer: nn.Module, current: Tensor) -> tuple[Tensor, Tensor]:

@@ -34,8 +34,8 @@ REFUSALS: list[tuple[nn.Module, str]] = [
      " have weights of their own; use count_include_pad=True or padding=0"),
     (nn.AvgPool2d(3, ceil_mode=True), "ceil_mode adds windows that reach beyond a map of (8, 8);"
      " use ceil_mode=False or a map size that the stride divides"),
-    (nn.AvgPool2d(2, divisor_override=3), "divisor_override is 3, average pooling divides by 4;"
-     " drop it and scale the weights of the next layer"),
+    (nn.AvgPool2d(2, divisor_override=3), "divisor_override is 3, average pooling divides by 4"
+     " and a sum by 1; drop it and scale the weights of the next layer"),
     (nn.Flatten(2), "start_dim=2, end_dim=-1 flattens a part of the map only; use Flatten() as it"
      " is"),
     (nn.BatchNorm2d(2), "batch norm can be folded only into a Linear or Conv2d right before it;"

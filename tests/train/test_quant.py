@@ -363,8 +363,8 @@ def test_refuses_chains_that_it_cannot_fold(layers: list[nn.Module], message: st
         QuantNet(net, LOIHI_2)
     assert str(refusal.value).startswith(message)
     assert str(refusal.value).endswith(
-        "cannot be trained on the chip's integers at this place; use chains of pool, flatten,"
-        " linear or conv, batch norm, Lif"
+        "cannot be trained on the chip's integers at this place; use pool, flatten, linear or conv,"
+        " batch norm, Lif, residual blocks of these and Recurrent"
     )
 
 
@@ -373,8 +373,8 @@ def test_refuses_chains_that_it_cannot_fold(layers: list[nn.Module], message: st
     [
         (
             nn.AvgPool2d(2, padding=1),
-            "layer '0': pooling with padding, ceil_mode or a divisor_override other than 1 has no exact"
-            " integer form here; use plain windows",
+            "layer '0': pooling with padding, ceil_mode or a divisor_override other than 1 has no"
+            " exact integer form here; use plain averages, or plain sums with divisor_override=1",
         ),
         (
             nn.AvgPool2d(3, stride=2),
