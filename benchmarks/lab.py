@@ -1,0 +1,172 @@
+"""The lab: every training recipe on real images, attacked in floats and on the chip's integers.
+
+    python benchmarks/lab.py --data FOLDER [--runs FOLDER] [--sets mnist fashion_mnist cifar10]
+                             [--seeds 0 1 2] [--recipes plain mpd_sgr ...] [--jobs 2] [--full]
+
+FOLDER holds the folders mnist, fashion_mnist and cifar10 with their files. Every run is trained,
+exported and attacked by a process of its own (`lab_run.py`) with one thread and writes its figures
+into its folder under --runs; after each the result is written anew, so that a stop at any time
+leaves a table, and the same command goes on. Scales: the default fits on two cores of a small
+machine, with stated, fixed, stratified subsets; --full is the whole of the data on a GPU; --paper
+is the reproduction of the MPD-SGR paper alone (VGG-11, 8 steps, its attacks); --tiny only shows
+that the way is open. What each means stands in `lab_plan.py`, the recipes in `recipes.toml`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from lab_plan import PAPER_SETTINGS, RECIPES, SCALES, SETS, Job, jobs, recipes
+from lab_run import finished
+from lab_summary import compared, described
+from where import machine, versions
+
+from spikeport.sim import files
+
+OUT = Path(__file__).parent / "results" / "lab.json"
+PACKAGES = ("numpy", "torch", "snntorch", "nir")
+PAPER_RECIPES = ("plain", "mpd_sgr", "at_mpd_sgr")
+
+
+def run_in_process(job: Job) -> tuple[float, str]:
+    """Seconds, and what went wrong, as a sentence; empty if nothing did."""
+    started = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, str(Path(__file__).parent / "lab_run.py"), *job.arguments()],
+        env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    lines = [f"ended with code {done.returncode}", *done.stderr.strip().splitlines()]
+    told = [line for line in lines if re.match(r"lab_run.py: |[\w.]+Error: ", line)]
+    return time.perf_counter() - started, (told or lines)[-1] if done.returncode else ""
+
+
+def summary(todo: Sequence[Job], failed: dict[str, str], *, command: str) -> dict[str, Any]:
+    """The result of all runs that are finished."""
+    runs = [found for job in todo if (found := finished(job))]
+    scale = SCALES[todo[0].scale]
+    known = recipes(todo[0].recipe_file)
+    return {
+        "command": command,
+        "machine": machine(),
+        "versions": versions(PACKAGES),
+        "scale": todo[0].scale,
+        "finished": len(runs),
+        "wanted": len(todo),
+        "failed": failed,
+        "settings": {
+            "attacks": {label: asdict(spec) for label, spec in scale.attacks.items()},
+            "surrogates": [f"{s.name} {s.width:g}" for s in scale.surrogates],
+            "paper": PAPER_SETTINGS,
+            "attacked_images": scale.attacked or "all",
+            "sets": {
+                job.set: {
+                    "eps": SETS[job.set].eps,
+                    "config": job.config.model_dump(mode="json", exclude={"data": {"folder"}}),
+                }
+                for job in reversed(todo)
+            },
+            "recipes": {job.recipe: known[job.recipe] for job in todo},
+        },
+        **compared(runs),
+    }
+
+
+def work(todo: Sequence[Job], *, workers: int, out: Path, command: str) -> dict[str, Any]:
+    """Run what is not finished, `workers` at a time, and write the result after each."""
+    failed: dict[str, str] = {}
+
+    def write() -> dict[str, Any]:
+        found = summary(todo, failed, command=command)
+        files.write_text(out, json.dumps(found, indent=1) + "\n")
+        return found
+
+    missing = [job for job in todo if finished(job) is None]
+    print(f"{len(todo) - len(missing)} of {len(todo)} runs are finished", flush=True)
+    with ThreadPoolExecutor(workers) as pool:
+        try:
+            started = {pool.submit(run_in_process, job): job for job in missing}
+            for count, future in enumerate(as_completed(started), start=1):
+                job, (seconds, problem) = started[future], future.result()
+                name = str(job.folder.relative_to(job.runs))
+                if problem:
+                    failed[name] = problem
+                print(f"{count}/{len(missing)} {name} {seconds:.0f} s {problem}", flush=True)
+                write()
+        except KeyboardInterrupt:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return write()
+
+
+def arguments() -> argparse.Namespace:
+    """The command line, defaults filled in."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--runs", type=Path, default=None)
+    parser.add_argument("--out", type=Path, default=OUT)
+    parser.add_argument("--sets", nargs="+", choices=tuple(SETS), default=None)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--recipes", nargs="+", default=None)
+    parser.add_argument("--recipe-file", type=Path, default=RECIPES)
+    parser.add_argument("--jobs", type=int, default=2)
+    scale = parser.add_mutually_exclusive_group()
+    for name in ("full", "paper", "tiny"):
+        scale.add_argument(f"--{name}", dest="scale", action="store_const", const=name)
+    found = parser.parse_args()
+    found.scale = found.scale or "lab"
+    every = {"paper": ["cifar10"], "tiny": ["digits"]}
+    found.sets = found.sets or every.get(found.scale, ["mnist", "fashion_mnist", "cifar10"])
+    return found
+
+
+def main() -> int:
+    """Run all; 0 if every run is finished and no spike differs, 2 for a wrong command line."""
+    given = arguments()
+    try:
+        known = recipes(given.recipe_file)
+        names = given.recipes or (PAPER_RECIPES if given.scale == "paper" else tuple(known))
+        if unknown := [name for name in names if name not in known]:
+            raise ValueError(f"recipe is {unknown[0]!r}; known are {', '.join(known)}")
+        with tempfile.TemporaryDirectory() as scratch:
+            first = Job(
+                data=given.data, runs=given.runs or Path(scratch), scale=given.scale, set="digits",
+                recipe=names[0], seed=0, recipe_file=given.recipe_file,
+            )  # fmt: skip
+            todo = jobs(first, sets=given.sets, names=names, seeds=given.seeds)
+            for job in todo:
+                _ = job.config  # a recipe that does not fit is told before anything runs
+            given.out.parent.mkdir(parents=True, exist_ok=True)
+            command = f"python benchmarks/lab.py --data FOLDER{_option(given.scale)}"
+            found = work(todo, workers=given.jobs, out=given.out, command=command)
+    except ValueError as error:
+        print(f"lab.py: {error}", file=sys.stderr)
+        return 2
+    print(described(found))
+    differing = sum(
+        figures["differing_spikes_torch_chip"]
+        for by_recipe in found["results"].values()
+        for by_steps in by_recipe.values()
+        for figures in by_steps.values()
+    )
+    print(f"{differing} spikes differ between the networks trained on integers and the chip's")
+    return int(bool(found["failed"] or differing))
+
+
+def _option(scale: str) -> str:
+    return "" if scale == "lab" else f" --{scale}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
