@@ -94,18 +94,20 @@ def read_bytes(path: Path) -> bytes:
 
 
 def read_arrays(path: Path, names: tuple[str, ...]) -> list[NDArray[Any]]:
-    """Arrays of an npz file, all of whole numbers and none a pickle."""
+    """Arrays of an npz file, all of whole numbers; an array of pickles is not opened."""
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = [np.asarray(file[name]) for name in names]
-    except KeyError as error:
-        raise ValueError(f"{path}: holds no array {error.args[0]!r}") from error
+        with zipfile.ZipFile(path) as archive, np.load(path, allow_pickle=False) as file:
+            held = set(archive.namelist())
+            arrays = {name: np.asarray(file[name]) for name in names if f"{name}.npy" in held}
     except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"{path}: truncated or no npz file of plain arrays") from error
-    for name, array in zip(names, arrays, strict=True):
+    for name in names:
+        if name not in arrays:
+            raise ValueError(f"{path}: holds no array {name!r}; choose another file")
+        array = arrays[name]
         if array.dtype.kind not in "iu":
             raise ValueError(f"{path}: {name} is an array of {array.dtype}, not of whole numbers")
-    return arrays
+    return [arrays[name] for name in names]
 
 
 def check_labels(path: Path, labels: NDArray[Any], *, samples: int, classes: int) -> None:

@@ -7,7 +7,15 @@ from pathlib import Path
 
 import numpy as np
 
-from spikeport.train.data_files import Samples, Source, check_labels, find, read_arrays, scattered
+from spikeport.train.data_files import (
+    Indices,
+    Samples,
+    Source,
+    check_labels,
+    find,
+    read_arrays,
+    scattered,
+)
 from spikeport.train.event_files import NMNIST_SENSOR
 from spikeport.train.event_frames import Bins, Events, Sensor, recordings
 
@@ -25,20 +33,20 @@ def nmnist_small(folder: Path | None, bins: Bins) -> Source:
     """Arrays x, y, p, t (microseconds) of all events, one recording after the other; offset [n + 1]
     of its first event, label [n] and index [n], its number in N-MNIST, which tells its part."""
     path = find("nmnist_small", folder, ("nmnist_small.npz",))[0]
-    *columns, offset, labels, index = read_arrays(
+    x, y, p, t, offset, labels, index = read_arrays(
         path, ("x", "y", "p", "t", "offset", "label", "index")
     )
-    sizes = {len(column) for column in columns}
+    sizes = {len(column) for column in (x, y, p, t)}
     if sizes != {offset[-1] if len(offset) else 0} or offset[0] or (np.diff(offset) < 0).any():
         raise ValueError(f"{path}: offset does not cut x, y, p and t into recordings")
     if len(index) != len(offset) - 1:
         raise ValueError(f"{path}: index names {len(index)} of {len(offset) - 1} recordings")
     check_labels(path, labels, samples=len(index), classes=10)
 
-    def part(chosen: np.ndarray) -> Samples:
+    def part(chosen: Indices) -> Samples:
         def recording(i: int) -> Events:
             own = slice(offset[chosen[i]], offset[chosen[i] + 1])
-            return Events(*(column[own] for column in columns))
+            return Events(x[own], y[own], p[own], t[own])
 
         return recordings(labels[chosen], NMNIST_SENSOR, bins, recording, lambda i: path)
 
@@ -65,14 +73,14 @@ def braille(folder: Path | None, bins: Bins) -> Source:
     change = np.diff(taxel.astype(np.int64), axis=1, prepend=BRAILLE_NO_CONTACT)
     length = float(taxel.shape[1])
 
-    def part(chosen: np.ndarray) -> Samples:
+    def part(chosen: Indices) -> Samples:
         chosen = chosen[scattered(len(chosen))]
 
         def recording(i: int) -> Events:
-            time, place = np.nonzero(change[chosen[i]])
-            size = change[chosen[i]][time, place]
-            events = np.stack((place, np.zeros_like(place), size < 0, time))
-            return Events(*np.repeat(events, np.abs(size), axis=1), window=(0.0, length))
+            time, taxels = np.nonzero(change[chosen[i]])
+            size = change[chosen[i]][time, taxels]
+            x, p, t = np.repeat(np.stack((taxels, size < 0, time)), np.abs(size), axis=1)
+            return Events(x, np.zeros_like(x), p, t, window=(0.0, length))
 
         return recordings(labels[chosen], BRAILLE_SENSOR, bins, recording, lambda i: path)
 

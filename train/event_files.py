@@ -130,7 +130,7 @@ def _shd_part(path: Path, bins: Bins) -> Samples:
             labels, times, units = (
                 file[name][()] for name in ("labels", "spikes/times", "spikes/units")
             )
-    except (OSError, KeyError, RuntimeError) as error:
+    except (OSError, KeyError, RuntimeError, TypeError) as error:
         raise ValueError(
             f"{path}: truncated or without labels, spikes/times and spikes/units; download it again"
         ) from error

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
+from torch.nn import functional
 
 from spikeport.train.augment import moved
 
@@ -50,3 +52,52 @@ def test_follows_its_generator_and_stays_in_range() -> None:
     assert not torch.equal(first, other)
     assert float(first.min()) >= 0
     assert float(first.max()) <= 1
+
+
+def test_half_of_the_samples_are_mirrored_whole() -> None:
+    x = torch.rand(400, 3, 4, 5, 6, generator=generator(1))  # [B, T, C, H, W]
+    out = moved(x, generator=generator(), flip=True)
+    mirrored = (out == x.flip(-1)).flatten(1).all(1)
+    assert torch.equal(mirrored, ~(out == x).flatten(1).all(1))
+    assert 160 < int(mirrored.sum()) < 240
+
+
+@pytest.mark.parametrize("shape", [(300, 2, 7, 9), (300, 3, 2, 7, 9)])
+def test_crop_shifts_by_whole_pixels_all_planes_alike(shape: tuple[int, ...]) -> None:
+    x = torch.randint(1, 256, shape, generator=generator(2)).float()
+    out = moved(x, generator=generator(), crop=2)
+    seen = set()
+    for before, after in zip(x, out, strict=True):
+        wide = functional.pad(before, (2, 2, 2, 2))
+        places = [
+            (down, across)
+            for down in range(5)
+            for across in range(5)
+            if torch.equal(wide[..., down : down + 7, across : across + 9], after)
+        ]
+        assert len(places) == 1
+        seen.add(places[0])
+    assert len(seen) == 25
+
+
+def test_crop_leaves_an_axis_of_one_pixel() -> None:
+    x = torch.randint(1, 9, (50, 4, 1, 1, 30), generator=generator(3)).float()
+    out = moved(x, generator=generator(), crop=5)
+    assert out.shape == x.shape
+    assert (out.sum((1, 2, 3, 4)) > 0.7 * x.sum((1, 2, 3, 4))).all()
+    assert not torch.equal(out, x)
+
+
+def test_flip_and_crop_follow_their_generator() -> None:
+    x = torch.rand(20, 3, 8, 8, generator=generator(9))
+    first, again, other = (moved(x, generator=generator(s), flip=True, crop=1) for s in (1, 1, 2))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+@pytest.mark.parametrize("asked", [{"shift": 1.0}, {"rotate": 5.0}])
+def test_refuses_to_blur_events(asked: dict[str, float]) -> None:
+    with pytest.raises(
+        ValueError, match=r"^augmentation: shift and rotate would blur the whole counts of event "
+    ):
+        moved(torch.ones(2, 3, 2, 5, 5), generator=generator(), **asked)  # type: ignore[arg-type]
