@@ -8,6 +8,7 @@ code when it is read. A run draws its random numbers from (seed, epoch), see
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +28,12 @@ def save(
     *,
     facts: dict[str, Any],
     optimiser: torch.optim.Optimizer | None = None,
+    best: Mapping[str, Tensor] | None = None,
 ) -> None:
-    """Write model, optimiser (moments and settings) and JSON-able `facts` to `path` atomically."""
+    """Write model, optimiser (moments and settings) and JSON-able `facts` to `path` atomically, and
+    beside them the state of the `best` model so far."""
     tensors = {f"model.{k}": v for k, v in model.state_dict().items()}
+    tensors |= {f"best.{k}": v for k, v in (best or {}).items()}
     scalars: dict[str, Any] = {}
     if optimiser is not None:
         state = optimiser.state_dict()
@@ -59,6 +63,11 @@ def save(
 def facts(path: Path | str) -> dict[str, Any]:
     """The facts in a checkpoint; ValueError if the file is missing, cut or of another kind."""
     return _read(Path(path))[1]
+
+
+def best(path: Path | str) -> dict[str, Tensor]:
+    """The state of the best model so far, on the CPU; empty if none was saved."""
+    return _part(_read(Path(path))[0], "best")
 
 
 def load(

@@ -14,8 +14,9 @@ from spikeport.train.config import Config
 from spikeport.train.config import load as load_config
 from spikeport.train.data import Dataset
 from spikeport.train.encode import source
-from spikeport.train.epochs import Phase, run_epochs
+from spikeport.train.epochs import run_epochs
 from spikeport.train.model import MODELS, SpikingNet
+from spikeport.train.phase import Phase, common
 
 CONFIG = "config.toml"
 FLOAT = "float.safetensors"
@@ -36,7 +37,8 @@ def fit_float(
     run_epochs(
         net, data, float_phase(config, data), folder=folder, resume=resume, progress=progress
     )
-    return settled(net, config)
+    # Where it is loaded it settles on the processor, and no bit may differ.
+    return settled(net.cpu(), config).to(config.train.device)
 
 
 def float_phase(config: Config, data: Dataset) -> Phase:
@@ -45,16 +47,12 @@ def float_phase(config: Config, data: Dataset) -> Phase:
     return Phase(
         name="float",
         epochs=train.epochs,
-        batch=train.batch,
         lr=train.lr,
         weight_decay=train.weight_decay,
-        seed=train.seed,
-        device=train.device,
+        precision=train.precision,
         encoder=config.encode.name,
-        loss=train.loss,
         methods=config.methods.of_phase("float"),
-        shift=train.shift,
-        rotate=train.rotate,
+        **common(train),
         facts={
             "config": config.model_dump(mode="json", exclude={"quantise"}),
             "shape": list(data.shape),

@@ -4,6 +4,7 @@ run/config.toml             the resolved configuration
 run/float.safetensors       network, optimiser, epoch of the float phase
 run/quantised.safetensors   the same of the phase on the chip's integers
 run/metrics.jsonl           one line an epoch
+run/logs/                   the same as tables and for TensorBoard
 run/summary.json            written last: test accuracies, seconds
 """
 
@@ -18,9 +19,10 @@ from pathlib import Path
 import torch
 
 from spikeport.sim.files import write_text
+from spikeport.train import machine
 from spikeport.train.config import Config, to_toml
 from spikeport.train.config import load as load_config
-from spikeport.train.data import load as load_data
+from spikeport.train.data import load_for
 from spikeport.train.epochs import evaluate
 from spikeport.train.floating import CONFIG, build, fit_float
 from spikeport.train.quantised import fit_quantised
@@ -48,18 +50,19 @@ def fit(
     is not set, if it holds a run of another configuration, or if device or data cannot be had.
     """
     folder, started = Path(run_folder), time.perf_counter()
-    _check_folder(folder, config, resume=resume)
+    is_first = machine.is_first(config.train)
+    if is_first:
+        _check_folder(folder, config, resume=resume)
     if config.train.device == "cuda" and not torch.cuda.is_available():
         raise ValueError('train.device is "cuda", but torch sees no such device; use "cpu"')
-    data = load_data(
-        config.data.name,
-        config.data.folder,
-        seed=config.train.seed,
-        validation_share=config.data.validation_share,
-    )
+    data = load_for(config)
     net = build(config, data.shape, classes=data.classes)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / CONFIG, to_toml(config))
+    if is_first:
+        folder.mkdir(parents=True, exist_ok=True)
+        for half in folder.glob(".*.*"):  # of a file that a killed run was writing
+            half.unlink()
+        write_text(folder / CONFIG, to_toml(config))
+    machine.launch(config.train)
     fit_float(config, data, folder, net=net, resume=resume, progress=progress)
     tested = partial(
         evaluate, x=data.x_test, y=data.y_test, encoder=config.encode.name,
@@ -75,7 +78,8 @@ def fit(
         test_images=len(data.y_test),
         seconds=round(time.perf_counter() - started, 1),
     )
-    write_text(folder / SUMMARY, json.dumps(asdict(summary), indent=1) + "\n")
+    if is_first:
+        write_text(folder / SUMMARY, json.dumps(asdict(summary), indent=1) + "\n")
     return summary
 
 

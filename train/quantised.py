@@ -11,9 +11,10 @@ from spikeport.sim.chip import TARGETS
 from spikeport.train import checkpoint
 from spikeport.train.config import Config
 from spikeport.train.data import Dataset
-from spikeport.train.epochs import Phase, run_epochs
+from spikeport.train.epochs import run_epochs
 from spikeport.train.floating import load_float
 from spikeport.train.model import SpikingNet
+from spikeport.train.phase import Phase, common
 from spikeport.train.quant import QuantNet
 
 QUANTISED = "quantised.safetensors"
@@ -48,21 +49,16 @@ def build(config: Config, net: SpikingNet) -> QuantNet:
 
 
 def phase(config: Config) -> Phase:
-    """Settings of the quantised phase."""
+    """Settings of the quantised phase, which is exact, hence in full precision."""
     train, q = config.train, config.quantise
     return Phase(
         name="quantised",
         epochs=q.epochs,
-        batch=train.batch,
         lr=q.lr,
         weight_decay=0.0,
-        seed=train.seed,
-        device=train.device,
         encoder=config.encode.name,
-        loss=train.loss,
         methods=config.methods.of_phase("quantised"),
-        shift=train.shift,
-        rotate=train.rotate,
+        **common(train),
         facts={"config": config.model_dump(mode="json")},
     )
 
@@ -76,7 +72,9 @@ def load_quantised(run_folder: Path | str) -> tuple[QuantNet, Config]:
     model = build(config, net)
     if wanted := config.quantise.epochs:
         path = Path(run_folder) / QUANTISED
-        done = checkpoint.load(path, model)["epoch"]
-        if done < wanted:
-            raise ValueError(f"{path}: holds epoch {done} of {wanted}; resume the training first")
+        found = checkpoint.load(path, model)
+        if not found.get("finished"):
+            raise ValueError(
+                f"{path}: holds epoch {found.get('epoch')} of {wanted}; resume the training first"
+            )
     return model.eval(), config

@@ -27,6 +27,7 @@ def test_a_run_leaves_config_metrics_checkpoint_and_summary(config: Config, tmp_
     assert sorted(p.name for p in folder.iterdir()) == [
         "config.toml",
         "float.safetensors",
+        "logs",
         "metrics.jsonl",
         "quantised.safetensors",
         "summary.json",

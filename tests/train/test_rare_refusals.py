@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors import SafetensorError
 from torch import nn
 
-from spikeport.train import checkpoint, epochs
+from spikeport.train import checkpoint
 from spikeport.train.data_files import read_bytes
+from spikeport.train.epochs import run_epochs
+from spikeport.train.phase import Phase
 
 
 def test_a_checkpoint_that_finds_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -34,15 +37,29 @@ def test_a_data_file_that_cannot_be_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("epoch", ["two", -1, 4, None])
 def test_an_impossible_epoch_in_a_checkpoint(tmp_path: Path, epoch: object) -> None:
-    path, module = tmp_path / "c.safetensors", nn.Linear(2, 1)
-    phase = epochs.Phase(
-        name="float", epochs=3, batch=5, lr=0.1, weight_decay=0.0, seed=0, device="cpu",
-        encoder="direct", shift=0.0, facts={},
-    )  # fmt: skip
-    optimiser = torch.optim.AdamW(module.parameters())
-    checkpoint.save(path, module, optimiser=optimiser, facts={"epoch": epoch})
     with pytest.raises(
         ValueError,
-        match=rf"c\.safetensors: epoch is {epoch!r}, allowed are 0\.\.3; start a new run folder$",
+        match=rf"float\.safetensors: epoch is {epoch!r}, allowed are 0\.\.3; start a new run folde",
     ):
-        epochs._resume(path, phase, module=module, optimiser=optimiser)
+        resumed(tmp_path, {"epoch": epoch})
+
+
+def test_a_checkpoint_without_the_figures_of_its_epochs(tmp_path: Path) -> None:
+    with pytest.raises(
+        ValueError,
+        match=r"float\.safetensors: holds no figures of its epochs; start a new run folder$",
+    ):
+        resumed(tmp_path, {"epoch": 2, "lines": [{}]})
+
+
+def resumed(folder: Path, facts: dict[str, Any]) -> None:
+    """Go on from a checkpoint of `facts` for three epochs."""
+    module: Any = nn.Linear(2, 1)
+    data: Any = None
+    optimiser = torch.optim.AdamW(module.parameters())
+    checkpoint.save(folder / "float.safetensors", module, optimiser=optimiser, facts=facts)
+    phase = Phase(
+        name="float", epochs=3, batch=5, lr=0.1, weight_decay=0.0, seed=0, device="cpu",
+        encoder="direct",
+    )  # fmt: skip
+    run_epochs(module, data, phase, folder=folder, resume=True, progress=False)
