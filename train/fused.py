@@ -1,11 +1,11 @@
-"""LIF neurons over a whole window as one differentiable function, backward by hand.
+"""LIF neurons over a whole window as differentiable functions, backward by hand.
 
     U(t) = keep_v V(t-1) + I(t),   s(t) = 1[U(t) > v_th],   V(t) = U(t) (1 - s(t))  ("zero")
                                                             V(t) = U(t) - v_th s(t) ("subtract")
 
 The values and gradients are those of a loop over snnTorch's Leaky; the window is run by one
-compiled pass per direction on the CPU and by vectorised steps elsewhere. Multiplying layers need
-no steps at all, so a network costs one product per layer and one pass per population.
+compiled pass per direction on the CPU and by vectorised steps elsewhere. Nothing but the current
+is kept for the backward pass.
 """
 
 from __future__ import annotations
@@ -16,163 +16,157 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from spikeport.train.fused_kernel import run_backward, run_forward
-from spikeport.train.window import Window
+from spikeport.train.fused_kernel import KINDS, run_backward, run_forward
+from spikeport.train.window import Window, slope
+
+SPIKES, MEMBRANE = "spikes", "membrane"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Rules:
-    """How a population resets and what its gradient sees. detach_reset: not the spike in the reset.
-    detach_time: no earlier step (the gradient of online learning)."""
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Population:
+    """What a window is lived through with.
 
+    keep_v, v_th, v_init: tensors (), membrane units; gradients reach them. steps: T. noise:
+    [T, B, ...], added where U meets v_th, or None. detach_reset: leave the spike in the reset out
+    of the gradient. detach_time: leave out every earlier step, as online learning does.
+    """
+
+    keep_v: Tensor
+    v_th: Tensor
+    v_init: Tensor
     window: Window
+    steps: int
+    noise: Tensor | None = None
     subtract: bool = False
     detach_reset: bool = True
     detach_time: bool = False
 
+    def spikes(self, current: Tensor) -> Tensor:
+        """0 or 1, [T, B, ...], for a current [T, B, ...] or, the same in every step, [1, B, ...].
+        Half precision is computed, and returned, in float32."""
+        return self._live(current, SPIKES)
 
-def integrate(
-    current: Tensor, keep_v: Tensor, v_th: Tensor, v_init: Tensor, *, rules: Rules,
-    noise: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """Spikes (0 or 1) and potentials before the reset, both of the shape of `current` [T, B, ...].
+    def membrane(self, current: Tensor) -> Tensor:
+        """The potential U [T, B, ...] before the reset, as `spikes` otherwise."""
+        return self._live(current, MEMBRANE)
 
-    keep_v, v_th, v_init: shape (). noise: of the current's shape, added where U meets v_th.
-    Gradients reach all four tensors. Half precision is computed, and returned, in float32.
-    """
-    current = current.float() if current.dtype in (torch.float16, torch.bfloat16) else current
-    scalars = (each.to(current) for each in (keep_v, v_th, v_init))
-    spikes, membrane = _Integrate.apply(current, *scalars, noise, rules)
-    return spikes, membrane
+    def _live(self, current: Tensor, wanted: str) -> Tensor:
+        half = current.dtype in (torch.float16, torch.bfloat16)
+        current = current.float() if half else current
+        scalars = (each.to(current) for each in (self.keep_v, self.v_th, self.v_init))
+        found: Tensor = _Live.apply(current, *scalars, self, wanted)
+        return found
 
 
-class _Integrate(torch.autograd.Function):
+class _Live(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, current: Tensor, keep_v: Tensor, v_th: Tensor, v_init: Tensor,
-        noise: Tensor | None, rules: Rules,
-    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+        ctx: Any, current: Tensor, keep_v: Tensor, v_th: Tensor, v_init: Tensor, p: Population,
+        wanted: str,
+    ) -> Tensor:  # fmt: skip
         current = current.contiguous()
-        run = _compiled_forward if current.device.type == "cpu" else stepped_forward
-        spikes, membrane = run(current, keep_v, v_th, v_init, noise, rules)
-        ctx.save_for_backward(membrane, spikes, keep_v, v_th, v_init)
-        ctx.rules, ctx.noise = rules, noise
-        ctx.set_materialize_grads(False)
-        return spikes, membrane
+        ctx.save_for_backward(current, keep_v, v_th, v_init)
+        ctx.p, ctx.wanted = p, wanted
+        run = compiled_forward if current.device.type == "cpu" else stepped_forward
+        return run(current, (keep_v, v_th, v_init), p, wanted)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        membrane, spikes, keep_v, v_th, v_init = ctx.saved_tensors
-        seen = membrane if ctx.noise is None else membrane + ctx.noise
-        adjoint = Adjoint(
-            g_spikes=_or_zeros(grads[0], membrane),
-            g_membrane=_or_zeros(grads[1], membrane),
-            membrane=membrane,
-            seen=seen,
-            spikes=spikes,
-            slope=ctx.rules.window.slope(seen, v_th).contiguous(),
-            scalars=(keep_v, v_th, v_init),
-            wanted=tuple(ctx.needs_input_grad[1:4]),
-            rules=ctx.rules,
-        )
-        run = _compiled_backward if membrane.device.type == "cpu" else stepped_backward
-        return *run(adjoint), None, None
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        current, *scalars = ctx.saved_tensors
+        run = compiled_backward if current.device.type == "cpu" else stepped_backward
+        asked = tuple(ctx.needs_input_grad[1:4])
+        found = run(grads[0].contiguous(), current, tuple(scalars), ctx.p, ctx.wanted, asked)
+        return *found, None, None
 
 
-def _or_zeros(gradient: Tensor | None, like: Tensor) -> Tensor:
-    return torch.zeros_like(like) if gradient is None else gradient.contiguous()
+Scalars = tuple[Tensor, ...]  # keep_v, v_th, v_init
 
 
-@dataclass(frozen=True, kw_only=True)
-class Adjoint:
-    """What a backward pass needs; arrays [T, B, ...]. wanted: whether anybody asks for the
-    gradients of keep_v, v_th and v_init, the `scalars`."""
-
-    g_spikes: Tensor
-    g_membrane: Tensor
-    membrane: Tensor
-    seen: Tensor
-    spikes: Tensor
-    slope: Tensor
-    scalars: tuple[Tensor, Tensor, Tensor]
-    wanted: tuple[bool, ...]
-    rules: Rules
-
-
-def _compiled_forward(
-    current: Tensor, keep_v: Tensor, v_th: Tensor, v_init: Tensor, noise: Tensor | None,
-    rules: Rules,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
-    membrane, spikes = torch.empty_like(current), torch.empty_like(current)
+def compiled_forward(current: Tensor, scalars: Scalars, p: Population, wanted: str) -> Tensor:
+    """`wanted` of the population, on the CPU."""
+    found, nothing = current.new_empty((p.steps, *current.shape[1:])), current.new_empty((0, 1))
     run_forward(
-        _rows(current), *(_number(x) for x in (keep_v, v_th, v_init)), rules.subtract,
-        _rows(current.new_empty((len(current), 0)) if noise is None else noise.contiguous()),
-        _rows(membrane), _rows(spikes),
+        _rows(current), *map(_number, scalars), p.subtract, _noise(p, current),
+        *(_rows(found if wanted == kind else nothing) for kind in (MEMBRANE, SPIKES)),
     )  # fmt: skip
-    return spikes, membrane
+    return found
 
 
-def _compiled_backward(a: Adjoint) -> tuple[Tensor | None, ...]:
-    g_current = torch.empty_like(a.membrane)
-    n = a.membrane[0].numel()
-    sums = [a.membrane.new_zeros(n if wanted else 0) for wanted in a.wanted]
-    rules = a.rules
+def compiled_backward(
+    grad: Tensor, current: Tensor, scalars: Scalars, p: Population, wanted: str,
+    asked: tuple[bool, ...],
+) -> tuple[Tensor | None, ...]:  # fmt: skip
+    """Gradients of the current and, where `asked`, of the scalars."""
+    g_current, nothing = torch.empty_like(current), current.new_empty((0, 1))
+    sums = [current.new_zeros(current[0].numel() if one else 0) for one in asked]
+    widths = p.window.widths(p.steps, scalars[1]).to(current)
     run_backward(
-        *(_rows(x) for x in (a.g_spikes, a.g_membrane, a.membrane, a.seen, a.spikes, a.slope)),
-        *(_number(x) for x in a.scalars), rules.subtract, rules.detach_reset, rules.detach_time,
-        rules.window.relative, _rows(g_current), *(x.numpy() for x in sums),
+        *(_rows(grad if wanted == kind else nothing) for kind in (SPIKES, MEMBRANE)),
+        _rows(current), _noise(p, current), KINDS.index(p.window.form), widths.numpy(),
+        p.window.relative, *map(_number, scalars), p.subtract, p.detach_reset, p.detach_time,
+        _rows(g_current), *(x.numpy() for x in sums),
     )  # fmt: skip
-    totals = (
-        x.double().sum().to(x) if wanted else None for x, wanted in zip(sums, a.wanted, strict=True)
-    )
+    totals = (x.double().sum().to(x) if one else None for x, one in zip(sums, asked, strict=True))
     return g_current, *totals
 
 
 def _rows(x: Tensor) -> Any:
-    return x.detach().reshape(len(x), -1).numpy()
+    return x.detach().reshape(len(x), -1).numpy() if len(x) else x.numpy()
+
+
+def _noise(p: Population, like: Tensor) -> Any:
+    return _rows(like.new_empty((0, 1)) if p.noise is None else p.noise.to(like).contiguous())
 
 
 def _number(x: Tensor) -> Any:
     return x.detach().numpy()[()]  # a numpy scalar of the tensor's own type
 
 
-def stepped_forward(
-    current: Tensor, keep_v: Tensor, v_th: Tensor, v_init: Tensor, noise: Tensor | None,
-    rules: Rules,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """The equations step by step, for any device: spikes and potentials before the reset."""
-    membrane, spikes = torch.empty_like(current), torch.empty_like(current)
+def stepped_forward(current: Tensor, scalars: Scalars, p: Population, wanted: str) -> Tensor:
+    """`wanted` of the population, step by step on any device."""
+    membrane, spikes = _stepped(current, scalars, p)
+    return membrane if wanted == MEMBRANE else spikes
+
+
+def _stepped(current: Tensor, scalars: Scalars, p: Population) -> tuple[Tensor, Tensor]:
+    keep_v, v_th, v_init = scalars
+    membrane, spikes = [], []
     v = v_init.expand_as(current[0])
-    for t, i in enumerate(current):
-        u = torch.add(keep_v * v, i, out=membrane[t])
-        s = spikes[t]
-        s.copy_((u if noise is None else u + noise[t]) > v_th)
-        v = u - v_th * s if rules.subtract else u * (1 - s)
-    return spikes, membrane
+    for t in range(p.steps):
+        u = keep_v * v + current[min(t, len(current) - 1)]
+        s = ((u if p.noise is None else u + p.noise[t]) > v_th).to(u)
+        v = u - v_th * s if p.subtract else u * (1 - s)
+        membrane.append(u)
+        spikes.append(s)
+    return torch.stack(membrane), torch.stack(spikes)
 
 
-def stepped_backward(a: Adjoint) -> tuple[Tensor | None, ...]:
-    """The adjoint of `stepped_forward`: gradients of the current, keep_v, v_th and v_init."""
-    (keep_v, v_th, v_init), rules = a.scalars, a.rules
-    g_current = torch.empty_like(a.membrane)
-    g_v = torch.zeros_like(a.membrane[0])
-    g_keep, g_th = (torch.zeros_like(g_v, dtype=torch.float64) for _ in range(2))
-    for t in range(len(g_current) - 1, -1, -1):
-        u, s = a.membrane[t], a.spikes[t]
-        total = a.g_spikes[t]
-        if not rules.detach_reset:
-            total = total - g_v * (v_th if rules.subtract else u)
-        through = total * a.slope[t]
-        if a.wanted[1]:
-            g_th -= through * a.seen[t] / v_th if rules.window.relative else through
-            g_th -= g_v * s if rules.subtract else 0
-        g_u = g_current[t] = a.g_membrane[t] + through + (g_v if rules.subtract else g_v * (1 - s))
-        if a.wanted[0]:
-            x, fired = (a.membrane[t - 1], a.spikes[t - 1]) if t else (v_init, 0 * v_init)
-            g_keep += g_u * (x - fired * v_th if rules.subtract else x * (1 - fired))
-        g_v = torch.zeros_like(g_u) if rules.detach_time else keep_v * g_u
-    sums = (g_keep, g_th, g_v)
-    totals = (
-        x.sum().to(keep_v) if wanted else None for x, wanted in zip(sums, a.wanted, strict=True)
-    )
-    return g_current, *totals
+def stepped_backward(
+    grad: Tensor, current: Tensor, scalars: Scalars, p: Population, wanted: str,
+    asked: tuple[bool, ...],
+) -> tuple[Tensor | None, ...]:  # fmt: skip
+    """As `compiled_backward`, on any device."""
+    keep_v, v_th, v_init = scalars
+    membrane, spikes = _stepped(current, scalars, p)
+    seen = membrane if p.noise is None else membrane + p.noise
+    slopes = slope(p.window, seen, v_th)
+    g_current = torch.empty_like(membrane)
+    g_v = torch.zeros_like(membrane[0])
+    g_keep, g_th = torch.zeros_like(g_v), torch.zeros_like(g_v)
+    for t in range(p.steps - 1, -1, -1):
+        u, s = membrane[t], spikes[t]
+        total = grad[t] if wanted == SPIKES else torch.zeros_like(u)
+        if not p.detach_reset:
+            total = total - g_v * (v_th if p.subtract else u)
+        through = total * slopes[t]
+        g_th -= through * seen[t] / v_th if p.window.relative else through
+        if p.subtract:
+            g_th -= g_v * s
+        g_u = through + (g_v if p.subtract else g_v * (1 - s))
+        g_current[t] = g_u = g_u + grad[t] if wanted == MEMBRANE else g_u
+        x, fired = (membrane[t - 1], spikes[t - 1]) if t else (v_init, torch.zeros_like(v_init))
+        g_keep += g_u * (x - fired * v_th if p.subtract else x * (1 - fired))
+        g_v = torch.zeros_like(g_u) if p.detach_time else keep_v * g_u
+    sums = zip((g_keep, g_th, g_v), asked, strict=True)
+    totals = (x.double().sum().to(keep_v) if one else None for x, one in sums)
+    return (g_current.sum(0, keepdim=True) if len(current) == 1 else g_current), *totals

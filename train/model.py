@@ -7,9 +7,9 @@ may be residual blocks and recurrent populations, see `blocks`.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import snntorch
 import torch
@@ -18,11 +18,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from spikeport.sim.net import Input
-from spikeport.sim.surrogate import Surrogate
 from spikeport.train.blocks import Recurrent, Residual, named_layers, through
-from spikeport.train.config import ModelConfig
 from spikeport.train.neuron import Integrator, Lif
-from spikeport.train.norm import TdBatchNorm1d, TdBatchNorm2d
 from spikeport.train.regularisers import Drive
 
 STEPPED = (snntorch.Leaky, snntorch.Synaptic)
@@ -148,13 +145,17 @@ class _Run:
         self.steps = steps
         self.outputs = torch.zeros(0)
         self.spikes: dict[str, Tensor] = {}
-        self.membranes: dict[str, Tensor] = {}
+        self.membranes = Potentials()
 
     def __call__(self, name: str, layer: nn.Module, x: Tensor) -> Tensor:
         """What `layer` makes of x."""
         if not isinstance(layer, (*STEPPED, Recurrent, Integrator)):
             made: Tensor = layer(x.flatten(0, 1)).unflatten(0, x.shape[:2])
             return made
+        if isinstance(layer, Lif):
+            self.spikes[name] = layer(x, self.steps)
+            self.membranes.add(name, layer.recall())
+            return self.spikes[name]
         x = x.expand(self.steps, *x.shape[1:])
         if isinstance(layer, Integrator):
             self.outputs = x
@@ -162,14 +163,40 @@ class _Run:
             return last
         if isinstance(layer, Recurrent):
             name = f"{name}.lif"
-        if isinstance(layer, (Lif, Recurrent)):
             self.spikes[name] = layer(x)
-            self.membranes[name] = layer.membrane
+            self.membranes.add(name, partial(_same, layer.membrane))
         else:
             self.spikes[name], potential = _stepped(layer, x)
             if layer.reset_delay:  # otherwise snnTorch only shows the potential after reset
-                self.membranes[name] = potential
+                self.membranes.add(name, partial(_same, potential))
         return self.spikes[name]
+
+
+class Potentials(Mapping[str, Tensor]):
+    """Membranes by name, each made when it is first asked for: most steps of training never do."""
+
+    def __init__(self) -> None:
+        self._makers: dict[str, Callable[[], Tensor]] = {}
+        self._made: dict[str, Tensor] = {}
+
+    def add(self, name: str, make: Callable[[], Tensor]) -> None:
+        """One more, which `make` makes."""
+        self._makers[name] = make
+
+    def __getitem__(self, name: str) -> Tensor:
+        if name not in self._made:
+            self._made[name] = self._makers[name]()
+        return self._made[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._makers)
+
+    def __len__(self) -> int:
+        return len(self._makers)
+
+
+def _same(x: Tensor) -> Tensor:
+    return x
 
 
 def still(x: Tensor) -> Tensor:
@@ -190,66 +217,3 @@ def _stepped(layer: nn.Module, current: Tensor) -> tuple[Tensor, Tensor]:
         potentials.append(layer.mem)
     layer.reset_mem()
     return torch.stack(spikes), torch.stack(potentials)
-
-
-def _lif(config: ModelConfig) -> Lif:
-    return Lif(
-        config.keep_v,
-        v_th=config.v_th,
-        surrogate=Surrogate(config.surrogate, config.surrogate_width),
-        detach_reset=config.detach_reset,
-    )
-
-
-def _readout(config: ModelConfig) -> tuple[str, nn.Module]:
-    return ("readout", Integrator()) if config.readout == "last_v" else ("lif_out", _lif(config))
-
-
-def dense(config: ModelConfig, carrier: Input, *, steps: int, classes: int) -> SpikingNet:
-    """flatten, linear-norm-LIF with `hidden` neurons, linear-readout."""
-    layers: list[tuple[str, nn.Module]] = [
-        ("flatten", nn.Flatten()),
-        ("fc1", nn.Linear(carrier.size, config.hidden, bias=False)),
-        ("norm1", TdBatchNorm1d(config.hidden, v_th=config.v_th)),
-        ("lif1", _lif(config)),
-        ("fc2", nn.Linear(config.hidden, classes)),
-        _readout(config),
-    ]
-    return _assemble(layers, carrier, steps=steps, readout=config.readout)
-
-
-def conv(config: ModelConfig, carrier: Input, *, steps: int, classes: int) -> SpikingNet:
-    """Twice 3x3 conv-norm-LIF-2x2 average pool, then linear-readout; C, H, W images with H and W
-    multiples of 4, because a pool must not cut a row or column off."""
-    if len(carrier.shape) != 3 or carrier.shape[1] % 4 or carrier.shape[2] % 4:
-        raise ValueError(
-            f"model 'conv' got input shape {carrier.shape}; it needs (C, H, W) with H and W "
-            "multiples of 4 for its two 2x2 pools; use model 'dense' or pad the images"
-        )
-    before, height, width = carrier.shape
-    layers: list[tuple[str, nn.Module]] = []
-    for i, channels in enumerate(config.channels, start=1):
-        layers += [
-            (f"conv{i}", nn.Conv2d(before, channels, 3, padding=1, bias=False)),
-            (f"norm{i}", TdBatchNorm2d(channels, v_th=config.v_th)),
-            (f"lif{i}", _lif(config)),
-            (f"pool{i}", nn.AvgPool2d(2)),
-        ]
-        before, height, width = channels, height // 2, width // 2
-    layers += [
-        ("flatten", nn.Flatten()),
-        ("fc", nn.Linear(before * height * width, classes)),
-        _readout(config),
-    ]
-    return _assemble(layers, carrier, steps=steps, readout=config.readout)
-
-
-def _assemble(
-    layers: list[tuple[str, nn.Module]], carrier: Input, *, steps: int, readout: str
-) -> SpikingNet:
-    return SpikingNet(
-        nn.Sequential(OrderedDict(layers)), input=carrier, steps=steps, readout=readout
-    )
-
-
-MODELS: dict[str, Callable[..., SpikingNet]] = {"dense": dense, "conv": conv}

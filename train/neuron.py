@@ -7,6 +7,8 @@ one call to the next. The equations stand in `spikeport.sim.lif`; windows run th
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import snntorch
@@ -14,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from spikeport.sim.surrogate import Surrogate
-from spikeport.train.fused import Rules, integrate
+from spikeport.train.fused import Population
 from spikeport.train.surrogate import spike_function
 from spikeport.train.window import Fixed, Window
 
@@ -37,12 +39,8 @@ class Lif(snntorch.Leaky):  # type: ignore[misc]
     noise        standard deviation of what training adds to U at the threshold, membrane units
     detach_time  keep gradients from earlier steps
     What is left of them when training ends must be plain again (v_init apart), see `settled`.
-
-    `membrane` is the potential before the reset, U [T, B, ...], of the last call, with its graph:
-    regularisers differentiate it. It is empty before the first call and in copies of the module.
     """
 
-    membrane: Tensor
     v_init: Tensor
 
     def __init__(
@@ -78,7 +76,7 @@ class Lif(snntorch.Leaky):  # type: ignore[misc]
         self.scale = scale
         # Saved by those who learn it only: elsewhere it is part of what the network is built from.
         self.register_buffer("v_init", torch.tensor(float(v_init)), persistent=False)
-        self.membrane = torch.zeros(0)
+        self._lived: tuple[Population, Tensor] | None = None
 
     @property
     def surrogate(self) -> Surrogate:
@@ -95,30 +93,43 @@ class Lif(snntorch.Leaky):  # type: ignore[misc]
         """Threshold in membrane units, shape (); a parameter if it is being learned."""
         return self.threshold  # type: ignore[no-any-return]
 
-    def forward(self, current: Tensor) -> Tensor:
+    def forward(self, current: Tensor, steps: int | None = None) -> Tensor:
         """Spikes [T, B, ...] (0 or 1, or v_th with `amplitude`, float) of the input current
-        [T, B, ...]."""
+        [T, B, ...], or [1, B, ...] of one that is the same in all `steps`."""
         if self.threshold.requires_grad and self.threshold.is_leaf:
             with torch.no_grad():  # projected gradient descent
-                self.threshold.clamp_(min=LEAST_V_TH)
-        # Read once: behind a parametrisation every look computes it anew.
-        v_th, keep_v = self.threshold, self.beta.clamp(0, 1)
+                if self.threshold < LEAST_V_TH:  # else untouched, as a graph may hold it
+                    self.threshold.fill_(LEAST_V_TH)
+        steps = len(current) if steps is None else steps
         noise = None
         if self.training and self.noise > 0:
-            noise = torch.randn_like(current) * self.noise
-        rules = Rules(
-            window=self.window,
-            subtract=self.reset_mechanism == "subtract",
-            detach_reset=self.detach_reset,
-            detach_time=self.detach_time,
-        )
-        spikes, self.membrane = integrate(
-            current, keep_v, v_th, self.v_init, rules=rules, noise=noise
-        )
-        return spikes * v_th if self.amplitude else spikes
+            shape = (steps, *current.shape[1:])
+            noise = torch.randn(shape, dtype=current.dtype, device=current.device) * self.noise
+        # Thresholds and decays are read once: behind a parametrisation every look computes anew.
+        population = Population(
+            keep_v=self.beta.clamp(0, 1), v_th=self.threshold, v_init=self.v_init, steps=steps,
+            window=self.window, noise=noise, subtract=self.reset_mechanism == "subtract",
+            detach_reset=self.detach_reset, detach_time=self.detach_time,
+        )  # fmt: skip
+        self._lived = population, current
+        spikes = population.spikes(current)
+        return spikes * population.v_th if self.amplitude else spikes
+
+    @property
+    def membrane(self) -> Tensor:
+        """The potential before the reset, U [T, B, ...], of the last call, with its graph. Empty
+        before the first call and in copies of the module."""
+        return self.recall()()
+
+    def recall(self) -> Callable[[], Tensor]:
+        """What makes `membrane` of the last call, then or later; nobody pays who does not ask."""
+        if self._lived is None:
+            return partial(torch.zeros, 0)
+        population, current = self._lived
+        return partial(population.membrane, current)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "membrane": torch.zeros(0)}
+        return {**self.__dict__, "_lived": None}
 
 
 class Integrator(nn.Module):

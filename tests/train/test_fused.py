@@ -10,69 +10,85 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from spikeport.sim.surrogate import Surrogate, spike
+from spikeport.sim.surrogate import SURROGATES, Surrogate, spike
 from spikeport.train import fused
-from spikeport.train.fused import Rules, integrate
-from spikeport.train.fused_kernel import BLOCK
-from spikeport.train.window import Fixed
+from spikeport.train.fused import Population
+from spikeport.train.fused_kernel import BLOCK, KINDS
+from spikeport.train.window import Fixed, slope
 
 FLAGS = list(itertools.product([False, True], repeat=4))
+FORM = Surrogate("atan", 1.3)
 
 
 def random(*shape: int, seed: int, dtype: torch.dtype = torch.float64) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
 
 
-def by_autograd(
-    current: Tensor, keep_v: Tensor, v_th: Tensor, v_init: Tensor, noise: Tensor, rules: Rules
-) -> tuple[Tensor, Tensor]:
+def scalars(*values: float) -> list[Tensor]:
+    return [torch.tensor(v, dtype=torch.float64, requires_grad=True) for v in values]
+
+
+def by_autograd(current: Tensor, p: Population) -> tuple[Tensor, Tensor]:
     """The equations, differentiated by torch."""
-    v, spikes, membrane = v_init.expand_as(current[0]), [], []
-    window = rules.window
-    assert isinstance(window, Fixed)
+    v, spikes, membrane = p.v_init.expand_as(current[0]), [], []
+    assert p.noise is not None
     for t, i in enumerate(current):
-        u = keep_v * (v.detach() if rules.detach_time else v) + i
-        d = (u + noise[t]) / v_th - 1 if window.relative else u + noise[t] - v_th
-        s = spike(d, window.form)
-        reset = s.detach() if rules.detach_reset else s
-        v = u - v_th * reset if rules.subtract else u * (1 - reset)
+        u = p.keep_v * (v.detach() if p.detach_time else v) + i
+        met = u + p.noise[t]
+        s = spike(met / p.v_th - 1 if p.window.relative else met - p.v_th, FORM)
+        reset = s.detach() if p.detach_reset else s
+        v = u - p.v_th * reset if p.subtract else u * (1 - reset)
         spikes.append(s)
         membrane.append(u)
     return torch.stack(spikes), torch.stack(membrane)
 
 
 @pytest.mark.parametrize(("subtract", "detach_reset", "relative", "detach_time"), FLAGS)
+@pytest.mark.parametrize("static", [False, True])
 @pytest.mark.parametrize("way", ["compiled", "stepped"])
 def test_values_and_all_gradients_are_those_of_autograd(
-    way: str, subtract: bool, detach_reset: bool, relative: bool, detach_time: bool,
+    way: str, static: bool, subtract: bool, detach_reset: bool, relative: bool, detach_time: bool,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     if way == "stepped":
-        monkeypatch.setattr(fused, "_compiled_forward", fused.stepped_forward)
-        monkeypatch.setattr(fused, "_compiled_backward", fused.stepped_backward)
-    rules = Rules(
-        window=Fixed(Surrogate("atan", 1.3), relative=relative),
-        subtract=subtract,
-        detach_reset=detach_reset,
-        detach_time=detach_time,
-    )
-    noise = 0.3 * random(5, 3, 4, seed=1)
+        monkeypatch.setattr(fused, "compiled_forward", fused.stepped_forward)
+        monkeypatch.setattr(fused, "compiled_backward", fused.stepped_backward)
     g_spikes, g_membrane = random(5, 3, 4, seed=2), random(5, 3, 4, seed=3)
     found = []
     for ours in (True, False):
-        given = [random(5, 3, 4, seed=4) + 0.4, *map(torch.tensor, (0.7, 0.9, 0.3))]
-        leaves = [x.double().detach().requires_grad_() for x in given]
+        keep_v, v_th, v_init = scalars(0.7, 0.9, 0.3)
+        current = (random(1 if static else 5, 3, 4, seed=4) + 0.4).requires_grad_()
+        p = Population(
+            keep_v=keep_v, v_th=v_th, v_init=v_init, window=Fixed(FORM, relative=relative),
+            steps=5, noise=0.3 * random(5, 3, 4, seed=1), subtract=subtract,
+            detach_reset=detach_reset, detach_time=detach_time,
+        )  # fmt: skip
         s, u = (
-            integrate(*leaves, rules=rules, noise=noise)
+            (p.spikes(current), p.membrane(current))
             if ours
-            else by_autograd(*leaves, noise, rules)
+            else by_autograd(current.expand(5, 3, 4), p)
         )
         ((s * g_spikes).sum() + (u * g_membrane).sum()).backward()
+        leaves = (current, keep_v, v_th, v_init)
         gradients = (torch.zeros_like(x) if x.grad is None else x.grad for x in leaves)
         found.append([s.detach(), u.detach(), *gradients])
     assert 0.2 < float(found[0][0].mean()) < 0.8
     for ours_, theirs in zip(*found, strict=True):
         torch.testing.assert_close(ours_, theirs, rtol=1e-11, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", SURROGATES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_kernel_s_derivatives_are_those_of_the_table(name: str, dtype: torch.dtype) -> None:
+    assert tuple(SURROGATES) == KINDS
+    v_th = torch.tensor(0.8, dtype=dtype)
+    window = Fixed(Surrogate(name, 0.7))
+    current = (torch.linspace(-12, 12, 4001, dtype=dtype)[None]).requires_grad_()
+    zero = torch.tensor(0.0)
+    p = Population(keep_v=zero, v_th=v_th, v_init=zero, window=window, steps=1)
+    p.spikes(current).sum().backward()
+    wanted = slope(window, current.detach(), v_th)
+    torch.testing.assert_close(current.grad, wanted, rtol=1e-5, atol=1e-7)
 
 
 @settings(deadline=None)
@@ -87,20 +103,29 @@ def test_blocks_leave_no_seam(
     seed: int, steps: int, neurons: int, keep_v: float, subtract: bool
 ) -> None:
     current = random(steps, neurons, seed=seed, dtype=torch.float32)
-    scalars = (torch.tensor(keep_v), torch.tensor(0.4), torch.tensor(0.1))
-    rules = Rules(window=Fixed(Surrogate()), subtract=subtract)
-    s, u = integrate(current, *scalars, rules=rules)
-    s_steps, u_steps = fused.stepped_forward(current, *scalars, None, rules)
-    assert torch.equal(s, s_steps)
-    assert torch.equal(u, u_steps)
+    values = tuple(map(torch.tensor, (keep_v, 0.4, 0.1)))
+    p = Population(
+        keep_v=values[0], v_th=values[1], v_init=values[2], window=Fixed(FORM), steps=steps,
+        subtract=subtract,
+    )  # fmt: skip
+    for kind, found in (("spikes", p.spikes(current)), ("membrane", p.membrane(current))):
+        assert torch.equal(found, fused.stepped_forward(current, values, p, kind))
+    g = random(steps, neurons, seed=seed + 1, dtype=torch.float32)
+    asked = (True, True, True)
+    for ours, theirs in zip(
+        fused.compiled_backward(g, current, values, p, "spikes", asked),
+        fused.stepped_backward(g, current, values, p, "spikes", asked),
+        strict=True,
+    ):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
 
 
 def test_half_precision_is_computed_in_float32() -> None:
     current = random(3, 4, seed=0).bfloat16().requires_grad_()
-    scalars = (torch.tensor(0.5), torch.tensor(1.0), torch.tensor(0.0))
-    s, u = integrate(current, *scalars, rules=Rules(window=Fixed(Surrogate())))
-    assert (s.dtype, u.dtype) == (torch.float32, torch.float32)
-    u.sum().backward()
+    half, one, zero = (torch.tensor(x) for x in (0.5, 1.0, 0.0))
+    p = Population(keep_v=half, v_th=one, v_init=zero, window=Fixed(FORM), steps=3)
+    assert (p.spikes(current).dtype, p.membrane(current).dtype) == (torch.float32, torch.float32)
+    p.membrane(current).sum().backward()
     assert current.grad is not None
     assert current.grad.dtype == torch.bfloat16
 
@@ -109,11 +134,11 @@ def test_a_relative_rectangle_is_trsg() -> None:
     """The published vector: dA/dU of the amplitude A = v_th s, and its derivative by v_th."""
     u = torch.tensor([-0.2, 0.39, 0.41, 0.79, 0.80, 0.81, 1.19, 1.21, 2.0], dtype=torch.float64)
     current = u.view(1, 9).requires_grad_()
-    v_th = torch.tensor(0.8, dtype=torch.float64).requires_grad_()
+    (v_th,) = scalars(0.8)
     zero = torch.tensor(0.0)
-    rules = Rules(window=Fixed(Surrogate("rectangle", 1.0), relative=True))
-    s, _ = integrate(current, zero, v_th, zero, rules=rules)
-    amplitude = s * v_th
+    window = Fixed(Surrogate("rectangle", 1.0), relative=True)
+    p = Population(keep_v=zero, v_th=v_th, v_init=zero, window=window, steps=1)
+    amplitude = p.spikes(current) * v_th
     assert amplitude.tolist()[0] == [0, 0, 0, 0, 0, 0.8, 0.8, 0.8, 0.8]
     by_neuron = [
         torch.autograd.grad(amplitude[0, j], (current, v_th), retain_graph=True) for j in range(9)

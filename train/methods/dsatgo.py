@@ -14,6 +14,7 @@ then `threshold`, what penalties and figures see of a layer, is that mean too.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
@@ -114,10 +115,10 @@ class AdaptiveLif(Lif):
             self._follow(torch.stack(thetas))
         return torch.stack(spikes)
 
-    @property
-    def membrane(self) -> Tensor:
+    def recall(self) -> Callable[[], Tensor]:
         """See `Lif`."""
-        return self._potentials
+        potentials = self._potentials
+        return lambda: potentials
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_potentials": torch.zeros(0)}

@@ -1,0 +1,174 @@
+"""How much faster a training step is than the plain snnTorch loop, with the same gradients.
+
+    python benchmarks/fused.py [--out benchmarks/results/fused.json]
+
+The MNIST conv net (two 3x3 convolutions, 2x2 average pools, a linear readout), T = 8 steps of
+direct coding, one thread. "loop" is how snnTorch's tutorials train: every layer is called once per
+step, neurons are `snntorch.Leaky` with reset to zero. "fused" is `SpikingNet`: the same parameters,
+layers called once for all steps, neurons in one compiled pass. A step is forward, backward and
+Adam. The two take turns, so that a busy machine slows both alike. Without batch norm both are the
+same function and their gradients are compared; with it the loop's norm sees one step at a time, as
+in those tutorials, so that only the times compare.
+"""
+
+from __future__ import annotations
+
+import os
+
+THREADS = 1
+# Read by the libraries when they are loaded, hence before they are.
+os.environ.update(
+    dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), str(THREADS))
+)
+
+import argparse  # noqa: E402
+import copy  # noqa: E402
+import json  # noqa: E402
+import time  # noqa: E402
+from pathlib import Path  # noqa: E402
+from statistics import median  # noqa: E402
+from typing import Any  # noqa: E402
+
+import snntorch  # noqa: E402
+import torch  # noqa: E402
+from torch import Tensor, nn  # noqa: E402
+from torch.nn.functional import cross_entropy  # noqa: E402
+from where import machine, versions  # noqa: E402
+
+from spikeport.sim import files  # noqa: E402
+from spikeport.sim.surrogate import Surrogate  # noqa: E402
+from spikeport.train.config import ModelConfig  # noqa: E402
+from spikeport.train.encode import direct, source  # noqa: E402
+from spikeport.train.model import SpikingNet, conv  # noqa: E402
+from spikeport.train.neuron import Lif  # noqa: E402
+from spikeport.train.surrogate import spike_function  # noqa: E402
+
+STEPS, BATCH, SHAPE, CLASSES, SEED = 8, 64, (1, 28, 28), 10, 3
+REPETITIONS, WARM_UP = 25, 3
+OUT = Path(__file__).parent / "results" / "fused.json"
+PACKAGES = ("numpy", "torch", "numba", "snntorch")
+
+
+class Loop(nn.Module):
+    """The layers of a SpikingNet, stepped one by one in plain snnTorch."""
+
+    def __init__(self, net: SpikingNet) -> None:
+        super().__init__()
+        self.steps = net.steps
+        self.parts = nn.ModuleList(_stepped(layer) for layer in copy.deepcopy(net.layers)[:-1])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits of the images x [B, C, H, W]: the mean over time of the last layer's output."""
+        states = {i: p.init_leaky() for i, p in enumerate(self.parts) if _is_leaky(p)}
+        outputs = []
+        for _ in range(self.steps):
+            a = x
+            for i, part in enumerate(self.parts):
+                if i in states:
+                    a, states[i] = part(a, states[i])
+                else:
+                    a = part(a)
+            outputs.append(a)
+        return torch.stack(outputs).mean(0)
+
+
+def _is_leaky(layer: nn.Module) -> bool:
+    return isinstance(layer, snntorch.Leaky)
+
+
+def _stepped(layer: nn.Module) -> nn.Module:
+    if isinstance(layer, Lif):
+        surrogate = spike_function(layer.surrogate)
+        threshold = float(layer.v_th)
+        return snntorch.Leaky(
+            beta=layer.keep_v, threshold=threshold, spike_grad=surrogate, reset_mechanism="zero"
+        )
+    if isinstance(layer, nn.BatchNorm2d):
+        plain = nn.BatchNorm2d(layer.num_features)
+        plain.load_state_dict(layer.state_dict())
+        return plain
+    return layer
+
+
+def networks(*, norm: bool) -> tuple[SpikingNet, Loop]:
+    """The fused network and the loop, parameters equal."""
+    torch.manual_seed(SEED)
+    config = ModelConfig(name="conv", surrogate="atan", surrogate_width=2.0)
+    net = conv(config, source("direct", SHAPE), steps=STEPS, classes=CLASSES)
+    if not norm:
+        layers = {k: v for k, v in net.layers.named_children() if not k.startswith("norm")}
+        plain = nn.Sequential()
+        for name, layer in layers.items():
+            if isinstance(layer, nn.Conv2d):
+                layer.weight.data *= 4  # so that neurons fire without a norm, too
+            plain.add_module(name, layer)
+        net = SpikingNet(plain, input=net.input, steps=STEPS, readout="last_v")
+    return net, Loop(net)
+
+
+def measure(*, norm: bool) -> dict[str, Any]:
+    """Seconds of a training step of both, taking turns, and what became of the gradients."""
+    net, loop = networks(norm=norm)
+    generator = torch.Generator().manual_seed(SEED)
+    x = direct(torch.rand(BATCH, *SHAPE, generator=generator), STEPS)
+    y = torch.randint(CLASSES, (BATCH,), generator=generator)
+    models: dict[str, tuple[nn.Module, Any]] = {
+        "loop": (loop, lambda: loop(x[0])),
+        "fused": (net, lambda: net(x).logits),
+    }
+    gradients, seconds = {}, {name: [] for name in models}
+    for name, (model, logits) in models.items():
+        model.zero_grad()
+        cross_entropy(logits(), y).backward()
+        gradients[name] = [p.grad.clone() for p in model.parameters()]
+    optimisers = {name: torch.optim.Adam(m.parameters()) for name, (m, _) in models.items()}
+    for repetition in range(WARM_UP + REPETITIONS):
+        for name, (_, logits) in models.items():
+            start = time.perf_counter()
+            optimisers[name].zero_grad()
+            cross_entropy(logits(), y).backward()
+            optimisers[name].step()
+            if repetition >= WARM_UP:
+                seconds[name].append(time.perf_counter() - start)
+    middle = {name: median(times) for name, times in seconds.items()}
+    pairs = list(zip(gradients["fused"], gradients["loop"], strict=True))
+    return {
+        "seconds": middle,
+        "ratio": middle["loop"] / middle["fused"],
+        "spikes_per_neuron_step": _rate(net, x),
+        "gradient_difference": None if norm else max(_apart(a, b) for a, b in pairs),
+    }
+
+
+def _apart(a: Tensor, b: Tensor) -> float:
+    """Largest difference of two gradients, as a share of the largest entry."""
+    return float((a - b).abs().max() / b.abs().max())
+
+
+@torch.no_grad()
+def _rate(net: SpikingNet, x: Tensor) -> float:
+    spikes = net(x).spikes.values()
+    return float(sum(s.sum() for s in spikes) / sum(s.numel() for s in spikes))
+
+
+def main() -> None:
+    """Measure, print and write."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    parser.add_argument("--out", type=Path, default=OUT)
+    arguments = parser.parse_args()
+    torch.set_num_threads(THREADS)
+    assert Surrogate("atan", 2.0)
+    result = {
+        "command": "python benchmarks/fused.py",
+        "machine": machine(),
+        "versions": versions(PACKAGES),
+        "threads": THREADS, "steps": STEPS, "batch": BATCH, "shape": SHAPE,
+        "without_norm": measure(norm=False),
+        "with_norm": measure(norm=True),
+    }  # fmt: skip
+    print(json.dumps(result, indent=2))
+    files.write_text(arguments.out, json.dumps(result, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
