@@ -48,20 +48,25 @@ class DataConfig(Section):
 
 class EncodeConfig(Section):
     """How a sample becomes `steps` chip steps: images by direct or poisson, events, which are cut
-    into `steps` time bins, by counts or bits."""
+    into `steps` time bins, by counts or bits. payload_bits: of counts, larger ones are clipped;
+    the smaller the largest count, the finer the thresholds that no input can overflow."""
 
     name: Literal["direct", "poisson", "counts", "bits"] = "direct"
     steps: int = Field(default=8, ge=1, le=1024)
+    payload_bits: int = Field(default=8, ge=1, le=8)
 
 
 class ModelConfig(Section):
     """keep_v: share of the potential kept per step. v_th, surrogate_width: membrane units (a slope
-    for the atan, sigmoid, superspike and gauss surrogates). channels: conv only. hidden: dense
-    only."""
+    for the atan, sigmoid, superspike and gauss surrogates). channels: conv only. hidden: dense and
+    recurrent only. width: share of the published numbers of channels, vgg and sew only. pool: what
+    2x2 and global pools send on."""
 
-    name: Literal["dense", "conv"]
+    name: Literal["dense", "conv", "vgg9", "vgg11", "sew_resnet18", "sew_resnet19", "recurrent"]
     channels: tuple[int, int] = Field(default=(12, 24), strict=False)
     hidden: int = Field(default=128, ge=1, le=65536)
+    width: float = Field(default=1.0, gt=0, le=64)
+    pool: Literal["average", "sum"] = "average"
     keep_v: float = Field(default=0.5, ge=0, le=1)
     v_th: float = Field(default=1.0, ge=1e-3, le=1e6)
     surrogate: Literal["triangle", "rectangle", "atan", "sigmoid", "superspike", "gauss"] = (

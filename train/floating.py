@@ -15,7 +15,8 @@ from spikeport.train.config import load as load_config
 from spikeport.train.data import Dataset
 from spikeport.train.encode import source
 from spikeport.train.epochs import run_epochs
-from spikeport.train.model import MODELS, SpikingNet
+from spikeport.train.model import SpikingNet
+from spikeport.train.networks import MODELS
 from spikeport.train.phase import Phase, common
 
 CONFIG = "config.toml"
@@ -67,7 +68,7 @@ def build(config: Config, shape: tuple[int, int, int], *, classes: int) -> Spiki
         torch.manual_seed(config.train.seed)
         net = MODELS[config.model.name](
             config.model,
-            source(config.encode.name, shape),
+            source(config.encode.name, shape, payload_bits=config.encode.payload_bits),
             steps=config.encode.steps,
             classes=classes,
         )

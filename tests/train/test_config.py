@@ -29,7 +29,8 @@ from spikeport.train.data import LOADERS
 from spikeport.train.encode import ENCODERS
 from spikeport.train.losses import LOSSES
 from spikeport.train.methods.mpd_sgr import MpdSgr
-from spikeport.train.model import MODELS, READOUTS
+from spikeport.train.model import READOUTS
+from spikeport.train.networks import MODELS
 
 SMALL = """
 [data]

@@ -18,7 +18,8 @@ from spikeport.train.encode import source
 from spikeport.train.epochs import evaluate, run_epochs
 from spikeport.train.journal import METRICS
 from spikeport.train.methods.mpd_sgr import MpdSgr
-from spikeport.train.model import MODELS, SpikingNet
+from spikeport.train.model import SpikingNet
+from spikeport.train.networks import MODELS
 from spikeport.train.phase import Phase
 from spikeport.train.regularisers import occupancy
 
