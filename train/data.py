@@ -127,9 +127,17 @@ def load_for(config: Config) -> Dataset:
             f"encode.name is {encoder!r}, but {data.name} holds {kind}; choose "
             f"{' or '.join(fitting)}"
         )
+    if encoder != "counts" and config.encode.payload_bits != 8:
+        raise ValueError(
+            f"encode.payload_bits is {config.encode.payload_bits}, but encoder {encoder!r} has a "
+            "payload of its own; leave it out, or choose counts"
+        )
     bins = None
     if data.name in EVENTS:
-        bins = Bins(steps=config.encode.steps, downsample=data.downsample, size=data.size)
+        most = (1 << config.encode.payload_bits) - 1
+        bins = Bins(
+            steps=config.encode.steps, downsample=data.downsample, size=data.size, most=most
+        )
     elif data.downsample != 1 or data.size is not None:
         raise ValueError(
             f"data.downsample and data.size are of events, but {data.name} holds images; leave "

@@ -121,12 +121,13 @@ def stored(samples: NDArray[np.uint8], name: str, *, device: str = "cpu") -> Ten
     return x if name in EVENT_ENCODERS else x / LEVELS
 
 
-def source(name: str, shape: Shape) -> Input:
-    """The chip input that carries what encoder `name` makes of images or frames (C, H, W)."""
+def source(name: str, shape: Shape, *, payload_bits: int = 8) -> Input:
+    """The chip input that carries what encoder `name` makes of images or frames (C, H, W).
+    payload_bits: of counts, 1..8, as they were clipped when they were read; others have theirs."""
     if name == "direct":
         return Input(shape=shape, kind="graded", payload_bits=8, scale=float(LEVELS))
     if name == "counts":
-        return Input(shape=shape, kind="graded", payload_bits=8, scale=1.0)
+        return Input(shape=shape, kind="graded", payload_bits=payload_bits, scale=1.0)
     if name in ("poisson", "bits"):
         return Input(shape=shape, kind="spike")
     raise ValueError(f"encoder is {name!r}; allowed are {', '.join(sorted(ENCODERS))}")

@@ -21,17 +21,21 @@ Sensor = tuple[int, int, int]
 class Bins:
     """How events become frames. steps: time bins T of a recording. downsample: side of the square
     of pixels whose events are counted together, cut off at the far edges. size: side of the square
-    that the frames are then cut or padded to about their centre, None for their own sides."""
+    that the frames are then cut or padded to about their centre, None for their own sides.
+    most: counts above it are clipped to it, 1..255."""
 
     steps: int
     downsample: int = 1
     size: int | None = None
+    most: int = COUNT_MAX
 
     def __post_init__(self) -> None:
         for name in ("steps", "downsample", "size"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"bins: {name} is {value}; it must be at least 1")
+        if not 1 <= self.most <= COUNT_MAX:
+            raise ValueError(f"bins: most is {self.most}; a count holds 1..{COUNT_MAX}")
 
     def shape(self, sensor: Sensor) -> tuple[int, int, int, int]:
         """(T, C, H, W) of the frames of one recording."""
@@ -62,7 +66,7 @@ class Events:
 
 
 def frames(events: Events, sensor: Sensor, *, bins: Bins, where: Path) -> Images:
-    """Counts uint8 [T, C, H, W] of events per time bin, polarity and pixel, at most 255.
+    """Counts uint8 [T, C, H, W] of events per time bin, polarity and pixel, at most `bins.most`.
 
     The bins are equally long. Raises ValueError, naming the file `where`, if there are no events
     or some lie off the sensor.
@@ -92,7 +96,7 @@ def frames(events: Events, sensor: Sensor, *, bins: Bins, where: Path) -> Images
     is_seen = ((places >= 0) & (places < np.array(shape)[:, None])).all(0)
     flat = np.ravel_multi_index(tuple(places[:, is_seen]), shape)
     counts = np.bincount(flat, minlength=int(np.prod(shape)))
-    return np.minimum(counts, COUNT_MAX).astype(np.uint8).reshape(shape)
+    return np.minimum(counts, bins.most).astype(np.uint8).reshape(shape)
 
 
 def recordings(

@@ -68,6 +68,8 @@ def test_counts_stop_at_255() -> None:
     zero = np.zeros(300, int)
     found = frames(Events(zero, zero, zero, zero), SENSOR, bins=Bins(steps=1), where=HERE)
     assert found.max() == found.sum() == 255
+    found = frames(Events(zero, zero, zero, zero), SENSOR, bins=Bins(steps=1, most=7), where=HERE)
+    assert found.max() == found.sum() == 7
 
 
 def test_downsampling_sums_squares_the_last_ones_cut_off() -> None:
@@ -103,6 +105,12 @@ def test_refuses_bins_below_one(given: dict[str, int]) -> None:
     name = next(key for key, value in given.items() if value == 0)
     with pytest.raises(ValueError, match=rf"^bins: {name} is 0; it must be at least 1$"):
         Bins(**given)
+
+
+@pytest.mark.parametrize("most", [0, 256])
+def test_refuses_counts_that_no_byte_holds(most: int) -> None:
+    with pytest.raises(ValueError, match=rf"^bins: most is {most}; a count holds 1\.\.255$"):
+        Bins(steps=1, most=most)
 
 
 def check(message: str, *columns: Any) -> None:

@@ -153,12 +153,15 @@ RUN = """
          "digits holds images; leave them out"),
         ("digits", "direct", "size = 8", "data.downsample and data.size are of events, but "
          "digits holds images; leave them out"),
+        ("digits", "direct payload_bits = 4", "", "encode.payload_bits is 4, but encoder 'direct' "
+         "has a payload of its own; leave it out, or choose counts"),
     ],
 )  # fmt: skip
 def test_refuses_configurations_whose_parts_do_not_fit(
     name: str, encoder: str, more: str, message: str
 ) -> None:
-    config = loads(RUN.format(name=name, encoder=encoder, more=more), "here")
+    text = RUN.format(name=name, encoder=encoder.partition(" ")[0], more=more)
+    config = loads(text.replace("[model]", f"{encoder.partition(' ')[2]}\n[model]"), "here")
     with pytest.raises(ValueError) as caught:  # noqa: PT011 (compared whole below)
         load_for(config)
     assert str(caught.value) == message
@@ -176,6 +179,7 @@ def test_a_run_on_events_has_as_many_bins_as_steps(tmp_path: Path) -> None:
         f"folder = '{tmp_path}'\ndownsample = 3\nsize = 6\ntest_images = 27\nvalidation_share = 0.4"
     )
     text = RUN.format(name="braille", encoder="counts", more=more)
-    data = load_for(loads(text.replace("[model]", "steps = 7\n[model]"), "here"))
+    data = load_for(loads(text.replace("[model]", "steps = 7\npayload_bits = 5\n[model]"), "here"))
     assert data.x_test.shape == (27, 7, 2, 6, 6)
+    assert data.x_test.max() == 31
     assert (data.y_test[:, None] == np.arange(27)).any(0).all()
