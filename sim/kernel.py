@@ -48,6 +48,18 @@ def kept_part(x: Any, keep: Any) -> Any:
 
 
 @compiled
+def tick(u: Any, v: Any, a: Any, keep_u: Any, keep_v: Any, bias: Any) -> Any:
+    """One step of one neuron before its reset: (u, v, whether u wrapped, whether v was clipped)."""
+    x = np.int32(np.int32(a << _STATE) + kept_part(u, keep_u))
+    wrapped = np.int32((x > _LIMIT_U) | (x <= -_LIMIT_U))
+    x = np.int32(x - _SPAN_U) if x > _LIMIT_U else x
+    x = np.int32(x + _SPAN_U) if x <= -_LIMIT_U else x
+    y = np.int32(np.int32(kept_part(v, keep_v) + x) + bias)
+    clipped = np.int32((y > _LIMIT_V) | (y < -_LIMIT_V))
+    return x, np.int32(min(max(y, -_LIMIT_V), _LIMIT_V)), wrapped, clipped
+
+
+@compiled
 def begin(
     row: Any, start: Any, v_init: Any, u: Any, v: Any, u_last: Any, v_last: Any, v_sum: Any,
     counts: Any,
@@ -88,14 +100,9 @@ def run_population(
             wrapped, clipped = np.int32(0), np.int32(0)
             for j in range(len(v_init)):
                 x = np.int32(np.int32(np.int32(a[t, b, j]) << left) >> right)
-                x = np.int32(np.int32(x << _STATE) + kept_part(u[j], keep_u[j]))
-                wrapped += np.int32((x > _LIMIT_U) | (x <= -_LIMIT_U))
-                x = np.int32(x - _SPAN_U) if x > _LIMIT_U else x
-                x = np.int32(x + _SPAN_U) if x <= -_LIMIT_U else x
-                u[j] = x
-                y = np.int32(np.int32(kept_part(v[j], keep_v[j]) + x) + bias[j])
-                clipped += np.int32((y > _LIMIT_V) | (y < -_LIMIT_V))
-                y = min(max(y, -_LIMIT_V), _LIMIT_V)
+                u[j], y, out_u, out_v = tick(u[j], v[j], x, keep_u[j], keep_v[j], bias[j])
+                wrapped += out_u
+                clipped += out_v
                 fired = y > threshold[j]
                 after = np.int32(y - threshold[j]) if subtract else np.int32(0)
                 v[j] = after if fired else y

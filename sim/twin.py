@@ -19,10 +19,12 @@ from spikeport.sim.arith import FLOAT32_EXACT, STATE_SHIFT, U_LIMIT
 from spikeport.sim.net import FixedNet, Input, Projection
 from spikeport.sim.reference import refuse_overflow
 from spikeport.sim.surrogate import Surrogate
-from spikeport.sim.synapse import ConvGeometry, Dense, Shape, Synapse, largest_sum, lowered
+from spikeport.sim.synapse import Conv2d, ConvGeometry, Dense, Shape, Synapse, largest_sum, lowered
 from spikeport.sim.trace import PopulationTrace, Trace
 from spikeport.sim.twin_base import State, Stretch, TwinBase, joined, read, shown
 from spikeport.sim.twin_lif import Neurons, integrate
+
+DENSE_BITS, CONV_BITS = 32, 24  # where sums wrap
 
 
 class Twin(TwinBase):
@@ -47,6 +49,7 @@ class Twin(TwinBase):
         for i, projection in enumerate(net.projections):
             w = _integers(net, projection).to(_exact_type(net, projection.target))
             self.register_buffer(f"w{i}", w, persistent=False)
+        self._wraps = [_can_wrap(net, projection) for projection in net.projections]
 
     @property
     def logit_unit(self) -> float:
@@ -82,10 +85,11 @@ class Twin(TwinBase):
         return Trace(populations=parts, wraps=wraps, clips=clips)
 
     def _sum(self, i: int, s: Tensor) -> Tensor:
-        return synapse_sum(self.net.projections[i].synapse, self.get_buffer(f"w{i}"), s)
+        synapse, w = self.net.projections[i].synapse, self.get_buffer(f"w{i}")
+        return synapse_sum(synapse, w, s, wraps=self._wraps[i])
 
     def _integrator(
-        self, name: str, device: torch.device
+        self, name: str, device: torch.device, *, steps: int
     ) -> Callable[[Tensor, State | None], Stretch]:
         population = self.net.population(name)
         v_th, bias = _tensor(population.v_th, device), _tensor(population.bias_shifted, device)
@@ -100,7 +104,9 @@ class Twin(TwinBase):
             surrogate=self.surrogate,
             detach_reset=self.detach_reset,
         )
-        return lambda a, state: integrate(a, v_th.to(a), bias.to(a), neurons, state=state)
+        return lambda a, state: integrate(
+            a, v_th.to(a), bias.to(a), neurons, state=state, steps=steps
+        )
 
 
 def _trace(life: list[Stretch], *, record: bool) -> PopulationTrace:
@@ -129,21 +135,22 @@ def to_grid(x: Tensor, source: Input) -> Tensor:
     return rounded + (scaled - scaled.detach())
 
 
-def synapse_sum(synapse: Synapse, w: Any, s: Tensor) -> Tensor:
+def synapse_sum(synapse: Synapse, w: Any, s: Tensor, *, wraps: bool = True) -> Tensor:
     """Synaptic sums [T, B, n_out] (floats carrying integers) for source values [T, B, *shape].
 
-    `w`: the synapse's integers as floats of a type wide enough to be exact. Exponents,
-    and the 24-bit wrap of convolutions, act on the value and are transparent to the gradient
-    except for their scale.
+    `w`: the synapse's integers as floats of a type wide enough to be exact. Exponents, and the wrap
+    (24 bits behind convolutions, else 32), act on the value and are transparent to the gradient
+    except for their scale. Without `wraps` no sum is said to reach the wrap.
     """
     steps, batch, *shape = s.shape
     part = lowered(synapse, tuple(shape))
     s = s.to(w.dtype)
     if isinstance(part, Dense):
         total = s.reshape(steps * batch, -1) @ w.T
-        total = shifted(wrapped(total, 32) if w.dtype == torch.float64 else total, part.w_exp)
+        total = shifted(wrapped(total, DENSE_BITS) if wraps else total, part.w_exp)
     else:
-        total = wrapped(convolve(s.reshape(steps * batch, *shape), w, part.geometry), 24)
+        total = convolve(s.reshape(steps * batch, *shape), w, part.geometry)
+        total = wrapped(total, CONV_BITS) if wraps else total
     return total.reshape(steps, batch, -1)
 
 
@@ -152,11 +159,27 @@ def convolve(s: Tensor, w: Tensor, geometry: ConvGeometry) -> Tensor:
     total = F.conv2d(
         s, w, None, geometry.stride, geometry.padding, geometry.dilation, geometry.groups
     )
-    return total + (total.round() - total).detach()
+    rounded: Tensor = _Rounded.apply(total)
+    return rounded
+
+
+class _Rounded(torch.autograd.Function):
+    """Round in place, identity backward: maps are large, and fresh memory is dear."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.mark_dirty(x)
+        return x.round_()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        return grads[0]
 
 
 def shifted(total: Tensor, w_exp: int) -> Tensor:
     """Weight exponent on an accumulated sum: exact value (floor), gradient 2**w_exp."""
+    if w_exp >= 0:  # integers stay integers
+        return total * 2.0**w_exp if w_exp else total
     scaled = total * 2.0**w_exp
     return scaled + (scaled.floor() - scaled).detach()
 
@@ -180,12 +203,23 @@ def _exact_type(net: FixedNet, target: str) -> torch.dtype:
     applied, without rounding; wrapping a sum of a convolution adds half its range to it."""
     total, widest = 0, 0
     for projection in net.incoming(target):
-        part = lowered(projection.synapse, net.shape_of(projection.source))
-        largest = net.input.largest if projection.source == "input" else 1
-        own = largest_sum(part, largest=largest)
+        part, own = _reach(net, projection)
         total += own << max(part.w_exp, 0) if isinstance(part, Dense) else own
         widest = max(widest, own if isinstance(part, Dense) else own + U_LIMIT)
     return torch.float32 if max(total, widest) < FLOAT32_EXACT else torch.float64
+
+
+def _can_wrap(net: FixedNet, projection: Projection) -> bool:
+    """Whether a sum of a projection can reach the wrap of its kind of synapse."""
+    part, own = _reach(net, projection)
+    return own >= 1 << ((DENSE_BITS if isinstance(part, Dense) else CONV_BITS) - 1)
+
+
+def _reach(net: FixedNet, projection: Projection) -> tuple[Dense | Conv2d, int]:
+    """A projection's synapse, lowered, and the largest sum of it that can occur."""
+    part = lowered(projection.synapse, net.shape_of(projection.source))
+    largest = net.input.largest if projection.source == "input" else 1
+    return part, largest_sum(part, largest=largest)
 
 
 def _tensor(values: NDArray[Any], device: torch.device) -> Tensor:

@@ -64,10 +64,10 @@ class TwinBase(nn.Module):
         raise NotImplementedError
 
     def _integrator(
-        self, name: str, device: torch.device
+        self, name: str, device: torch.device, *, steps: int
     ) -> Callable[[Tensor, State | None], Stretch]:
-        """What carries population `name` on from a state (None: the initial one) by sums
-        [T, B, n]."""
+        """What carries population `name` on by `steps` from a state (None: the initial one), with
+        sums [steps, B, n], or [1, B, n] for each step."""
         raise NotImplementedError
 
     def _live(self, s: Tensor, *, steps: int, every_step: bool = False) -> dict[str, list[Stretch]]:
@@ -77,9 +77,11 @@ class TwinBase(nn.Module):
         values, lives = {"input": s}, {}
         for names, loop in self._blocks:
             outside = {name: self._outside(name, values, steps=steps) for name in names}
-            integrators = {name: self._integrator(name, s.device) for name in names}
-            if loop or every_step:
-                found = self._step(integrators, outside)
+            stepped = loop or every_step
+            at_once = 1 if stepped else steps
+            integrators = {name: self._integrator(name, s.device, steps=at_once) for name in names}
+            if stepped:
+                found = self._step(integrators, outside, steps=steps)
             else:
                 found = {name: [integrators[name](outside[name], None)] for name in names}
             for name, life in found.items():
@@ -88,7 +90,8 @@ class TwinBase(nn.Module):
         return lives
 
     def _outside(self, name: str, values: Mapping[str, Tensor], *, steps: int) -> Tensor:
-        """Synaptic sums [T, B, n] of a population from those sources whose `values` are known."""
+        """Synaptic sums, [T, B, n] or [1, B, n] for every step, of a population from those sources
+        whose `values` are known."""
         sums = [
             late(self._sum(i, values[p.source]), p.delay, steps=steps)
             for i, p in self._incoming[name]
@@ -99,19 +102,20 @@ class TwinBase(nn.Module):
             n = math.prod(self._shapes[name])
             wide = torch.promote_types(s.dtype, torch.float32)
             sums = [torch.zeros(1, s.shape[1], n, dtype=wide, device=s.device)]
-        total = sum(sums[1:], start=sums[0])
-        return total.expand(steps, *total.shape[1:])
+        return sum(sums[1:], start=sums[0])
 
     def _step(
         self,
         integrators: Mapping[str, Callable[[Tensor, State | None], Stretch]],
         outside: Mapping[str, Tensor],
+        *,
+        steps: int,
     ) -> dict[str, list[Stretch]]:
         """Live through populations that may feed one another, step by step."""
         lives: dict[str, list[Stretch]] = {name: [] for name in integrators}
         # Splitting once keeps the gradient from filling a whole tensor for every step.
-        sums = {name: a.split(1) for name, a in outside.items()}
-        for t in range(len(next(iter(outside.values())))):
+        sums = {name: a.expand(steps, *a.shape[1:]).split(1) for name, a in outside.items()}
+        for t in range(steps):
             for name, life in lives.items():
                 a = sums[name][t]
                 for i, p in self._incoming[name]:

@@ -7,17 +7,22 @@ both show how much of a network's robustness, or of an attack, is lost in conver
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from spikeport.sim.net import FloatNet
-from spikeport.sim.surrogate import Surrogate, spike
+from spikeport.sim.surrogate import Surrogate
 from spikeport.sim.synapse import FloatDense, FloatSynapse, lowered_float
 from spikeport.sim.twin import to_grid
+from spikeport.sim.twin_adjoint import Adjoint, Outputs, look_back_from, row, runs_compiled
 from spikeport.sim.twin_base import State, Stretch, TwinBase, read, shown
+from spikeport.sim.twin_kernel import live_floats
 
 
 class FloatTwin(TwinBase):
@@ -56,7 +61,7 @@ class FloatTwin(TwinBase):
         return synapse_sum(self.net.projections[i].synapse, self.get_buffer(f"w{i}"), s)
 
     def _integrator(
-        self, name: str, device: torch.device
+        self, name: str, device: torch.device, *, steps: int
     ) -> Callable[[Tensor, State | None], Stretch]:
         p, top = self.net.population(name), torch.finfo(self.dtype).max
         keep_u, keep_v, bias, v_th, v_init = (
@@ -64,25 +69,96 @@ class FloatTwin(TwinBase):
             torch.tensor(np.array(value), device=device).clamp(-top, top).to(self.dtype)
             for value in (p.keep_u, p.keep_v, p.bias, p.v_th, p.v_init)
         )
-        unit = torch.where(v_th > 0, v_th, torch.ones_like(v_th))
+        adjoint = Adjoint(
+            keep_u=keep_u,
+            keep_v=keep_v,
+            threshold=v_th,
+            unit=torch.where(v_th > 0, v_th, torch.ones_like(v_th)),
+            gain=1,
+            reset=p.reset,
+            surrogate=self.surrogate,
+            detach_reset=self.detach_reset,
+        )
+        neurons = FloatNeurons(bias=bias, v_init=v_init, adjoint=adjoint)
+        return lambda a, state: integrate(a, neurons, state=state, steps=steps)
 
-        def integrate(sums: Tensor, state: State | None) -> Stretch:
-            u, v = state or (torch.zeros_like(sums[0]), v_init.expand_as(sums[0]))
-            v_sum, spikes, fired = torch.zeros_like(u), [], []
-            for a in sums.unbind():
-                u = keep_u * u + a
-                v = keep_v * v + u + bias
-                fired.append(v)
-                s = spike((v - v_th) / unit, self.surrogate)
-                spikes.append(s)
-                reset = s.detach() if self.detach_reset else s
-                v = v * (1 - reset) if p.reset == "zero" else v - reset * v_th
-                v_sum = v_sum + v
-            return Stretch(
-                spikes=torch.stack(spikes), fired=torch.stack(fired), u=u, v=v, v_sum=v_sum
-            )
 
-        return integrate
+@dataclass(frozen=True, kw_only=True)
+class FloatNeurons:
+    """Parameters of a population as tensors () or (n,) of one float type; the others are in the
+    `adjoint`."""
+
+    bias: Tensor
+    v_init: Tensor
+    adjoint: Adjoint
+
+
+def integrate(a: Tensor, neurons: FloatNeurons, *, state: State | None, steps: int) -> Stretch:
+    """Run a population over sums a [T, B, n], or [1, B, n] for each of `steps`, from `state` (None:
+    the initial one). Gradients reach both."""
+    spikes, fired, u, v, v_sum = _Integrate.apply(a, *(state or (None, None)), neurons, steps)
+    return Stretch(spikes=spikes, fired=fired, u=u, v=v, v_sum=v_sum)
+
+
+class _Integrate(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, a: Tensor, u: Tensor | None, v: Tensor | None, neurons: FloatNeurons, steps: int
+    ) -> tuple[Tensor, ...]:
+        state = None if u is None or v is None else (u, v)
+        live = compiled if runs_compiled(a) else stepped
+        results = live(a, neurons, state=state, steps=steps)
+        ctx.save_for_backward(results[1])
+        ctx.adjoint, ctx.static = neurons.adjoint, len(a) < steps
+        ctx.set_materialize_grads(False)
+        return results
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+        (fired,) = ctx.saved_tensors
+        outputs = Outputs(spikes=grads[0], fired=grads[1], u=grads[2], v=grads[3], v_sum=grads[4])
+        g = look_back_from(fired, outputs, ctx.adjoint, static=ctx.static, wanted=(False, False))
+        state = (g.u if ctx.needs_input_grad[1] else None, g.v if ctx.needs_input_grad[2] else None)
+        return g.a, *state, None, None
+
+
+def compiled(
+    a: Tensor, neurons: FloatNeurons, *, state: State | None, steps: int
+) -> tuple[Tensor, ...]:
+    """Spikes, fired, u, v and v_sum of `integrate`, in one pass over time."""
+    sums, p = np.ascontiguousarray(a.detach().numpy()), neurons.adjoint
+    batch, n = sums.shape[1:]
+    spikes, fired = (np.empty((steps, batch, n), sums.dtype) for _ in range(2))
+    u, v, v_sum = (np.empty((batch, n), sums.dtype) for _ in range(3))
+    if state is not None:
+        u[:], v[:] = (x.detach().numpy() for x in state)
+    keep_u, keep_v, threshold, bias, v_init = (
+        row(x, n, sums.dtype)
+        for x in (p.keep_u, p.keep_v, p.threshold, neurons.bias, neurons.v_init)
+    )
+    live_floats(
+        sums, keep_u, keep_v, threshold, bias, v_init, p.reset == "subtract", state is not None,
+        spikes, fired, u, v, v_sum,
+    )  # fmt: skip
+    return tuple(torch.from_numpy(x) for x in (spikes, fired, u, v, v_sum))
+
+
+def stepped(
+    a: Tensor, neurons: FloatNeurons, *, state: State | None, steps: int
+) -> tuple[Tensor, ...]:
+    """What `compiled` gives, by torch step by step, on any device."""
+    p = neurons.adjoint
+    u, v = state or (torch.zeros_like(a[0]), neurons.v_init.expand_as(a[0]))
+    v_sum = torch.zeros_like(u)
+    spikes, fired = (a.new_empty((steps, *u.shape)) for _ in range(2))
+    for t, arriving in enumerate(a.expand(steps, *u.shape)):
+        u = p.keep_u * u + arriving
+        fired[t] = v = p.keep_v * v + u + neurons.bias
+        spikes[t] = s = (v > p.threshold).to(v)
+        v = v - s * p.threshold if p.reset == "subtract" else v * (1 - s)
+        v_sum = v_sum + v
+    return spikes, fired, u, v, v_sum
 
 
 def synapse_sum(synapse: FloatSynapse, w: Tensor, s: Tensor) -> Tensor:

@@ -1,0 +1,152 @@
+"""The passes of the twins over time, compiled: integer and float neurons, and the adjoint of both.
+
+Sums and spikes are floats, because torch multiplies floats; between them integer neurons live by
+`sim.kernel.tick`, so they are the chip's bit for bit. Neurons are taken a block at a time, so that
+their state stays in the nearest cache for all steps. Nothing is divided: the check for zero that
+Python asks for would keep the loops from being vectorised.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from spikeport.sim.kernel import compiled, tick
+
+BLOCK = 1024
+
+PERIOD = 1 << 26  # sums that differ by it are the same in 32 bits, once shifted by STATE_SHIFT
+
+
+@compiled
+def live_integers(
+    a: Any, keep_u: Any, keep_v: Any, threshold: Any, bias: Any, v_init: Any, subtract: Any,
+    resume: Any, spikes: Any, fired: Any, u_last: Any, v_last: Any, v_sum: Any, counts: Any,
+) -> None:  # fmt: skip
+    """Live through the steps of `spikes` [T, B, n] by sums a [T, B, n], or [1, B, n] for each step.
+
+    keep_u, keep_v, threshold (shifted), bias (shifted), v_init: int32 [n]. Filled: spikes and fired
+    (v before the reset), both of a's float type; u_last float64, v_last of a's type, v_sum float64,
+    all [B, n]; counts int64 [2] (wraps of u, clips of v). With `resume`, u_last and v_last hold
+    the state to begin with.
+    """
+    steps, batch, n = spikes.shape
+    period, share = a.dtype.type(PERIOD), a.dtype.type(1 / PERIOD)
+    u, v, total = np.empty(BLOCK, np.int32), np.empty(BLOCK, np.int32), np.empty(BLOCK, np.int64)
+    for b in range(batch):
+        for low in range(0, n, BLOCK):
+            size = min(BLOCK, n - low)
+            k_u, k_v, th, shift = keep_u[low:], keep_v[low:], threshold[low:], bias[low:]
+            for j in range(size):
+                u[j] = np.int32(u_last[b, low + j]) if resume else np.int32(0)
+                v[j] = np.int32(v_last[b, low + j]) if resume else v_init[low + j]
+                total[j] = 0
+            for t in range(steps):
+                row = a[t if len(a) > 1 else 0, b, low:]
+                s, f = spikes[t, b, low:], fired[t, b, low:]
+                wraps, clips = np.int32(0), np.int32(0)
+                for j in range(size):
+                    x = np.int32(row[j] - np.trunc(row[j] * share) * period)
+                    u[j], y, wrapped, clipped = tick(u[j], v[j], x, k_u[j], k_v[j], shift[j])
+                    wraps += wrapped
+                    clips += clipped
+                    fires = y > th[j]
+                    after = np.int32(y - th[j]) if subtract else np.int32(0)
+                    v[j] = after if fires else y
+                    s[j] = fires
+                    f[j] = y
+                for j in range(size):
+                    total[j] += v[j]
+                counts[0] += wraps
+                counts[1] += clips
+            u_last[b, low : low + size] = u[:size]
+            v_last[b, low : low + size] = v[:size]
+            v_sum[b, low : low + size] = total[:size]
+
+
+@compiled
+def live_floats(
+    a: Any, keep_u: Any, keep_v: Any, threshold: Any, bias: Any, v_init: Any, subtract: Any,
+    resume: Any, spikes: Any, fired: Any, u_last: Any, v_last: Any, v_sum: Any,
+) -> None:  # fmt: skip
+    """`live_integers` for neurons as `sim.floating` defines them; all arrays of one float type."""
+    steps, batch, n = spikes.shape
+    zero = a.dtype.type(0)
+    for b in range(batch):
+        u, v, total = u_last[b], v_last[b], v_sum[b]
+        total[:] = zero
+        if not resume:
+            u[:] = zero
+            v[:] = v_init
+        for low in range(0, n, BLOCK):
+            for t in range(steps):
+                row = a[t if len(a) > 1 else 0, b]
+                s, f = spikes[t, b], fired[t, b]
+                for j in range(low, min(low + BLOCK, n)):
+                    u[j] = keep_u[j] * u[j] + row[j]
+                    y = keep_v[j] * v[j] + u[j] + bias[j]
+                    fires = y > threshold[j]
+                    after = y - threshold[j] if subtract else zero
+                    v[j] = after if fires else y
+                    total[j] += v[j]
+                    s[j] = fires
+                    f[j] = y
+
+
+@compiled
+def look_back(
+    fired: Any, slope: Any, first: Any, g_spikes: Any, g_fired: Any, g_v_sum: Any, keep_u: Any,
+    keep_v: Any, threshold: Any, rate: Any, offset: Any, gain: Any, subtract: Any,
+    detach_reset: Any, g_a: Any, g_u: Any, g_v: Any, g_threshold: Any, g_bias: Any,
+) -> None:  # fmt: skip
+    """The adjoint of both, for the samples whose `slope` [T, b, n] is given, from `first` on.
+
+    fired, g_spikes [T, B, n], g_fired (or of size 0) and g_v_sum [B, n] (or of size 0): v before
+    the reset, and gradients of the results. g_u, g_v [B, n]: those of the last state, replaced by
+    those of the first. keep_u, keep_v, threshold [n]. A threshold moves a spike by fired * rate +
+    offset [n] times the slope. gain: v per unit of a sum. Filled: g_a, [T, B, n] or [1, B, n] for
+    the sum of all steps. Added to, if not of size 0: g_threshold and g_bias, float64 [n].
+    """
+    steps, batch, n = slope.shape
+    zero = fired.dtype.type(0)
+    through, g = np.empty(BLOCK, fired.dtype), np.empty(BLOCK, fired.dtype)
+    for row in range(batch):
+        b = first + row
+        for low in range(0, n, BLOCK):
+            size = min(BLOCK, n - low)
+            k_u, k_v, th = keep_u[low:], keep_v[low:], threshold[low:]
+            gu, gv, into = g_u[b, low:], g_v[b, low:], g_a[0, b, low:]
+            for t in range(steps - 1, -1, -1):
+                f, h, gs = fired[t, b, low:], slope[t, row, low:], g_spikes[t, b, low:]
+                if g_v_sum.size:
+                    for j in range(size):
+                        gv[j] += g_v_sum[b, low + j]
+                for j in range(size):
+                    jump = th[j] if subtract else f[j]
+                    through[j] = (gs[j] if detach_reset else gs[j] - gv[j] * jump) * h[j]
+                    resets = f[j] > th[j] and not subtract
+                    g[j] = through[j] + (zero if resets else gv[j])
+                if g_fired.size:
+                    for j in range(size):
+                        g[j] += g_fired[t, b, low + j]
+                if g_bias.size:
+                    for j in range(size):
+                        g_bias[low + j] += g[j]
+                if g_threshold.size:
+                    for j in range(size):
+                        moved = through[j] * (f[j] * rate[low + j] + offset[low + j])
+                        kept = gv[j] if subtract and f[j] > th[j] and not detach_reset else zero
+                        g_threshold[low + j] -= moved + kept
+                for j in range(size):
+                    gu[j] += g[j]
+                    gv[j] = k_v[j] * g[j]
+                if len(g_a) > 1 or t == steps - 1:
+                    into = g_a[t if len(g_a) > 1 else 0, b, low:]
+                    for j in range(size):
+                        into[j] = gu[j] * gain
+                else:
+                    for j in range(size):
+                        into[j] += gu[j] * gain
+                for j in range(size):
+                    gu[j] *= k_u[j]
