@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +10,6 @@ import pytest
 from spikeport.exporting import run_to_net
 from spikeport.train import loop
 from spikeport.train.config import Config
-from spikeport.train.data import Dataset
-from spikeport.train.data import load as load_data
 from spikeport.train.methods import Methods
 
 TABLES: dict[str, dict[str, Any]] = {
