@@ -126,14 +126,17 @@ class TrainConfig(Section):
 
 class QuantiseConfig(Section):
     """The phase on the chip's grids. weight_bits: sign included, stored in 8-bit even mantissas.
+    learn: what every layer learns beside weights and bias, see `spikeport.train.scales`.
+    start_images: training images on which the first scales are chosen, see
+    `spikeport.train.start`; 0: the largest that hold every weight.
     netx_bias: keep biases whole in synaptic units, as NetX files hold them; finer without."""
 
     target: Literal["loihi", "loihi1", "loihi2", "lava"]
     epochs: int = Field(default=5, ge=0, le=100_000)
     lr: float = Field(default=1e-3, gt=0, le=10)
     weight_bits: int = Field(default=8, ge=2, le=8)
-    learn_scale: bool = True
-    learn_threshold: bool = True
+    learn: Literal["scale", "threshold", "none"] = "scale"
+    start_images: int = Field(default=64, ge=0, le=65536)
     netx_bias: bool = True
 
 

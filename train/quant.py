@@ -3,10 +3,9 @@
 A `QuantNet` is what the exporter will write: batch norm folded, weights on the 8-bit grid,
 thresholds, biases and decays on theirs, the membrane truncated as the chip truncates it, all by the
 same integer tick as the twin. Rounding is passed straight through. On the chip only the ratio of
-weights to threshold matters, so every population has a learned scale S (synaptic integers per unit
-of the membrane, for all synapses into it) beside its learned threshold: q = round(W S),
-v_th = round(S V_th). Their gradients are those of a learned step size (LSQ, arXiv 1902.08153),
-since a common factor cancels.
+weights to threshold matters: every population has a scale S (synaptic integers per unit of the
+membrane, for all synapses into it) and a threshold, q = round(W S), v_th = round(S V_th), and
+learns one of them, see `spikeport.train.scales`.
 """
 
 from __future__ import annotations
@@ -20,9 +19,9 @@ from spikeport.sim.arith import STATE_SHIFT
 from spikeport.sim.chip import Chip
 from spikeport.sim.twin import to_grid
 from spikeport.train.model import Record, SpikingNet, still
-from spikeport.train.neuron import Lif
 from spikeport.train.quant_layer import QuantLayer
 from spikeport.train.regularisers import Drive
+from spikeport.train.scales import LEARNED
 from spikeport.train.stages import stages
 
 
@@ -30,10 +29,13 @@ class QuantNet(nn.Module):
     """A SpikingNet on the integers of `chip`; forward as SpikingNet's, membranes in thresholds."""
 
     def __init__(
-        self, net: SpikingNet, chip: Chip, *, weight_bits: int = 8, learn_scale: bool = True,
-        learn_threshold: bool = True, netx_bias: bool = True,
+        self, net: SpikingNet, chip: Chip, *, weight_bits: int = 8, learn: str = "scale",
+        netx_bias: bool = True,
     ) -> None:  # fmt: skip
+        """learn: the one learned quantity of every layer beside weights and bias, of `LEARNED`."""
         super().__init__()
+        if learn not in LEARNED:
+            raise ValueError(f"QuantNet: learn is {learn!r}; allowed are {', '.join(LEARNED)}")
         if not 2 <= weight_bits <= chip.weight_bits:
             raise ValueError(
                 f"weight_bits is {weight_bits}; {chip.name} allows 2..{chip.weight_bits}"
@@ -46,8 +48,8 @@ class QuantNet(nn.Module):
                 stage, chip, weight_bits=weight_bits, steps=net.steps, source=net.input,
                 netx_bias=netx_bias,
             )  # fmt: skip
-            layer.log_scale.requires_grad_(learn_scale)
-            layer.v_th.requires_grad_(learn_threshold and isinstance(stage.neuron, Lif))
+            layer.log_scale.requires_grad_(learn == "scale")
+            layer.v_th.requires_grad_(learn == "threshold" and layer.spiking)
             self.layers[stage.name.replace(".", "/")] = layer
             for path in stage.synapses:
                 _put(shell, path.layer, nn.Identity())
@@ -84,6 +86,10 @@ class QuantNet(nn.Module):
         """Per spiking layer the threshold in the unit of its membranes, which is 1."""
         one = torch.tensor(1.0)
         return {name: one for name, layer in self.populations().items() if layer.spiking}
+
+    def lsbs(self) -> dict[str, Tensor]:
+        """Per spiking layer one LSB in thresholds, see `QuantLayer.lsb`."""
+        return {name: layer.lsb() for name, layer in self.populations().items() if layer.spiking}
 
     def drives(self) -> dict[str, Drive]:
         """Nothing: the norms whose statistics would drive the membranes are folded."""

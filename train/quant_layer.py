@@ -14,6 +14,7 @@ from spikeport.sim.twin_base import Stretch, joined
 from spikeport.sim.twin_lif import Neurons, integrate
 from spikeport.train.neuron import LEAST_V_TH, Integrator, Lif
 from spikeport.train.quant_synapse import QuantSynapse, straight_round
+from spikeport.train.scales import balance, balanced
 from spikeport.train.stages import Path, Stage
 
 SUM_LIMIT = U_LIMIT >> STATE_SHIFT  # a synaptic sum beyond it wraps the current
@@ -55,7 +56,7 @@ class QuantLayer(nn.Module):
         self.dv = min(round(DECAY_ONE * (1 - neuron.keep_v)), chip.decay_max)
         self.surrogate = neuron.surrogate.in_units_of(threshold)
         self.v_th = nn.Parameter(torch.tensor(threshold))
-        limit = min(self._range_limit(), *(s.grid_limit() for s in self._every()))
+        limit = min(self._range_limit(), self.grid_limit())
         for each in self._every():
             each.choose_shift(limit)
         self.log_scale = nn.Parameter(torch.tensor(limit).log())
@@ -73,8 +74,8 @@ class QuantLayer(nn.Module):
 
     def scale(self) -> Tensor:
         """S: synaptic integers per membrane unit, kept within the chip's ranges."""
-        wanted = self.log_scale.exp()
-        limit = self._safe_limit(float(wanted.detach()))
+        wanted = balanced(self.log_scale, self._balance()).exp()
+        limit = self.safe_limit(float(wanted.detach()))
         # A scale at its limit goes on learning, or else it could never come down again.
         safe: Tensor = wanted * (limit / wanted.detach()).clamp(max=1)
         return safe
@@ -82,6 +83,20 @@ class QuantLayer(nn.Module):
     def membrane_unit(self) -> Tensor:
         """Integers of v per unit of the float membrane."""
         return self.scale() * (1 << STATE_SHIFT)
+
+    @torch.no_grad()
+    def _balance(self) -> float:
+        """See `spikeport.train.scales`; of synapses on several grids the coarsest step counts."""
+        scale, every = float(self.log_scale.exp()), self._every()
+        return balance(
+            max(s.step(scale) for s in every),
+            weights=sum(s.weight.numel() for s in every),
+            q_max=every[0].q_max,
+        )
+
+    def grid_limit(self) -> float:
+        """Largest scale S at which every weight is on its grid."""
+        return min(s.grid_limit() for s in self._every())
 
     @torch.no_grad()
     def _range_limit(self) -> float:
@@ -97,7 +112,7 @@ class QuantLayer(nn.Module):
         return limit if self.chip.v_init else min(limit, by_start / max(self._kept(), 1e-9))
 
     @torch.no_grad()
-    def _safe_limit(self, wanted: float) -> float:
+    def safe_limit(self, wanted: float) -> float:
         """The range limit, or less where the weights' rounding at S = `wanted` exceeds the headroom
         (half a step of many small weights, all in one direction)."""
         limit = self._range_limit()
@@ -118,6 +133,12 @@ class QuantLayer(nn.Module):
     def _kept(self) -> float:
         """What the first step leaves of v_init, its magnitude in membrane units."""
         return abs(self.keep_v * self.v_init)
+
+    def lsb(self) -> Tensor:
+        """One LSB in thresholds: what the next integer of a weight adds to the membrane under a
+        spike, or under the input's largest value, in the coarsest synapse. No gradient."""
+        largest = max(s.step(1.0) * s.loudest for s in self._every())
+        return largest / self.threshold().detach()
 
     # Integers of the present parameters, differentiable.
 

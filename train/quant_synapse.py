@@ -35,6 +35,7 @@ class QuantSynapse(nn.Module):
         self.sources, self.layer, self.geometry = path.sources, path.layer, path.geometry
         self.pools, self.pool_gain = path.pools, path.pool_gain
         self.q_max, self.per_unit, self.shift = q_max, per_unit, 0
+        self.loudest = largest
         self.largest = largest * len(self.sources) * math.prod(area(pool) for pool in self.pools)
         self.weight = nn.Parameter((path.weight * path.pool_gain).float())
 
@@ -43,6 +44,10 @@ class QuantSynapse(nn.Module):
         """Largest scale S at which every weight is on the grid."""
         top = float(self.weight.abs().max()) or 1.0
         return float(self.q_max * self.per_unit / (top * 2**self.shift))
+
+    def step(self, scale: float) -> float:
+        """What one integer weighs at S = `scale`, in the unit of the weights."""
+        return self.per_unit / (scale * 2**self.shift)
 
     def choose_shift(self, scale: float) -> None:
         """The finest grid that holds every weight at S = `scale`."""

@@ -7,15 +7,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
+from torch import Tensor
+
 from spikeport.sim.chip import TARGETS
-from spikeport.train import checkpoint
+from spikeport.train import checkpoint, machine
 from spikeport.train.config import Config
 from spikeport.train.data import Dataset
+from spikeport.train.encode import ENCODERS, stored
 from spikeport.train.epochs import run_epochs
 from spikeport.train.floating import load_float
 from spikeport.train.model import SpikingNet
 from spikeport.train.phase import Phase, common
 from spikeport.train.quant import QuantNet
+from spikeport.train.start import choose_scales
 
 QUANTISED = "quantised.safetensors"
 
@@ -30,9 +35,22 @@ def fit_quantised(
     progress: bool = True,
 ) -> QuantNet:
     """Train the integers of `net` for config.quantise.target; same losses as the float phase."""
-    model = build(config, net.cpu().eval())
-    run_epochs(model, data, phase(config), folder=folder, resume=resume, progress=progress)
-    return model
+    model, settings = build(config, net.cpu().eval()), phase(config)
+    if config.quantise.start_images:
+        choose_scales(model, net, _shown(config, data, model.steps))
+    if config.quantise.epochs:
+        run_epochs(model, data, settings, folder=folder, resume=resume, progress=progress)
+    elif machine.is_first(config.train):
+        facts = {"epoch": 0, "finished": True, **settings.facts}
+        checkpoint.save(folder / QUANTISED, model, facts=facts)
+    return model.eval()
+
+
+def _shown(config: Config, data: Dataset, steps: int) -> Tensor:
+    """The window [T, B, *shape] of the images that the scales start from."""
+    name = config.encode.name
+    x = stored(data.x_train[: config.quantise.start_images], name)
+    return ENCODERS[name](x, steps, torch.Generator().manual_seed(config.train.seed))
 
 
 def build(config: Config, net: SpikingNet) -> QuantNet:
@@ -42,8 +60,7 @@ def build(config: Config, net: SpikingNet) -> QuantNet:
         net,
         TARGETS[q.target],
         weight_bits=q.weight_bits,
-        learn_scale=q.learn_scale,
-        learn_threshold=q.learn_threshold,
+        learn=q.learn,
         netx_bias=q.netx_bias,
     )
 
@@ -70,11 +87,10 @@ def load_quantised(run_folder: Path | str) -> tuple[QuantNet, Config]:
     """
     net, config = load_float(run_folder)
     model = build(config, net)
-    if wanted := config.quantise.epochs:
-        path = Path(run_folder) / QUANTISED
-        found = checkpoint.load(path, model)
-        if not found.get("finished"):
-            raise ValueError(
-                f"{path}: holds epoch {found.get('epoch')} of {wanted}; resume the training first"
-            )
+    path, wanted = Path(run_folder) / QUANTISED, config.quantise.epochs
+    found = checkpoint.load(path, model)
+    if not found.get("finished"):
+        raise ValueError(
+            f"{path}: holds epoch {found.get('epoch')} of {wanted}; resume the training first"
+        )
     return model.eval(), config

@@ -34,6 +34,7 @@ from spikeport.train.quant import QuantNet
 from spikeport.train.quant_layer import QuantLayer
 from spikeport.train.quant_synapse import QuantSynapse
 from spikeport.train.quantised import build, fit_quantised
+from spikeport.train.scales import balance
 
 STEPS = 5
 
@@ -258,25 +259,30 @@ def test_membranes_are_in_thresholds() -> None:
     torch.testing.assert_close(found, current / layer.threshold())
 
 
+@pytest.mark.parametrize("learn", ["scale", "threshold"])
 @pytest.mark.parametrize("name", NETS)
-def test_gradients_reach_every_parameter(name: str) -> None:
+def test_gradients_reach_every_parameter(name: str, learn: str) -> None:
     torch.manual_seed(5)
-    model = QuantNet(NETS[name](), LOIHI_2)
+    model = QuantNet(NETS[name](), LOIHI_2, learn=learn)
     logits = model(units(shown(model.input), model.input)).logits
     nn.functional.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.int64)).backward()
     for layer in parts(model):
-        learned = ["synapses.0.weight", "bias", "log_scale"] + ["v_th"] * layer.spiking
+        learned = ["synapses.0.weight", "bias"]
+        learned += ["log_scale"] * (learn == "scale")
+        learned += ["v_th"] * (learn == "threshold" and layer.spiking)
         for key in learned:
             grad = layer.get_parameter(key).grad
             assert grad is not None, key
             assert torch.isfinite(grad).all(), key
             assert grad.abs().max() > 0, key
-        assert layer.spiking or layer.v_th.grad is None
+        assert [key for key, p in layer.named_parameters() if p.grad is not None] == [
+            key for key, _ in layer.named_parameters() if key in learned
+        ]
 
 
 def test_what_is_not_to_be_learned_stays() -> None:
     torch.manual_seed(6)
-    model = QuantNet(conv_net(), LOIHI_2, learn_scale=False, learn_threshold=False)
+    model = QuantNet(conv_net(), LOIHI_2, learn="none")
     before = [(float(p.log_scale.detach()), float(p.v_th.detach())) for p in parts(model)]
     learn(model, steps=2)
     assert before == [(float(p.log_scale.detach()), float(p.v_th.detach())) for p in parts(model)]
@@ -290,6 +296,7 @@ def test_the_scale_has_no_gradient_where_nothing_is_rounded() -> None:
     net = spiking(Input(shape=(16,)), "count", nn.Linear(16, 8), lif)
     model = QuantNet(net, LOIHI_2)
     (layer,) = parts(model)
+    layer.v_th.requires_grad_(True)
     with torch.no_grad():
         layer.log_scale.sub_(0.3)  # away from the limit, which moves with the weights
     x = units(shown(model.input), model.input)
@@ -298,7 +305,8 @@ def test_the_scale_has_no_gradient_where_nothing_is_rounded() -> None:
         layer.log_scale.grad = None
         (model(x).logits * torch.arange(8.0)).sum().backward()
         assert layer.log_scale.grad is not None
-        return abs(layer.log_scale.grad.item())
+        step = 1 / float(layer.scale().detach())
+        return abs(layer.log_scale.grad.item()) / balance(step, weights=128, q_max=127)
 
     rough = scale_gradient()
     scale = float(layer.scale().detach())
@@ -317,7 +325,7 @@ def test_the_scale_has_no_gradient_where_nothing_is_rounded() -> None:
 
 def test_thresholds_stay_positive() -> None:
     torch.manual_seed(8)
-    model = QuantNet(count_net(), LOIHI_2)
+    model = QuantNet(count_net(), LOIHI_2, learn="threshold")
     with torch.no_grad():
         for layer in parts(model):
             layer.v_th.fill_(-3.0)

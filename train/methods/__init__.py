@@ -9,6 +9,7 @@ from pydantic import model_validator
 from spikeport.train.methods.adversarial import Adversarial
 from spikeport.train.methods.agl import Lsg, MpdAgl
 from spikeport.train.methods.base import Method, Section
+from spikeport.train.methods.chip_margin import ChipMargin
 from spikeport.train.methods.dsatgo import Dsatgo
 from spikeport.train.methods.dsd import Dsd
 from spikeport.train.methods.guard_tgo import GuardTgo
@@ -36,6 +37,7 @@ class Methods(Section):
     dsatgo: Dsatgo | None = None
     mp_init: MpInit | None = None
     guard_tgo: GuardTgo | None = None
+    chip_margin: ChipMargin | None = None
     tet: Tet | None = None
     ottt: Ottt | None = None
     adversarial: Adversarial | None = None
