@@ -97,13 +97,14 @@ class MpdAgl(Lsg):
 
     def prepare(self, net: SpikingNet) -> None:
         """Learn the leak, under the window that it and the norm in front predict."""
-        super().prepare(net)
         for p in populations(net):
             if isinstance(p.whole, Recurrent):
                 raise ValueError(
                     f"methods.mpd_agl: layer {p.name!r} is recurrent and runs one step at a time,"
                     " where the first cannot have a window of its own; use methods.lsg"
                 )
+        super().prepare(net)
+        for p in populations(net):
             norms = [layer for layer in p.before if isinstance(layer, _BatchNorm) and layer.affine]
             every = len(norms) == len(p.before)
             p.lif.window = Predicted(p.lif, tuple(norms) if every else ())

@@ -67,7 +67,7 @@ class Dsatgo(Method):
         """Collapse the thresholds of a layer into their mean."""
         for p in populations(net):
             if isinstance(p.lif, AdaptiveLif):
-                replaced(net, p.name, p.lif.plain().train(p.lif.training))
+                replaced(net, p.name, p.lif.plain())
 
 
 def window_width(by: float, v_th: float, *, k0: float) -> float:

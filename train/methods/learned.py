@@ -78,8 +78,11 @@ def settle(module: nn.Module) -> None:
     if not parametrize.is_parametrized(module):
         return
     for name in list(module.parametrizations):  # type: ignore[arg-type]
-        parametrize.remove_parametrizations(module, name, leave_parametrized=True)
+        value = getattr(module, name).detach().clone()
+        # What is free may be free for others too, so it is left as it is.
+        parametrize.remove_parametrizations(module, name, leave_parametrized=False)
+        delattr(module, name)
         if isinstance(module, Lif):
-            value = getattr(module, name).detach().clone()
-            delattr(module, name)
             module.register_buffer(name, value)
+        else:
+            module.register_parameter(name, nn.Parameter(value))

@@ -84,6 +84,7 @@ def _population(name: str, layer: Lif | Recurrent, wires: tuple[_Wire, ...]) -> 
 
 
 def replaced(net: SpikingNet, name: str, lif: Lif) -> None:
-    """Put `lif` in the place of the population called `name`."""
+    """Put `lif` in the place of the population called `name`, in the mode of that."""
     parent, _, last = name.rpartition(".")
-    setattr(net.layers.get_submodule(parent), last, lif)
+    owner = net.layers.get_submodule(parent)
+    setattr(owner, last, lif.train(getattr(owner, last).training))
