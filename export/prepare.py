@@ -6,7 +6,7 @@
 | have a threshold a neuron              | incoming weights, bias scaled until thresholds agree   |
 | reset by subtraction                   | refused: the network must be trained for it            |
 | have a decay a neuron                  | refused: the decays must be shared                     |
-| let a convolution wait for other paths | a dense matrix, which can wait                         |
+| let a convolution wait for other paths | relay neurons, or a dense matrix, which can wait       |
 
 Where thresholds may differ, the opposite is done: every neuron is scaled until its largest weight
 fills the grid as well as that of any other. Only the ratio of weights, bias and v_init to the
@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikeport.export.grid import float_weights
-from spikeport.export.late import late_as_dense
+from spikeport.export.late import on_time
 from spikeport.sim import checks
 from spikeport.sim.arith import DECAY_ONE, DU_OFFSET
 from spikeport.sim.chip import Chip
@@ -75,7 +75,7 @@ def prepare(net: FloatNet, chip: Chip, *, exponents: int = 1, for_netx: bool = F
             )
     if not chip.v_init:
         net = _started_by_spikes(net, chip)
-    net = rescaled(late_as_dense(net, chip), chip)
+    net = rescaled(on_time(net, chip), chip)
     return dealt_out(net, exponents) if exponents > 1 else net
 
 

@@ -18,6 +18,7 @@ import numpy as np
 from spikeport.export.calibrate import Calibration
 from spikeport.export.grid import Part, Source
 from spikeport.export.intervals import Emission
+from spikeport.export.late import relayed
 from spikeport.export.prepare import prepare
 from spikeport.export.search import OBJECTIVES, Choice, search
 from spikeport.sim import checks
@@ -189,26 +190,28 @@ def _source(
 def _bits_of(
     net: FloatNet, prepared: FloatNet, chip: Chip, weight_bits: WeightBits
 ) -> dict[str, int]:
-    """Weight bits of every projection of `prepared`, by "source -> target"; of source neurons that
-    `net` has not, all that the chip has."""
-    names = {f"{p.source} -> {p.target}": p.target for p in prepared.projections}
+    """Weight bits of every projection of `prepared`, by "source -> target", where relays count as
+    what they repeat; of those that only the chip needs, all that it has."""
     known = {"input", *(p.name for p in net.populations)}
-    added = {name for name in names if name.split(" -> ")[0] not in known}
+    asked: dict[str, tuple[str, str] | None] = {}  # projection and target, None: of no one else
+    for p in prepared.projections:
+        source = p.source if p.source in known else relayed(p.source)
+        name, said = f"{p.source} -> {p.target}", f"{source} -> {p.target}"
+        asked[name] = (said, p.target) if {source, p.target} <= known else None
     if not isinstance(weight_bits, Mapping):
         every = checks.whole(weight_bits, where="weight_bits", low=1, high=chip.weight_bits)
-        return {name: chip.weight_bits if name in added else every for name in names}
-    strays = sorted(set(weight_bits) - set(names) - set(names.values()))
+        return {name: chip.weight_bits if key is None else every for name, key in asked.items()}
+    names = dict.fromkeys(key[0] if key else name for name, key in asked.items())
+    strays = sorted(set(weight_bits) - set(names) - {p.target for p in prepared.projections})
     if strays:
         raise ValueError(
             f"weight_bits names {strays[0]!r}, which is neither a population nor a projection; the"
             f" projections are {', '.join(names)}"
         )
-    found = {
-        name: weight_bits.get(
-            name, chip.weight_bits if name in added else weight_bits.get(target, chip.weight_bits)
-        )
-        for name, target in names.items()
-    }
+    found = {}
+    for name, key in asked.items():
+        of_all = weight_bits.get(key[1], chip.weight_bits) if key else chip.weight_bits
+        found[name] = weight_bits.get(key[0] if key else name, of_all)
     return {
         name: checks.whole(bits, where=f"weight_bits of {name!r}", low=1, high=chip.weight_bits)
         for name, bits in found.items()

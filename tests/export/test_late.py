@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from spikeport.export.prepare import prepare
 from spikeport.export.quantise import to_fixed
@@ -14,10 +15,13 @@ from spikeport.sim import engine, floating, reference
 from spikeport.sim.chip import LAVA, LOIHI_2
 from spikeport.sim.net import FloatNet, FloatPopulation, FloatProjection, Input, Readout
 from spikeport.sim.synapse import ConvGeometry, Dense, FloatConv2d, FloatDense, FloatSumPool2d
+from spikeport.sim.trace import first_difference
+from spikeport.sim.twin import Twin
 
 
-def skipping(size: int = 6) -> FloatNet:
-    """input -> a -> b, both convolutions, and a convolution and a pool past `a`."""
+def skipping(size: int = 6, *, graded: bool = True) -> FloatNet:
+    """input -> a -> b, both convolutions, and a convolution and a pool past `a`. Graded values,
+    which relays cannot send on, or spikes."""
     rng = np.random.default_rng(0)
     same = ConvGeometry(padding=(1, 1))
 
@@ -26,7 +30,7 @@ def skipping(size: int = 6) -> FloatNet:
 
     pool = FloatSumPool2d(kernel=(1, 1), stride=(1, 1), w=0.5)
     return FloatNet(
-        input=Input(shape=(2, size, size)),
+        input=Input(shape=(2, size, size), kind="graded" if graded else "spike"),
         populations=tuple(
             FloatPopulation(name=n, shape=(2, size, size), v_th=2.0, keep_v=0.5) for n in "ab"
         ),
@@ -77,3 +81,85 @@ def test_a_matrix_that_would_be_too_large_is_refused() -> None:
         r" on loihi2 cannot, and as a dense matrix it would have 21233664 entries, at most 4000000",
     ):
         prepare(skipping(48), LOIHI_2)
+
+
+def test_spikes_wait_in_relays_and_stay_exact() -> None:
+    net = skipping(graded=False)
+    ready = prepare(net, LOIHI_2)
+    assert [p.name for p in ready.populations] == ["input.relay1", "a", "b"]
+    wires = [(p.source, p.target) for p in ready.projections]
+    past = ("input.relay1", "b")
+    assert wires == [("input", "a"), ("a", "b"), past, past, ("input", "input.relay1")]
+    assert [p.synapse for p in ready.projections[:4]] == [p.synapse for p in net.projections]
+    x = np.random.default_rng(1).integers(0, 2, (5, 7, 2, 6, 6))
+    before, after = floating.run(net, x), floating.run(ready, x)
+    assert np.array_equal(after["input.relay1"].spikes, x.reshape(5, 7, -1))
+    for name in "ab":
+        assert before[name].spikes.any()
+        assert np.array_equal(before[name].spikes, after[name].spikes)
+    fixed = to_fixed(net, LOIHI_2, weight_bits=1)  # of the net's weights, not of the relays'
+    rules.enforce(fixed, LOIHI_2)
+    assert not any(fixed.chip_delays)
+    assert np.array_equal(engine.run(fixed, x)["input.relay1"].spikes, x.reshape(5, 7, -1))
+    direct = to_fixed(net, replace(LOIHI_2, conv_delay_max=62), weight_bits=1)
+    expected = reference.run(direct, x)
+    for name in "ab":
+        assert np.array_equal(reference.run(fixed, x)[name].spikes, expected[name].spikes)
+
+
+def test_relays_are_shared_and_as_many_as_steps_are_to_wait() -> None:
+    """Behind a chain of three, its source and its first population feed the last."""
+    net = skipping(graded=False)
+    a, b = net.populations
+    conv = net.projections[1].synapse
+    chain = replace(
+        net,
+        populations=(a, b, replace(b, name="c")),
+        projections=(
+            *net.projections[:2],
+            FloatProjection(source="b", target="c", synapse=conv),
+            FloatProjection(source="a", target="c", synapse=conv),
+            FloatProjection(source="input", target="c", synapse=conv),
+            FloatProjection(source="input", target="b", synapse=conv),
+        ),
+        readout=Readout(population="c"),
+    )
+    ready = prepare(chain, LOIHI_2)
+    names = [p.name for p in ready.populations]
+    assert names == ["input.relay1", "input.relay2", "a", "a.relay1", "b", "c"]
+    wires = [f"{p.source} {p.target}" for p in ready.projections[3:]]
+    assert wires == [
+        "a.relay1 c", "input.relay2 c", "input.relay1 b", "a a.relay1", "input input.relay1",
+        "input.relay1 input.relay2",
+    ]  # fmt: skip
+    fixed = to_fixed(chain, LOIHI_2, weight_bits={"input -> c": 3, "c": 5})
+    largest = {f"{p.source} {p.target}": int(np.abs(p.synapse.w).max()) for p in fixed.projections}
+    assert largest["input.relay2 c"] <= 4 < largest["b c"] <= 16 < largest["input.relay1 b"]
+
+
+def test_a_small_matrix_takes_less_than_relays() -> None:
+    """18 weights a neuron of the source, of which a core holds 23 beside a neuron's share."""
+    kinds = [type(p.synapse) for p in prepare(skipping(3, graded=False), LOIHI_2).projections]
+    assert kinds[2:] == [FloatDense, FloatDense]
+    assert LOIHI_2.synapse_words * 8 / LOIHI_2.neurons == pytest.approx(23.4, abs=0.1)
+
+
+def test_a_relay_lets_gradients_pass() -> None:
+    net = skipping(graded=False)
+    first, second, *past = net.projections
+    cut = replace(second, synapse=FloatConv2d(w=np.zeros((2, 2, 1, 1))))
+    twin = Twin(to_fixed(replace(net, projections=(first, cut, *past)), LOIHI_2))
+    assert "input.relay1" in [p.name for p in twin.net.populations]
+    x = torch.ones(1, 2, 6, 6, requires_grad=True)
+    twin(x).sum().backward()
+    assert x.grad is not None
+    assert float(x.grad.abs().max()) > 0
+
+
+@pytest.mark.lava
+def test_lava_sends_spikes_through_relays() -> None:
+    from spikeport.hw import lava_inprocess
+
+    fixed = to_fixed(skipping(graded=False), LOIHI_2)
+    x = np.random.default_rng(2).integers(0, 2, (5, 2, 2, 6, 6))
+    assert first_difference(reference.run(fixed, x), lava_inprocess.run(fixed, x)) is None
