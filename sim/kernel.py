@@ -26,12 +26,16 @@ _TWELVE = np.int32(12)
 _SIGN = np.int32(31)
 
 
+# Python's check of every divisor for zero would keep loops from being vectorised.
+_OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
+
+
 def compiled(function: Function) -> Function:
     """`function` compiled without the GIL, cached on disk where a cache can be written."""
     try:
-        return cast(Function, njit(cache=True, nogil=True)(function))
+        return cast(Function, njit(cache=True, **_OPTIONS)(function))
     except RuntimeError:  # numba found no folder to write to: compile again in every process
-        return cast(Function, njit(nogil=True)(function))
+        return cast(Function, njit(**_OPTIONS)(function))
 
 
 @compiled

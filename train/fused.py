@@ -15,8 +15,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from spikeport.train.fused_kernel import KINDS, run_backward, run_forward
+from spikeport.train.fused_kernel import BLOCK, KINDS, run_backward, run_forward
 from spikeport.train.window import Window, slope
 
 SPIKES, MEMBRANE = "spikes", "membrane"
@@ -41,20 +42,29 @@ class Population:
     detach_reset: bool = True
     detach_time: bool = False
 
-    def spikes(self, current: Tensor) -> Tensor:
+    def spikes(self, current: Tensor, *, pool: int = 1) -> Tensor:
         """0 or 1, [T, B, ...], for a current [T, B, ...] or, the same in every step, [1, B, ...].
-        Half precision is computed, and returned, in float32."""
-        return self._live(current, SPIKES)
+        Half precision is computed, and returned, in float32.
+
+        pool: of maps [.., H, W] whose sides it divides, the means over squares of that side, in one
+        pass with the neurons.
+        """
+        return self._live(current, SPIKES, pool)
 
     def membrane(self, current: Tensor) -> Tensor:
         """The potential U [T, B, ...] before the reset, as `spikes` otherwise."""
-        return self._live(current, MEMBRANE)
+        return self._live(current, MEMBRANE, 1)
 
-    def _live(self, current: Tensor, wanted: str) -> Tensor:
+    def _live(self, current: Tensor, wanted: str, pool: int) -> Tensor:
         half = current.dtype in (torch.float16, torch.bfloat16)
         current = current.float() if half else current
         scalars = (each.to(current) for each in (self.keep_v, self.v_th, self.v_init))
-        found: Tensor = _Live.apply(current, *scalars, self, wanted)
+        found: Tensor
+        if pool > 1 and current.device.type != "cpu":
+            found = _Live.apply(current, *scalars, self, wanted, 1)
+            pooled: Tensor = F.avg_pool2d(found.flatten(0, 1), pool)
+            return pooled.unflatten(0, found.shape[:2])  # type: ignore[no-any-return]
+        found = _Live.apply(current, *scalars, self, wanted, pool)
         return found
 
 
@@ -62,52 +72,72 @@ class _Live(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, current: Tensor, keep_v: Tensor, v_th: Tensor, v_init: Tensor, p: Population,
-        wanted: str,
+        wanted: str, pool: int,
     ) -> Tensor:  # fmt: skip
         current = current.contiguous()
         ctx.save_for_backward(current, keep_v, v_th, v_init)
-        ctx.p, ctx.wanted = p, wanted
+        ctx.p, ctx.wanted, ctx.pool = p, wanted, pool
         run = compiled_forward if current.device.type == "cpu" else stepped_forward
-        return run(current, (keep_v, v_th, v_init), p, wanted)
+        return run(current, (keep_v, v_th, v_init), p, wanted, pool)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         current, *scalars = ctx.saved_tensors
         run = compiled_backward if current.device.type == "cpu" else stepped_backward
         asked = tuple(ctx.needs_input_grad[1:4])
-        found = run(grads[0].contiguous(), current, tuple(scalars), ctx.p, ctx.wanted, asked)
-        return *found, None, None
+        found = run(
+            grads[0].contiguous(), current, tuple(scalars), ctx.p, ctx.wanted, asked, ctx.pool
+        )
+        return *found, None, None, None
 
 
 Scalars = tuple[Tensor, ...]  # keep_v, v_th, v_init
 
 
-def compiled_forward(current: Tensor, scalars: Scalars, p: Population, wanted: str) -> Tensor:
+def compiled_forward(
+    current: Tensor, scalars: Scalars, p: Population, wanted: str, pool: int = 1
+) -> Tensor:
     """`wanted` of the population, on the CPU."""
-    found, nothing = current.new_empty((p.steps, *current.shape[1:])), current.new_empty((0, 1))
+    shape = list(current.shape[1:])
+    if pool > 1:
+        shape[-2:] = [side // pool for side in shape[-2:]]
+    found, nothing = current.new_empty((p.steps, *shape)), current.new_empty((0, 1))
     run_forward(
-        _rows(current), *map(_number, scalars), p.subtract, _noise(p, current),
-        *(_rows(found if wanted == kind else nothing) for kind in (MEMBRANE, SPIKES)),
+        _rows(current), *_numbers(scalars), p.subtract, _noise(p, current),
+        *_blocks(current, pool),
+        _rows(found if wanted == MEMBRANE else nothing),
+        _rows(found if wanted == SPIKES else nothing),
     )  # fmt: skip
     return found
 
 
 def compiled_backward(
     grad: Tensor, current: Tensor, scalars: Scalars, p: Population, wanted: str,
-    asked: tuple[bool, ...],
+    asked: tuple[bool, ...], pool: int = 1,
 ) -> tuple[Tensor | None, ...]:  # fmt: skip
     """Gradients of the current and, where `asked`, of the scalars."""
     g_current, nothing = torch.empty_like(current), current.new_empty((0, 1))
-    sums = [current.new_zeros(current[0].numel() if one else 0) for one in asked]
+    n = current[0].numel()
+    g_keep, g_th, g_init = (current.new_zeros(n if one else 0) for one in asked)
     widths = p.window.widths(p.steps, scalars[1]).to(current)
     run_backward(
-        *(_rows(grad if wanted == kind else nothing) for kind in (SPIKES, MEMBRANE)),
+        _rows(grad if wanted == SPIKES else nothing),
+        _rows(grad if wanted == MEMBRANE else nothing),
         _rows(current), _noise(p, current), KINDS.index(p.window.form), widths.numpy(),
-        p.window.relative, *map(_number, scalars), p.subtract, p.detach_reset, p.detach_time,
-        _rows(g_current), *(x.numpy() for x in sums),
+        p.window.relative, *_numbers(scalars), p.subtract, p.detach_reset, p.detach_time,
+        *_blocks(current, pool), _rows(g_current),
+        g_keep.numpy(), g_th.numpy(), g_init.numpy(),
     )  # fmt: skip
-    totals = (x.double().sum().to(x) if one else None for x, one in zip(sums, asked, strict=True))
+    sums = zip((g_keep, g_th, g_init), asked, strict=True)
+    totals = (x.double().sum().to(x) if one else None for x, one in sums)
     return g_current, *totals
+
+
+def _blocks(current: Tensor, pool: int) -> tuple[int, int, int]:
+    """Neurons to a block, the pool's side, and the width of a map."""
+    if pool == 1:
+        return BLOCK, 1, 1
+    return current.shape[-2] * current.shape[-1], pool, current.shape[-1]
 
 
 def _rows(x: Tensor) -> Any:
@@ -118,12 +148,16 @@ def _noise(p: Population, like: Tensor) -> Any:
     return _rows(like.new_empty((0, 1)) if p.noise is None else p.noise.to(like).contiguous())
 
 
-def _number(x: Tensor) -> Any:
-    return x.detach().numpy()[()]  # a numpy scalar of the tensor's own type
+def _numbers(scalars: Scalars) -> tuple[Any, Any, Any]:
+    """numpy scalars of the tensors' own type."""
+    keep_v, v_th, v_init = (x.detach().numpy()[()] for x in scalars)
+    return keep_v, v_th, v_init
 
 
-def stepped_forward(current: Tensor, scalars: Scalars, p: Population, wanted: str) -> Tensor:
-    """`wanted` of the population, step by step on any device."""
+def stepped_forward(
+    current: Tensor, scalars: Scalars, p: Population, wanted: str, _: int = 1
+) -> Tensor:
+    """`wanted` of the population, not pooled, step by step on any device."""
     membrane, spikes = _stepped(current, scalars, p)
     return membrane if wanted == MEMBRANE else spikes
 
@@ -143,7 +177,7 @@ def _stepped(current: Tensor, scalars: Scalars, p: Population) -> tuple[Tensor, 
 
 def stepped_backward(
     grad: Tensor, current: Tensor, scalars: Scalars, p: Population, wanted: str,
-    asked: tuple[bool, ...],
+    asked: tuple[bool, ...], _: int = 1,
 ) -> tuple[Tensor | None, ...]:  # fmt: skip
     """As `compiled_backward`, on any device."""
     keep_v, v_th, v_init = scalars

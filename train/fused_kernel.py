@@ -1,9 +1,10 @@
 """A float population over a whole window, forward and backward, compiled.
 
-All arrays are [T, n], contiguous and of one float type; a `current` of one row stands for all
-steps. Neurons are taken a block at a time, so that what a block needs stays in the nearest cache
-for all its steps; the backward pass computes the potentials again there, which is cheaper than to
-write them down and read them back.
+Currents are [T, n] and contiguous, all arrays of one float type; a `current` of one row stands for
+all steps. Neurons are taken a block at a time, so that what a block needs stays in the nearest
+cache for all its steps; the backward pass computes the potentials again there, which is cheaper
+than to write them down and read them back. Spikes may leave averaged over squares of a map, `pool`
+by `pool` of rows of `width`; a block then is one map.
 """
 
 from __future__ import annotations
@@ -15,80 +16,154 @@ import numpy as np
 from spikeport.sim.kernel import compiled
 from spikeport.sim.surrogate import SURROGATES
 
-BLOCK = 512
+BLOCK = 1024
 KINDS = tuple(SURROGATES)
 TRIANGLE, RECTANGLE, ATAN, SIGMOID, SUPERSPIKE, GAUSS = range(6)
 
 
 @compiled
 def run_forward(
-    current: Any, keep_v: Any, v_th: Any, v_init: Any, subtract: Any, noise: Any, membrane: Any,
-    spikes: Any,
+    current: Any, keep_v: Any, v_th: Any, v_init: Any, subtract: Any, noise: Any, block: Any,
+    pool: Any, width: Any, membrane: Any, spikes: Any,
 ) -> None:  # fmt: skip
-    """Fill `membrane` (U, before the reset) and `spikes` (0 or 1), each unless of size 0.
+    """Fill `membrane` (U, before the reset) and `spikes` (0 or 1, or their averages), each unless
+    of size 0.
 
     keep_v, v_th, v_init: scalars of the arrays' type. noise: added to U where it meets the
     threshold, or of size 0.
     """
     steps, n = max(len(membrane), len(spikes)), current.shape[1]
-    kinds = current.dtype
-    v, u, fired = np.empty(BLOCK, kinds), np.empty(BLOCK, kinds), np.empty(BLOCK, kinds)
-    zero, one = kinds.type(0), kinds.type(1)
-    for first in range(0, n, BLOCK):
-        size = min(BLOCK, n - first)
-        v[:size] = v_init
+    us, met = np.empty((steps, block), current.dtype), np.empty((steps, block), current.dtype)
+    fired = np.empty(block, current.dtype)
+    if noise.size == 0:
+        met = us
+    for first in range(0, n, block):
+        size = min(block, n - first)
+        live(current, keep_v, v_th, v_init, subtract, noise, first, size, us, met)
         for t in range(steps):
-            i = current[min(t, len(current) - 1), first:]
-            for j in range(size):
-                u[j] = keep_v * v[j] + i[j]
             if membrane.size:
-                membrane[t, first : first + size] = u[:size]
-            for j in range(size):
-                met = u[j] + noise[t, first + j] if noise.size else u[j]
-                fired[j] = one if met > v_th else zero
-            if spikes.size:
-                spikes[t, first : first + size] = fired[:size]
-            for j in range(size):
-                v[j] = u[j] - v_th * fired[j] if subtract else u[j] * (one - fired[j])
+                membrane[t, first : first + size] = us[t, :size]
+            if spikes.size and pool > 1:
+                above(met[t], v_th, fired[:size])
+                area = pool * pool
+                average(fired, pool, width, spikes[t, first // area : (first + size) // area])
+            elif spikes.size:
+                above(met[t], v_th, spikes[t, first : first + size])
 
 
 @compiled
-def slopes(kind: Any, width: Any, d: Any, h: Any) -> None:
-    """h = `SURROGATES[KINDS[kind]](d, width)`, see there."""
-    zero, one = d.dtype.type(0), d.dtype.type(1)
+def live(
+    current: Any, keep_v: Any, v_th: Any, v_init: Any, subtract: Any, noise: Any, first: Any,
+    size: Any, us: Any, met: Any,
+) -> None:  # fmt: skip
+    """Potentials `us` [T, block] of `size` neurons from the `first` on, before the reset, and what
+    of them meets the threshold, `met` (the same array where there is no noise)."""
+    zero = current.dtype.type(0)
+    v = np.empty(size, current.dtype)
+    v[:] = v_init
+    for t in range(len(us)):
+        i, u, m = current[min(t, len(current) - 1), first : first + size], us[t], met[t]
+        for j in range(size):
+            u[j] = keep_v * v[j] + i[j]
+        if noise.size:
+            m[:size] = u[:size] + noise[t, first : first + size]
+        if subtract:
+            for j in range(size):
+                v[j] = u[j] - v_th if m[j] > v_th else u[j]
+        else:
+            for j in range(size):
+                v[j] = zero if m[j] > v_th else u[j]
+
+
+@compiled
+def above(met: Any, v_th: Any, spikes: Any) -> None:
+    """1 where the threshold is exceeded, else 0."""
+    zero, one = met.dtype.type(0), met.dtype.type(1)
+    for j in range(len(spikes)):
+        spikes[j] = one if met[j] > v_th else zero
+
+
+@compiled
+def average(spikes: Any, pool: Any, width: Any, out: Any) -> None:
+    """Means over squares of `spikes`, a map of rows of `width`."""
+    part = spikes.dtype.type(1) / spikes.dtype.type(pool * pool)
+    narrow = width // pool
+    row = np.empty(width, spikes.dtype)
+    for y in range(len(out) // narrow):
+        row[:] = spikes[y * pool * width : (y * pool + 1) * width]
+        for k in range(1, pool):
+            other = spikes[(y * pool + k) * width : (y * pool + k + 1) * width]
+            for x in range(width):
+                row[x] += other[x]
+        line = out[y * narrow : (y + 1) * narrow]
+        if pool == 2:
+            for x in range(narrow):
+                line[x] = (row[2 * x] + row[2 * x + 1]) * part
+        else:
+            for x in range(narrow):
+                total = row[pool * x]
+                for k in range(1, pool):
+                    total += row[pool * x + k]
+                line[x] = total * part
+
+
+@compiled
+def spread(grad: Any, pool: Any, width: Any, out: Any) -> None:
+    """The adjoint of `average`: each mean's gradient to all of its square."""
+    part = grad.dtype.type(1) / grad.dtype.type(pool * pool)
+    narrow = width // pool
+    for y in range(len(grad) // narrow):
+        line = grad[y * narrow : (y + 1) * narrow]
+        row = out[y * pool * width : (y * pool + 1) * width]
+        if pool == 2:
+            for x in range(narrow):
+                row[2 * x] = row[2 * x + 1] = line[x] * part
+        else:
+            for x in range(width):
+                row[x] = line[x // pool] * part
+        for k in range(1, pool):
+            out[(y * pool + k) * width : (y * pool + k + 1) * width] = row
+
+
+@compiled
+def slopes(kind: Any, width: Any, met: Any, v_th: Any, unit: Any, h: Any) -> None:
+    """h = `SURROGATES[KINDS[kind]](d, width)` * unit of d = (met - v_th) * unit."""
+    kinds = h.dtype
+    zero, one, two = kinds.type(0), kinds.type(1), kinds.type(2)
     if kind == TRIANGLE:
-        scale = one / (width * width)
-        for j in range(len(d)):
-            h[j] = max(width - abs(d[j]), zero) * scale
+        scale = unit / (width * width)
+        for j in range(len(h)):
+            h[j] = max(width - abs((met[j] - v_th) * unit), zero) * scale
     elif kind == RECTANGLE:
-        half, height = width / d.dtype.type(2), one / width
-        for j in range(len(d)):
-            h[j] = height if abs(d[j]) < half else zero
+        half, height = width / two, unit / width
+        for j in range(len(h)):
+            h[j] = height if abs((met[j] - v_th) * unit) < half else zero
     elif kind == ATAN:
-        top, slope = width / d.dtype.type(2), d.dtype.type(np.pi / 2) * width
-        for j in range(len(d)):
-            x = slope * d[j]
+        top, steep = unit * width / two, kinds.type(np.pi / 2) * width
+        for j in range(len(h)):
+            x = steep * ((met[j] - v_th) * unit)
             h[j] = top / (one + x * x)
     elif kind == SIGMOID:
-        for j in range(len(d)):
-            x = np.exp(-abs(width * d[j]))
-            h[j] = width * x / ((one + x) * (one + x))
+        for j in range(len(h)):
+            x = np.exp(-abs(width * ((met[j] - v_th) * unit)))
+            h[j] = unit * width * x / ((one + x) * (one + x))
     elif kind == SUPERSPIKE:
-        for j in range(len(d)):
-            x = one + width * abs(d[j])
-            h[j] = one / (x * x)
+        for j in range(len(h)):
+            x = one + width * abs((met[j] - v_th) * unit)
+            h[j] = unit / (x * x)
     else:
-        top = width * d.dtype.type(1 / np.sqrt(2 * np.pi))
-        for j in range(len(d)):
-            x = width * d[j]
-            h[j] = top * np.exp(-x * x / d.dtype.type(2))
+        top = unit * width * kinds.type(1 / np.sqrt(2 * np.pi))
+        for j in range(len(h)):
+            x = width * ((met[j] - v_th) * unit)
+            h[j] = top * np.exp(-x * x / two)
 
 
 @compiled
 def run_backward(
     g_spikes: Any, g_membrane: Any, current: Any, noise: Any, kind: Any, widths: Any,
     relative: Any, keep_v: Any, v_th: Any, v_init: Any, subtract: Any, detach_reset: Any,
-    detach_time: Any, g_current: Any, g_keep: Any, g_th: Any, g_init: Any,
+    detach_time: Any, block: Any, pool: Any, width: Any, g_current: Any, g_keep: Any, g_th: Any,
+    g_init: Any,
 ) -> None:  # fmt: skip
     """The adjoint of `run_forward`, time backward.
 
@@ -96,70 +171,62 @@ def run_backward(
     [T], relative: of the surrogate. Fills g_current, [1, n] if the current is, and g_keep, g_th and
     g_init [n], the gradients of keep_v, v_th and v_init by neuron, each unless of size 0.
     """
-    steps, n = len(widths), current.shape[1]
-    kinds = current.dtype
-    us, ss = np.empty((steps, BLOCK), kinds), np.empty((steps, BLOCK), kinds)
-    v, d, h, g, g_v = (np.empty(BLOCK, kinds), np.empty(BLOCK, kinds), np.empty(BLOCK, kinds),
-                       np.empty(BLOCK, kinds), np.empty(BLOCK, kinds))  # fmt: skip
+    steps, n, kinds = len(widths), current.shape[1], current.dtype
+    us, met = np.empty((steps, block), kinds), np.empty((steps, block), kinds)
+    if noise.size == 0:
+        met = us
+    h, g, g_v = np.empty(block, kinds), np.empty(block, kinds), np.empty(block, kinds)
     zero, one = kinds.type(0), kinds.type(1)
     unit = one / v_th if relative else one
-    for first in range(0, n, BLOCK):
-        size = min(BLOCK, n - first)
+    keep = zero if detach_time else keep_v
+    for first in range(0, n, block):
+        size = min(block, n - first)
         part = slice(first, first + size)
-        v[:size] = v_init
-        for t in range(steps):
-            i, u, s = current[min(t, len(current) - 1), part], us[t], ss[t]
-            for j in range(size):
-                u[j] = keep_v * v[j] + i[j]
-            met = d
-            met[:size] = u[:size]
-            if noise.size:
-                met[:size] += noise[t, part]
-            for j in range(size):
-                s[j] = one if met[j] > v_th else zero
-            for j in range(size):
-                v[j] = u[j] - v_th * s[j] if subtract else u[j] * (one - s[j])
+        live(current, keep_v, v_th, v_init, subtract, noise, first, size, us, met)
         g_v[:size] = zero
         if len(current) == 1:
             g_current[0, part] = zero
         for t in range(steps - 1, -1, -1):
-            u, s = us[t], ss[t]
-            for j in range(size):
-                d[j] = u[j] - v_th
-            if noise.size:
-                d[:size] += noise[t, part]
-            if relative:
-                for j in range(size):
-                    d[j] *= unit
-            slopes(kind, widths[t], d[:size], h[:size])
-            if g_spikes.size:
-                g[:size] = g_spikes[t, part]
-            else:
+            u, m = us[t], met[t]
+            slopes(kind, widths[t], m, v_th, unit, h[:size])
+            if g_spikes.size == 0:
                 g[:size] = zero
+            elif pool > 1:
+                area = pool * pool
+                spread(g_spikes[t, first // area : (first + size) // area], pool, width, g)
+            else:
+                g[:size] = g_spikes[t, part]
             if not detach_reset:
                 for j in range(size):
                     g[j] -= g_v[j] * (v_th if subtract else u[j])
-            for j in range(size):
-                g[j] *= h[j] * unit
             if g_th.size:
                 of_th = g_th[part]
                 for j in range(size):
-                    moved = g[j] * (d[j] + one) if relative else g[j]
-                    of_th[j] -= moved + g_v[j] * s[j] if subtract else moved
-            for j in range(size):
-                g[j] += g_v[j] if subtract else g_v[j] * (one - s[j])
+                    moved = g[j] * h[j] * (m[j] * unit if relative else one)
+                    lost = g_v[j] if subtract and m[j] > v_th else zero
+                    of_th[j] -= moved + lost
+            if subtract:
+                for j in range(size):
+                    g[j] = g[j] * h[j] + g_v[j]
+            else:
+                for j in range(size):
+                    g[j] = g[j] * h[j] + (zero if m[j] > v_th else g_v[j])
             if g_membrane.size:
-                g[:size] += g_membrane[t, part]
+                of_membrane = g_membrane[t, part]
+                for j in range(size):
+                    g[j] += of_membrane[j]
             if len(current) == 1:
-                g_current[0, part] += g[:size]
+                out = g_current[0, part]
+                for j in range(size):
+                    out[j] += g[j]
             else:
                 g_current[t, part] = g[:size]
             if g_keep.size:
-                of_keep, x, fired = g_keep[part], us[t - 1], ss[t - 1]
+                of_keep, x, y = g_keep[part], us[t - 1], met[t - 1]
                 for j in range(size):
-                    after = x[j] - fired[j] * v_th if subtract else x[j] * (one - fired[j])
+                    reset = x[j] - v_th if subtract else zero
+                    after = reset if y[j] > v_th else x[j]
                     of_keep[j] += g[j] * (after if t else v_init)
-            keep = zero if detach_time else keep_v
             for j in range(size):
                 g_v[j] = keep * g[j]
         if g_init.size:

@@ -19,6 +19,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from spikeport.sim.net import Input
 from spikeport.train.blocks import Recurrent, Residual, named_layers, through
+from spikeport.train.fused import Population
 from spikeport.train.neuron import Integrator, Lif
 from spikeport.train.regularisers import Drive
 
@@ -117,7 +118,8 @@ class SpikingNet(nn.Module):
                 f"[{self.steps}, B, {', '.join(map(str, self.input.shape))}]"
             )
         run = _Run(self.steps)
-        last = through(self.layers._modules, still(x), visit=run, add=torch.add)
+        start: Flow = still(x)
+        last = made(through(self.layers._modules, start, visit=run, add=_added))
         if self.readout == "last_v":
             return Record(last / self.steps, run.outputs, run.spikes, run.membranes)
         return Record(last.sum(0), last, run.spikes, run.membranes)
@@ -137,43 +139,8 @@ def _itself(_: str, layer: nn.Module, __: nn.Module | None) -> nn.Module | None:
     return layer.lif if isinstance(layer, Recurrent) else layer
 
 
-class _Run:
-    """One window on its way through the layers, [T, B, ...], or [1, B, ...] of one that is the
-    same in every step."""
-
-    def __init__(self, steps: int) -> None:
-        self.steps = steps
-        self.outputs = torch.zeros(0)
-        self.spikes: dict[str, Tensor] = {}
-        self.membranes = Potentials()
-
-    def __call__(self, name: str, layer: nn.Module, x: Tensor) -> Tensor:
-        """What `layer` makes of x."""
-        if not isinstance(layer, (*STEPPED, Recurrent, Integrator)):
-            made: Tensor = layer(x.flatten(0, 1)).unflatten(0, x.shape[:2])
-            return made
-        if isinstance(layer, Lif):
-            self.spikes[name] = layer(x, self.steps)
-            self.membranes.add(name, layer.recall())
-            return self.spikes[name]
-        x = x.expand(self.steps, *x.shape[1:])
-        if isinstance(layer, Integrator):
-            self.outputs = x
-            last: Tensor = layer(x)
-            return last
-        if isinstance(layer, Recurrent):
-            name = f"{name}.lif"
-            self.spikes[name] = layer(x)
-            self.membranes.add(name, partial(_same, layer.membrane))
-        else:
-            self.spikes[name], potential = _stepped(layer, x)
-            if layer.reset_delay:  # otherwise snnTorch only shows the potential after reset
-                self.membranes.add(name, partial(_same, potential))
-        return self.spikes[name]
-
-
-class Potentials(Mapping[str, Tensor]):
-    """Membranes by name, each made when it is first asked for: most steps of training never do."""
+class Later(Mapping[str, Tensor]):
+    """Tensors by name, each made when it is first asked for: most steps of training never do."""
 
     def __init__(self) -> None:
         self._makers: dict[str, Callable[[], Tensor]] = {}
@@ -195,8 +162,89 @@ class Potentials(Mapping[str, Tensor]):
         return len(self._makers)
 
 
-def _same(x: Tensor) -> Tensor:
-    return x
+@dataclass(frozen=True, eq=False)
+class _Firing:
+    """Neurons that have met a current, and whose spikes nobody has asked for yet."""
+
+    population: Population
+    current: Tensor
+    spikes: Callable[[], Tensor]
+
+    def pooled(self, pool: nn.Module) -> Tensor | None:
+        """What `pool` makes of the spikes, if that can be had in one pass with them."""
+        if not isinstance(pool, nn.AvgPool2d) or pool.padding not in (0, (0, 0)):
+            return None
+        side, *others = {*_pair(pool.kernel_size), *_pair(pool.stride)}
+        uneven = any(length % side for length in self.current.shape[-2:])
+        if others or uneven or pool.divisor_override:
+            return None
+        return self.population.spikes(self.current, pool=side)
+
+
+Flow = Tensor | _Firing
+
+
+class _Run:
+    """One window on its way through the layers, [T, B, ...], or [1, B, ...] of one that is the
+    same in every step."""
+
+    def __init__(self, steps: int) -> None:
+        self.steps = steps
+        self.outputs = torch.zeros(0)
+        self.spikes, self.membranes = Later(), Later()
+
+    def __call__(self, name: str, layer: nn.Module, x: Flow) -> Flow:
+        """What `layer` makes of x."""
+        if isinstance(x, _Firing) and (pooled := x.pooled(layer)) is not None:
+            return pooled
+        x = made(x)
+        if isinstance(layer, Lif):
+            return self._fire(name, layer, x)
+        if not isinstance(layer, (*STEPPED, Recurrent, Integrator)):
+            return layer(x.flatten(0, 1)).unflatten(0, x.shape[:2])  # type: ignore[no-any-return]
+        x = x.expand(self.steps, *x.shape[1:])
+        if isinstance(layer, Integrator):
+            self.outputs = x
+            return layer(x)  # type: ignore[no-any-return]
+        return self._step(name, layer, x)
+
+    def _fire(self, name: str, lif: Lif, current: Tensor) -> Flow:
+        if not lif.only_spikes:
+            out: Tensor = lif(current, self.steps)
+            amplitude = lif.v_th.detach() if lif.amplitude else 1
+            self.spikes.add(name, lambda: (out / amplitude).round() if lif.amplitude else out)
+            self.membranes.add(name, lif.recall())
+            return out
+        population = lif.meet(current, self.steps)
+        self.spikes.add(name, partial(population.spikes, current))
+        self.membranes.add(name, lif.recall())
+        return _Firing(population, current, partial(self.spikes.__getitem__, name))
+
+    def _step(self, name: str, layer: nn.Module, current: Tensor) -> Tensor:
+        if isinstance(layer, Recurrent):
+            name = f"{name}.lif"
+            spikes: Tensor = layer(current)
+            potential = layer.membrane
+        else:
+            spikes, potential = _stepped(layer, current)
+        self.spikes.add(name, lambda: spikes)
+        if isinstance(layer, Recurrent) or layer.reset_delay:
+            # snnTorch's others only show the potential after the reset.
+            self.membranes.add(name, lambda: potential)
+        return spikes
+
+
+def made(x: Flow) -> Tensor:
+    """The tensor that flows on."""
+    return x.spikes() if isinstance(x, _Firing) else x
+
+
+def _added(a: Flow, b: Flow) -> Tensor:
+    return made(a) + made(b)
+
+
+def _pair(size: int | tuple[int, int]) -> tuple[int, int]:
+    return (size, size) if isinstance(size, int) else size
 
 
 def still(x: Tensor) -> Tensor:

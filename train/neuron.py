@@ -96,6 +96,12 @@ class Lif(snntorch.Leaky):  # type: ignore[misc]
     def forward(self, current: Tensor, steps: int | None = None) -> Tensor:
         """Spikes [T, B, ...] (0 or 1, or v_th with `amplitude`, float) of the input current
         [T, B, ...], or [1, B, ...] of one that is the same in all `steps`."""
+        population = self.meet(current, steps)
+        spikes = population.spikes(current)
+        return spikes * population.v_th if self.amplitude else spikes
+
+    def meet(self, current: Tensor, steps: int | None = None) -> Population:
+        """What lives through `current`, as in `forward`: the neurons as they are now."""
         if self.threshold.requires_grad and self.threshold.is_leaf:
             with torch.no_grad():  # projected gradient descent
                 if self.threshold < LEAST_V_TH:  # else untouched, as a graph may hold it
@@ -112,8 +118,13 @@ class Lif(snntorch.Leaky):  # type: ignore[misc]
             detach_reset=self.detach_reset, detach_time=self.detach_time,
         )  # fmt: skip
         self._lived = population, current
-        spikes = population.spikes(current)
-        return spikes * population.v_th if self.amplitude else spikes
+        return population
+
+    @property
+    def only_spikes(self) -> bool:
+        """Whether a call does nothing but `meet` a current and return its spikes."""
+        hooked = self._forward_hooks or self._forward_pre_hooks or self.amplitude
+        return type(self).forward is Lif.forward and not hooked
 
     @property
     def membrane(self) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.nn.functional import avg_pool2d
 
 from spikeport.sim.surrogate import SURROGATES, Surrogate, spike
 from spikeport.train import fused
@@ -147,3 +148,30 @@ def test_a_relative_rectangle_is_trsg() -> None:
     assert d_u == pytest.approx([0, 0, 1, 1, 1, 1, 1, 0, 0])
     wanted = [0, 0, -0.5125, -0.9875, -1, -0.0125, -0.4875, 1, 1]
     assert [float(g[1]) for g in by_neuron] == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize(("pool", "sides"), [(2, (4, 6)), (3, (6, 9)), (4, (4, 8))])
+@pytest.mark.parametrize("static", [False, True])
+def test_pooled_spikes_are_those_behind_torch_s_pool(
+    pool: int, sides: tuple[int, int], static: bool
+) -> None:
+    shape = (1 if static else 3, 2, 5, *sides)
+    g = random(3, 2, 5, sides[0] // pool, sides[1] // pool, seed=9)
+    found = []
+    for fused_ in (True, False):
+        current = (random(*shape, seed=8) + 0.3).requires_grad_()
+        keep_v, v_th, v_init = scalars(0.6, 0.7, 0.2)
+        p = Population(
+            keep_v=keep_v, v_th=v_th, v_init=v_init, window=Fixed(FORM, relative=True), steps=3,
+            detach_reset=False,
+        )  # fmt: skip
+        pooled = (
+            p.spikes(current, pool=pool)
+            if fused_
+            else avg_pool2d(p.spikes(current).flatten(0, 1), pool).unflatten(0, (3, 2))
+        )
+        (pooled * g).sum().backward()
+        found.append([pooled.detach(), *(x.grad for x in (current, keep_v, v_th, v_init))])
+    assert 0.2 < float(found[0][0].mean()) < 0.8  # type: ignore[union-attr]
+    for ours, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-11, atol=1e-12)
