@@ -57,12 +57,32 @@ def train(
         list[str] | None, typer.Option("--set", help="Override, for example train.epochs=3.")
     ] = None,
     resume: Annotated[bool, typer.Option(help="Continue an interrupted run in --out.")] = False,
+    axes: Annotated[
+        list[str] | None,
+        typer.Option("--sweep", help="Values to try, for example train.seed=0,1,2; repeatable."),
+    ] = None,
+    jobs: Annotated[int, typer.Option(help="Runs of a sweep at a time.")] = 1,
+    cluster: Annotated[
+        str | None, typer.Option(help="Dask scheduler that sweeps instead, tcp://host:port.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Train a network: float phase, then the quantisation-aware phase on the chip's integers."""
+    """Train a network: float phase, then the quantisation-aware phase on the chip's integers.
+
+    With --sweep every combination of values is a run of its own in --out, and runs that are there
+    are kept.
+    """
     with sentences():
         from spikeport import training
 
+        if axes:
+            report = training.sweep(
+                config, out_folder, axes, overrides=set_ or [], jobs=jobs, cluster=cluster,
+                progress=_status(as_json),
+            )  # fmt: skip
+            _show(report, as_json, training.describe_sweep)
+            _exit(not report["failed"])
+            return
         summary = training.train(
             config, out_folder, overrides=set_ or [], resume=resume, progress=not as_json
         )

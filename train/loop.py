@@ -59,8 +59,7 @@ def fit(
     net = build(config, data.shape, classes=data.classes)
     if is_first:
         folder.mkdir(parents=True, exist_ok=True)
-        for half in folder.glob(".*.*"):  # of a file that a killed run was writing
-            half.unlink()
+        _forget_halves(folder)
         write_text(folder / CONFIG, to_toml(config))
     machine.launch(config.train)
     fit_float(config, data, folder, net=net, resume=resume, progress=progress)
@@ -81,6 +80,13 @@ def fit(
     if is_first:
         write_text(folder / SUMMARY, json.dumps(asdict(summary), indent=1) + "\n")
     return summary
+
+
+def _forget_halves(folder: Path) -> None:
+    """Remove the files that a killed run was writing: ours, and those of safetensors."""
+    for pattern in (".*.*.*", ".tmp*"):
+        for half in folder.rglob(pattern):
+            half.unlink()
 
 
 def _check_folder(folder: Path, config: Config, *, resume: bool) -> None:
