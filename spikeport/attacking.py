@@ -145,8 +145,8 @@ def _images(bundle: Bundle, samples: int) -> tuple[Tensor, Tensor]:
         )
     if source.kind != "graded" or (vectors.inputs != vectors.inputs[:1]).any():
         raise ValueError(
-            f"{bundle.folder}: its input is rate coded; attacks on random encoders must average"
-            " over draws, which is not offered yet; use direct coding"
+            f"{bundle.folder}: its input changes from step to step, as rate coded images and events"
+            " do; attacks are offered on still images only, so use direct coding"
         )
     count = min(samples or vectors.samples, vectors.samples)
     x = torch.tensor(vectors.inputs[0, :count]).float() / source.scale

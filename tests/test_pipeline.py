@@ -133,8 +133,8 @@ def test_rate_coding_goes_to_loihi1_and_is_not_attacked(rate_coded: Path, tmp_pa
     assert again["digest"] == result["digest"]
     with pytest.raises(
         ValueError,
-        match=r"b: its input is rate coded; attacks on random encoders must average over draws,"
-        r" which is not offered yet; use direct coding$",
+        match=r"b: its input changes from step to step, as rate coded images and events do; attacks"
+        r" are offered on still images only, so use direct coding$",
     ):
         attacking.attack(tmp_path / "b", attacking.Settings())
 
