@@ -38,7 +38,7 @@ class GuardTgo(Method):
         """Make every neuron noisy."""
         for _, layer in net.named_layers():
             if isinstance(layer, Lif):
-                layer.noise = self.noise * float(layer.v_th)
+                layer.noise = self.noise * float(layer.v_th.detach())
 
     def penalty(self, step: Step) -> Tensor | None:
         """The hinge, summed over layers: unlike MPD-SGR's it grows with their number."""

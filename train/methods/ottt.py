@@ -114,7 +114,7 @@ class _Traced:
         if not layer.training:
             return None
         s = args[0].detach().unflatten(0, (self.steps, -1))
-        past, keep_v = torch.zeros_like(s), self.neurons.keep_v
+        past, keep_v = torch.zeros_like(s), self.neurons.beta.detach().clamp(0, 1)
         for t in range(1, self.steps):
             past[t] = keep_v * (past[t - 1] + s[t - 1])
         extra = _product(layer, past.flatten(0, 1))

@@ -24,7 +24,7 @@ def test_the_loss_rises(conv_net: Any, batch_of: Any) -> None:
     step = batch_of(net, images=32)
     found = Adversarial(eps=0.1, alpha=0.05, steps=4).inputs(step)
     clean, attacked = (
-        functional.cross_entropy(step.forward(x).logits, step.y) for x in (step.x, found)
+        functional.cross_entropy(step.forward(x).logits.detach(), step.y) for x in (step.x, found)
     )
     assert float(attacked) > float(clean) + 0.03
 

@@ -48,7 +48,7 @@ def test_equals_the_quotient_by_hand(batch_of: Any) -> None:
         p, q = (torch.sigmoid(v[y] - v[m]) for v in (z, away))
         total += float((q - p) / 0.1) ** 2
     assert penalty is not None
-    assert float(penalty) == pytest.approx(3.0 * total / 5, rel=1e-4)
+    assert float(penalty.detach()) == pytest.approx(3.0 * total / 5, rel=1e-4)
 
 
 def test_reaches_all_weights_and_leaves_pixels_in_range(conv_net: Any, batch_of: Any) -> None:
