@@ -101,15 +101,18 @@ class AdaptiveLif(Lif):
                 f" {len(self.running)} thresholds; give windows as long as in training"
             )
         keep_v, v = self.beta, self.v_init.expand_as(current[0])
-        potentials, spikes, thetas = [], [], []
+        potentials: list[Tensor] = []
+        spikes: list[Tensor] = []
+        thetas: list[Tensor] = []
         for t, i in enumerate(current.expand(steps, *current.shape[1:])):
             u = keep_v * (v.detach() if self.detach_time else v) + i
             theta, k = self._theta(u.detach(), t)
             noise = self.noise * torch.randn_like(u) if self.training and self.noise else 0
             s = spike(u + noise - theta, Surrogate("rectangle", k))
             v = u * (1 - (s.detach() if self.detach_reset else s))
-            for kept, x in zip((potentials, spikes, thetas), (u, s, theta), strict=True):
-                kept.append(x)
+            potentials.append(u)
+            spikes.append(s)
+            thetas.append(theta)
         self._potentials = torch.stack(potentials)
         if self.training:
             self._follow(torch.stack(thetas))
@@ -143,4 +146,5 @@ class AdaptiveLif(Lif):
         lif = Lif(self.keep_v, v_th=v_th, detach_reset=self.detach_reset, v_init=float(self.v_init))
         width = window_width(v_th, self.base, k0=self.k0)
         lif.window = Fixed(Surrogate("rectangle", width))
-        return lif.to(self.running.device)
+        lif.to(self.running.device)
+        return lif

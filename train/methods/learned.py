@@ -31,7 +31,8 @@ class Positive(nn.Module):
 
     def right_inverse(self, positive: Tensor) -> Tensor:
         """The free number that stands for `positive`."""
-        return positive + torch.log(-torch.expm1(-positive))
+        free: Tensor = positive + torch.log(-torch.expm1(-positive))
+        return free
 
 
 class Scaled(nn.Module):
@@ -45,7 +46,8 @@ class Scaled(nn.Module):
     def forward(self, free: Tensor) -> Tensor:
         """The parameter that the layer computes with."""
         lif, what = self._of
-        return free * (lif.threshold if what == "v_th" else 1 - lif.beta)
+        scaled: Tensor = free * (lif.threshold if what == "v_th" else 1 - lif.beta)
+        return scaled
 
 
 def learn(lif: Lif, name: str, form: nn.Module, start: Tensor) -> None:
@@ -77,7 +79,7 @@ def settle(module: nn.Module) -> None:
     """Leave plain parameters in a layer, plain buffers in neurons, of their present values."""
     if not parametrize.is_parametrized(module):
         return
-    for name in list(module.parametrizations):  # type: ignore[arg-type]
+    for name in list(module.parametrizations):
         value = getattr(module, name).detach().clone()
         # What is free may be free for others too, so it is left as it is.
         parametrize.remove_parametrizations(module, name, leave_parametrized=False)

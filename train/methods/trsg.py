@@ -56,8 +56,11 @@ class Trsg(Method):
     def settle(self, net: SpikingNet) -> None:
         """Write thresholds and gains into the weights, exactly, and make the neurons plain."""
         lifs = [p.lif for p in populations(net)]
-        for module in (*(m for m in net.modules() if m not in lifs), *lifs):
-            learned.settle(module)
+        layers = [layer for layer in net.modules() if layer not in lifs]
+        for layer in layers:  # whose values hang on those of the neurons
+            learned.settle(layer)
+        for lif in lifs:
+            learned.settle(lif)
 
 
 def _scale_current(p: Population, others: list[Population]) -> None:

@@ -66,7 +66,8 @@ def populations(net: SpikingNet) -> list[Population]:
             )
         return (_Wire(layer=layer),)
 
-    end = through(net.layers._modules, (_Wire(),), visit=visit, add=lambda a, b: (*a, *b))
+    start: tuple[_Wire, ...] = (_Wire(),)
+    end = through(net.layers._modules, start, visit=visit, add=lambda a, b: (*a, *b))
     for wire in end:
         if wire.source is not None:
             wire.source.last = True
