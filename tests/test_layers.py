@@ -31,7 +31,7 @@ LAYERS = (
 )
 
 TRAIN = (
-    "numpy numba h5py torch snntorch lightning_fabric sklearn "
+    "numpy numba h5py torch snntorch lightning_fabric distributed sklearn "
     "pydantic safetensors rich tomllib tomli"
 )
 
