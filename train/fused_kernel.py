@@ -159,6 +159,39 @@ def slopes(kind: Any, width: Any, met: Any, v_th: Any, unit: Any, h: Any) -> Non
 
 
 @compiled
+def through_threshold(
+    u: Any, met: Any, h: Any, g_v: Any, v_th: Any, unit: Any, subtract: Any, detach_reset: Any,
+    relative: Any, g: Any, g_th: Any,
+) -> None:  # fmt: skip
+    """Turn g, the gradient of a step's spikes, into that of its potentials u, and take what it
+    means for the threshold off g_th, unless of size 0. g_v: of what the step leaves behind."""
+    zero, one = g.dtype.type(0), g.dtype.type(1)
+    if not detach_reset:
+        for j in range(len(g)):
+            g[j] -= g_v[j] * (v_th if subtract else u[j])
+    if g_th.size:
+        for j in range(len(g)):
+            moved = g[j] * h[j] * (met[j] * unit if relative else one)
+            lost = g_v[j] if subtract and met[j] > v_th else zero
+            g_th[j] -= moved + lost
+    if subtract:
+        for j in range(len(g)):
+            g[j] = g[j] * h[j] + g_v[j]
+    else:
+        for j in range(len(g)):
+            g[j] = g[j] * h[j] + (zero if met[j] > v_th else g_v[j])
+
+
+@compiled
+def add_kept(u: Any, met: Any, g: Any, v_th: Any, subtract: Any, g_keep: Any) -> None:
+    """Add what the gradient g of a step's potentials means for the decay of those before, u."""
+    zero = g.dtype.type(0)
+    for j in range(len(g)):
+        reset = u[j] - v_th if subtract else zero
+        g_keep[j] += g[j] * (reset if met[j] > v_th else u[j])
+
+
+@compiled
 def run_backward(
     g_spikes: Any, g_membrane: Any, current: Any, noise: Any, kind: Any, widths: Any,
     relative: Any, keep_v: Any, v_th: Any, v_init: Any, subtract: Any, detach_reset: Any,
@@ -196,38 +229,20 @@ def run_backward(
                 spread(g_spikes[t, first // area : (first + size) // area], pool, width, g)
             else:
                 g[:size] = g_spikes[t, part]
-            if not detach_reset:
-                for j in range(size):
-                    g[j] -= g_v[j] * (v_th if subtract else u[j])
-            if g_th.size:
-                of_th = g_th[part]
-                for j in range(size):
-                    moved = g[j] * h[j] * (m[j] * unit if relative else one)
-                    lost = g_v[j] if subtract and m[j] > v_th else zero
-                    of_th[j] -= moved + lost
-            if subtract:
-                for j in range(size):
-                    g[j] = g[j] * h[j] + g_v[j]
-            else:
-                for j in range(size):
-                    g[j] = g[j] * h[j] + (zero if m[j] > v_th else g_v[j])
+            through_threshold(
+                u[:size], m[:size], h[:size], g_v[:size], v_th, unit, subtract, detach_reset,
+                relative, g[:size], g_th[part] if g_th.size else g_th,
+            )  # fmt: skip
             if g_membrane.size:
-                of_membrane = g_membrane[t, part]
-                for j in range(size):
-                    g[j] += of_membrane[j]
+                g[:size] += g_membrane[t, part]
             if len(current) == 1:
-                out = g_current[0, part]
-                for j in range(size):
-                    out[j] += g[j]
+                g_current[0, part] += g[:size]
             else:
                 g_current[t, part] = g[:size]
-            if g_keep.size:
-                of_keep, x, y = g_keep[part], us[t - 1], met[t - 1]
-                for j in range(size):
-                    reset = x[j] - v_th if subtract else zero
-                    after = reset if y[j] > v_th else x[j]
-                    of_keep[j] += g[j] * (after if t else v_init)
-            for j in range(size):
-                g_v[j] = keep * g[j]
+            if g_keep.size and t:
+                add_kept(us[t - 1], met[t - 1], g[:size], v_th, subtract, g_keep[part])
+            elif g_keep.size:
+                g_keep[part] += g[:size] * v_init
+            g_v[:size] = keep * g[:size]
         if g_init.size:
             g_init[part] = g_v[:size]
