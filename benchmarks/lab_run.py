@@ -51,7 +51,7 @@ def finished(job: Job) -> dict[str, Any] | None:
         found: dict[str, Any] = json.loads(job.result.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return found if found.get("settings") == json.loads(json.dumps(job.settings)) else None
+    return found if found.get("settings") == job.settings else None
 
 
 def run(job: Job) -> dict[str, Any]:

@@ -131,7 +131,7 @@ def test_a_tiny_lab_goes_on_where_it_was(
         data=folder, runs=folder / "runs", scale="tiny", set="digits", recipe="mpd_sgr", seed=5
     )
     assert run.finished(job) == kept
-    place.write_text(json.dumps(kept | {"settings": {"attacked": 1}}), "utf-8")
+    place.write_text(json.dumps(kept | {"settings": {"robust": None}}), "utf-8")
     assert run.finished(job) is None
     # Evaluated again, not trained again: the same figures.
     again = run.run(job)
