@@ -74,14 +74,14 @@ def _chain(
     """Relays one behind the other, each with the projection into it, nothing of it rounded.
 
     They rest half a weight below their threshold of 0 and fire half a weight above it, so that a
-    surrogate lets gradients of either pass.
+    surrogate lets gradients of either pass; with this scale both are whole.
     """
     shape, names = net.shape_of(source), [source]
     found = []
     for number in range(1, length + 1):
         names.append(f"{source}{RELAY}{number}")
         relay = FloatPopulation(
-            name=names[-1], shape=shape, v_th=0.0, keep_v=1 / DECAY_ONE, bias=-0.5, scale=1.0
+            name=names[-1], shape=shape, v_th=0.0, keep_v=1 / DECAY_ONE, bias=-0.5, scale=2.0
         )
         copy = FloatSumPool2d(kernel=(1, 1), stride=(1, 1))
         found.append((relay, FloatProjection(source=names[-2], target=names[-1], synapse=copy)))
