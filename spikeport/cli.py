@@ -165,7 +165,7 @@ def attack(
     bundle: BundlePath,
     attacks: Annotated[
         list[str] | None,
-        typer.Option("--attack", help="noise, fgsm, bim, pgd, square; repeatable. All if none."),
+        typer.Option("--attack", help="noise, fgsm, bim, pgd, apgd, square; repeatable, or all."),
     ] = None,
     eps: Annotated[
         str, typer.Option(help="Largest change of a pixel in [0, 1]: 0.03 or 8/255.")
