@@ -21,7 +21,7 @@ from spikeport.sim.reference import refuse_overflow
 from spikeport.sim.surrogate import Surrogate
 from spikeport.sim.synapse import Conv2d, ConvGeometry, Dense, Shape, Synapse, largest_sum, lowered
 from spikeport.sim.trace import PopulationTrace, Trace
-from spikeport.sim.twin_base import State, Stretch, TwinBase, joined, read, shown
+from spikeport.sim.twin_base import State, Stretch, TwinBase, joined, read
 from spikeport.sim.twin_lif import Neurons, integrate
 
 DENSE_BITS, CONV_BITS = 32, 24  # where sums wrap
@@ -37,6 +37,8 @@ class Twin(TwinBase):
     identity as gradient.
     """
 
+    net: FixedNet
+
     def __init__(
         self,
         net: FixedNet,
@@ -45,7 +47,6 @@ class Twin(TwinBase):
         detach_reset: bool = True,
     ) -> None:
         super().__init__(net, surrogate=surrogate, detach_reset=detach_reset)
-        self.net = net
         for i, projection in enumerate(net.projections):
             w = _integers(net, projection).to(_exact_type(net, projection.target))
             self.register_buffer(f"w{i}", w, persistent=False)
@@ -60,9 +61,7 @@ class Twin(TwinBase):
         population = self.net.population(self.net.readout.population)
         return float(population.scale * (1 << STATE_SHIFT) * self.net.steps)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits [B, K] for x [B, *shape]; see the class."""
-        s, steps = shown(x, self.net)
+    def _logits(self, s: Tensor, *, steps: int) -> Tensor:
         lives = self._live(to_grid(s, self.net.input), steps=steps)
         readout = self.net.readout
         return read(lives[readout.population], readout.kind) / self.logit_unit

@@ -9,9 +9,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from spikeport.sim.engine import PORTION_BYTES
 from spikeport.sim.net import FixedNet, FloatNet, FloatProjection, Projection
 from spikeport.sim.surrogate import Surrogate
 from spikeport.sim.topology import blocks, is_loop
+
+LEAST_SAMPLES = 16  # fewer at a time cost more in calls than they save
 
 State = tuple[Tensor, Tensor]  # u and v [B, n]
 
@@ -38,7 +41,8 @@ class TwinBase(nn.Module):
     """A network run by torch: populations outside loops live all their steps in one stretch, loops
     in stretches of one step each, so that gradients flow back through time along every synapse.
 
-    A twin says how sums are made (`_sum`) and how a population integrates them (`_integrator`).
+    A twin says how its input and logits are made (`_logits`), how sums are (`_sum`) and how a
+    population integrates them (`_integrator`).
     """
 
     def __init__(
@@ -50,6 +54,7 @@ class TwinBase(nn.Module):
                 "the twin cannot differentiate a first_spike readout; use count, last_v or sum_v"
             )
         self.surrogate = surrogate or Surrogate("triangle", 1.0)
+        self.net = net
         self.detach_reset = detach_reset
         self._blocks = [(names, is_loop(net, names)) for names in blocks(net)]
         self._shapes = {p.name: p.shape for p in net.populations}
@@ -58,6 +63,25 @@ class TwinBase(nn.Module):
             name: [(i, p) for i, p in enumerate(projections) if p.target == name]
             for name in self._shapes
         }
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits [B, K]; see the class."""
+        s, steps = shown(x, self.net)
+        return torch.cat([
+            self._logits(part, steps=steps) for part in s.split(self._portion(s, steps), dim=1)
+        ])  # fmt: skip
+
+    def _portion(self, s: Tensor, steps: int) -> int:
+        """How many samples of `s` run at a time. On the CPU as many as the engine takes: larger
+        tensors leave the caches, and their memory is made anew for every call."""
+        if s.device.type != "cpu" or any(loop for _, loop in self._blocks):
+            return max(1, s.shape[1])
+        values = self.net.input.size + sum(p.size for p in self.net.populations)
+        return max(LEAST_SAMPLES, PORTION_BYTES // (4 * steps * values))
+
+    def _logits(self, s: Tensor, *, steps: int) -> Tensor:
+        """Logits [B, K] of inputs [T, B, *shape] in float units, or [1, B, *shape] for `steps`."""
+        raise NotImplementedError
 
     def _sum(self, i: int, s: Tensor) -> Tensor:
         """Synaptic sums [T, B, n_out] that projection `i` makes of source values [T, B, *shape]."""

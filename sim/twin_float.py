@@ -21,7 +21,7 @@ from spikeport.sim.surrogate import Surrogate
 from spikeport.sim.synapse import FloatDense, FloatSynapse, lowered_float
 from spikeport.sim.twin import to_grid
 from spikeport.sim.twin_adjoint import Adjoint, Outputs, look_back_from, row, runs_compiled
-from spikeport.sim.twin_base import State, Stretch, TwinBase, read, shown
+from spikeport.sim.twin_base import State, Stretch, TwinBase, read
 from spikeport.sim.twin_kernel import live_floats
 
 
@@ -34,6 +34,8 @@ class FloatTwin(TwinBase):
     `dtype=torch.float64` for the arithmetic of `spikeport.sim.floating`.
     """
 
+    net: FloatNet
+
     def __init__(
         self,
         net: FloatNet,
@@ -43,15 +45,13 @@ class FloatTwin(TwinBase):
         dtype: torch.dtype = torch.float32,
     ) -> None:
         super().__init__(net, surrogate=surrogate, detach_reset=detach_reset)
-        self.net, self.dtype = net, dtype
+        self.dtype = dtype
         for i, projection in enumerate(net.projections):
             part = lowered_float(projection.synapse, net.shape_of(projection.source))
             w = torch.tensor(np.array(part.w), dtype=dtype)
             self.register_buffer(f"w{i}", w, persistent=False)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits [B, K]; see the class."""
-        s, steps = shown(x, self.net)
+    def _logits(self, s: Tensor, *, steps: int) -> Tensor:
         pixels = to_grid(s.to(self.dtype), self.net.input) / self.net.input.scale
         readout = self.net.readout
         raw = read(self._live(pixels, steps=steps)[readout.population], readout.kind)

@@ -2,8 +2,7 @@
 
 Sums and spikes are floats, because torch multiplies floats; between them integer neurons live by
 `sim.kernel.tick`, so they are the chip's bit for bit. Neurons are taken a block at a time, so that
-their state stays in the nearest cache for all steps. Nothing is divided: the check for zero that
-Python asks for would keep the loops from being vectorised.
+their state stays in the nearest cache for all steps.
 """
 
 from __future__ import annotations
@@ -95,6 +94,25 @@ def live_floats(
 
 
 @compiled
+def leave(
+    g: Any, g_u: Any, g_v: Any, keep_u: Any, keep_v: Any, gain: Any, adds: Any, g_a: Any
+) -> None:
+    """Carry `g`, the gradient of v before the reset, to the state one step before, g_u and g_v, and
+    to the sums, whose gradient is set or, if it `adds`, added to."""
+    for j in range(len(g)):
+        g_u[j] += g[j]
+        g_v[j] = keep_v[j] * g[j]
+    if adds:
+        for j in range(len(g)):
+            g_a[j] += g_u[j] * gain
+    else:
+        for j in range(len(g)):
+            g_a[j] = g_u[j] * gain
+    for j in range(len(g)):
+        g_u[j] *= keep_u[j]
+
+
+@compiled
 def look_back(
     fired: Any, slope: Any, first: Any, g_spikes: Any, g_fired: Any, g_v_sum: Any, keep_u: Any,
     keep_v: Any, threshold: Any, rate: Any, offset: Any, gain: Any, subtract: Any,
@@ -116,7 +134,7 @@ def look_back(
         for low in range(0, n, BLOCK):
             size = min(BLOCK, n - low)
             k_u, k_v, th = keep_u[low:], keep_v[low:], threshold[low:]
-            gu, gv, into = g_u[b, low:], g_v[b, low:], g_a[0, b, low:]
+            gu, gv = g_u[b, low:], g_v[b, low:]
             for t in range(steps - 1, -1, -1):
                 f, h, gs = fired[t, b, low:], slope[t, row, low:], g_spikes[t, b, low:]
                 if g_v_sum.size:
@@ -138,15 +156,6 @@ def look_back(
                         moved = through[j] * (f[j] * rate[low + j] + offset[low + j])
                         kept = gv[j] if subtract and f[j] > th[j] and not detach_reset else zero
                         g_threshold[low + j] -= moved + kept
-                for j in range(size):
-                    gu[j] += g[j]
-                    gv[j] = k_v[j] * g[j]
-                if len(g_a) > 1 or t == steps - 1:
-                    into = g_a[t if len(g_a) > 1 else 0, b, low:]
-                    for j in range(size):
-                        into[j] = gu[j] * gain
-                else:
-                    for j in range(size):
-                        into[j] += gu[j] * gain
-                for j in range(size):
-                    gu[j] *= k_u[j]
+                at = t if len(g_a) > 1 else 0
+                adds = len(g_a) < steps and t < steps - 1
+                leave(g[:size], gu, gv, k_u, k_v, gain, adds, g_a[at, b, low:])
