@@ -160,9 +160,10 @@ def _times(judged: dict[str, Any]) -> str:
 
 
 def _layer_mean(row: dict[str, Any], keys: Sequence[str]) -> float:
+    layers: dict[str, Any] = row
     for key in keys:
-        row = row[key]
-    return mean(row.values())
+        layers = layers[key]
+    return float(mean(layers.values()))
 
 
 def main() -> None:
@@ -187,7 +188,7 @@ def main() -> None:
             rows.append(measure(job))
             print(json.dumps(rows[-1]), flush=True)
     found = summary(rows)
-    result = {
+    result: dict[str, Any] = {
         "command": "python benchmarks/flips.py --data FOLDER",
         "machine": machine(),
         "versions": versions(PACKAGES),

@@ -68,7 +68,7 @@ class Set:
 
 def _gradients(steps: int, **more: Any) -> dict[str, Spec]:
     """PGD and APGD on both losses, which miss different samples."""
-    specs = (Pgd(steps=40, **more), Apgd(steps=steps, **more))
+    specs: tuple[Pgd | Apgd, ...] = (Pgd(steps=40, **more), Apgd(steps=steps, **more))
     names = ("pgd-40", f"apgd-{steps}")
     return {
         f"{name}{end}": replace(spec, loss=loss)
