@@ -149,9 +149,10 @@ def floats_rung(run: Exported, trained: Any, inputs: NDArray[Any]) -> fidelity.R
 
     def rung(part: slice) -> fidelity.Rung:
         x = inputs[:, part] / run.net.input.scale
+        record = _record(trained, x)
         return fidelity.compare(
-            ("torch float", _record(trained, x)),
-            ("FloatNet", floating.run(run.float_net, x, record=False)),
+            ("torch float", record),
+            ("FloatNet", _of(record, floating.run(run.float_net, x, record=False))),
             run.net.readout, exact=False, potentials=False,
         )  # fmt: skip
 
@@ -159,21 +160,23 @@ def floats_rung(run: Exported, trained: Any, inputs: NDArray[Any]) -> fidelity.R
 
 
 def integers_rung(run: Exported, model: Any, inputs: NDArray[Any]) -> fidelity.Rung:
-    """The torch model of the quantised phase against the engine; not a spike may differ.
-
-    Sources that exporting adds, which start populations at their v_init, have no counterpart."""
+    """The torch model of the quantised phase against the engine; not a spike may differ."""
 
     def rung(part: slice) -> fidelity.Rung:
-        trained = _record(model, inputs[:, part] / run.net.input.scale)
-        trace = engine.run(run.net, inputs[:, part])
-        there = {name: p for name, p in trace.populations.items() if name in trained.populations}
+        record = _record(model, inputs[:, part] / run.net.input.scale)
         return fidelity.compare(
-            ("torch integers", trained),
-            ("engine", replace(trace, populations=there)),
+            ("torch integers", record),
+            ("engine", _of(record, engine.run(run.net, inputs[:, part]))),
             run.net.readout, potentials=False,
         )  # fmt: skip
 
     return fidelity.in_batches(rung, samples=inputs.shape[1], batch=BATCH)
+
+
+def _of(record: Trace, trace: Trace) -> Trace:
+    """The populations of `trace` that `record` has, in its order. Those that exporting adds, which
+    start others at their v_init or let spikes wait, have no counterpart in torch."""
+    return replace(trace, populations={name: trace[name] for name in record.populations})
 
 
 def run_inputs(run: Exported, *, samples: int) -> tuple[NDArray[Any], NDArray[np.int64]]:
