@@ -15,6 +15,7 @@ import pytest
 
 from spikeport.train.config import DIGITS, Config, load, override
 from spikeport.train.sweep import axes_of, describe, sweep
+from spikeport.training import describe_sweep
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SMALL = ["train.epochs=1", "model.name=dense", "model.hidden=8", "encode.steps=2"]
@@ -77,6 +78,9 @@ def test_runs_are_kept_failures_reported_and_a_second_call_goes_on(
     assert (report["failed"], good["status"], failed["status"]) == (1, "done", "failed")
     assert failed["error"].startswith(f"{bad}/float.safetensors: truncated or no checkpoint of our")
     assert describe(failed) == f"train.seed=5_train.lr=0.02 failed: {failed['error']}"
+    assert describe_sweep(report).splitlines()[1:] == [
+        describe(failed), f"2 runs in {tmp_path}/s, 1 failed",
+    ]  # fmt: skip
     assert good["settings"] == {"train.seed": 4, "train.lr": 0.02}
     assert set(good["metrics"]) == {"float", "quantised"}
     run = tmp_path / "s" / "train.seed=4_train.lr=0.02"
@@ -94,6 +98,21 @@ def test_runs_are_kept_failures_reported_and_a_second_call_goes_on(
     assert [row["settings/train.seed"] for row in rows] == ["4", "5"]
     accuracy = float(rows[0]["summary/float_test_accuracy"])
     assert accuracy == good["summary"]["float_test_accuracy"]
+
+
+def test_a_cluster_that_is_not_there(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if importlib.util.find_spec("distributed"):
+        with pytest.raises(
+            ValueError, match=r"^sweep: no Dask scheduler answers at 'gone://x' \(.*; start one or "
+        ):
+            sweep(config, {"train.seed": [1]}, tmp_path, cluster="gone://x")
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(
+        ValueError, match=r"^sweep: a cluster needs Dask's distributed; install spikeport\[cluster"
+    ):
+        sweep(config, {"train.seed": [1]}, tmp_path, cluster="tcp://localhost:1")
 
 
 ON_CLUSTER = """
