@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-HEAVY = ("torch", "lava", "snntorch", "nir", "sklearn", "scipy", "numba", "matplotlib")
+HEAVY = (
+    "torch", "lava", "snntorch", "nir", "sklearn", "scipy", "numba", "matplotlib",
+    "lightning_fabric", "tensorboardX", "distributed",
+)  # fmt: skip
 COMMANDS = ("train", "export", "simulate", "attack", "deploy", "doctor")
 
 
