@@ -99,7 +99,7 @@ class SpikingNet(nn.Module):
                 and isinstance(before, _BatchNorm)
                 and before.affine
             ):
-                found[name] = Drive(before.bias, before.weight, float(layer.beta))
+                found[name] = Drive(before.bias, before.weight, float(layer.beta.detach()))
             return layer
 
         through(self.layers._modules, None, visit=note, add=lambda a, b: None)

@@ -81,12 +81,12 @@ class Lif(snntorch.Leaky):  # type: ignore[misc]
     @property
     def surrogate(self) -> Surrogate:
         """The derivative of the spike in membrane units, for who must name one."""
-        return self.window.surrogate(float(self.threshold))
+        return self.window.surrogate(float(self.threshold.detach()))
 
     @property
     def keep_v(self) -> float:
         """Share of the potential kept per step, as the float32 that training computes with."""
-        return float(self.beta)
+        return float(self.beta.detach())
 
     @property
     def v_th(self) -> Tensor:

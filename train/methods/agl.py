@@ -58,7 +58,7 @@ class Predicted:
         if not self.norms:
             return UNKNOWN, UNKNOWN
         # Variances of branches that are added up add up.
-        spread = math.hypot(*(float(norm.weight.mean()) for norm in self.norms))
+        spread = math.hypot(*(float(norm.weight.detach().mean()) for norm in self.norms))
         first = 2 * max(spread, LEAST_GAIN * v_th)
         return first, memory * first
 

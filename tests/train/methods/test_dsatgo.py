@@ -54,8 +54,8 @@ def by_hand(
     tau, v, out, thetas = torch.sigmoid(free), torch.zeros_like(current[0]), [], []
     for i in current:
         u = tau * v + i
-        deviation = float(u.std(correction=0))
-        theta = max(float(u.mean()) + deviation, 0.1 * v_th)
+        deviation = float(u.detach().std(correction=0))
+        theta = max(float(u.detach().mean()) + deviation, 0.1 * v_th)
         k = 2.0 * (1 + float(torch.tensor((deviation if code else theta) - v_th).tanh()))
         d = u - theta
         inside = (d.detach().abs() < k / 2).to(d)
@@ -75,7 +75,7 @@ def test_training_is_the_published_neuron(width: str, detach_reset: bool) -> Non
     lif, x = adaptive(net), images(3, 40, 4)
     free = lif.parametrizations.beta.original
     own, twin = free.detach().clone().requires_grad_(), copy.deepcopy(net)
-    assert float(torch.sigmoid(own)) == pytest.approx(0.4)
+    assert float(torch.sigmoid(own.detach())) == pytest.approx(0.4)
     linear, norm, reader = (twin.layers[i] for i in (0, 1, 3))
     spikes, thetas = by_hand(
         norm(linear(x)), own, 0.6, code=width == "deviation", detach_reset=detach_reset
@@ -96,13 +96,14 @@ def test_evaluation_uses_what_was_running_and_leaves_it() -> None:
     Dsatgo().prepare(net)
     lif, x = adaptive(net), images(3, 40, 4)
     lif.running = torch.tensor([0.3, 0.8, 5.0])
-    record = net(x)
-    u = record.membranes["2"]
+    with torch.no_grad():
+        record = net(x)
+    u = record.membranes["2"].detach()
     assert torch.equal(record.spikes["2"], (u > lif.running.view(3, 1, 1)).float())
     assert lif.running.tolist() == pytest.approx([0.3, 0.8, 5.0])
     assert 0 < float(record.spikes["2"][0].mean()) < 1
     v = u[0] * (1 - record.spikes["2"][0])
-    torch.testing.assert_close(u[1], lif.keep_v * v + net.layers[1](net.layers[0](x))[1])
+    torch.testing.assert_close(u[1], lif.keep_v * v + net.layers[1](net.layers[0](x))[1].detach())
 
 
 def test_potentials_below_zero_do_not_make_resting_neurons_fire() -> None:
@@ -145,7 +146,7 @@ def test_the_collapse_is_one_plain_threshold(tmp_path: Path) -> None:
         method.settle(net)
     plain = net.layers[2]
     assert type(plain) is Lif
-    assert (plain.keep_v, float(plain.v_th)) == pytest.approx((keep_v, mean))
+    assert (plain.keep_v, float(plain.v_th.detach())) == pytest.approx((keep_v, mean))
     assert float(plain.v_init) == start
     assert plain.surrogate.name == "rectangle"
     assert plain.surrogate.width == pytest.approx(window_width(mean, 0.8, k0=1.5))

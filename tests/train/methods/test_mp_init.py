@@ -60,7 +60,7 @@ def test_windows_start_there_and_the_mean_moves_on() -> None:
     before = lif.v_init
     again = net(CURRENT)
     assert lif.v_init is before
-    assert float(again.membranes["1"][0, 0, 3]) == pytest.approx(0.1 + 0.5 * float(before))
+    assert float(again.membranes["1"][0, 0, 3].detach()) == pytest.approx(0.1 + 0.5 * float(before))
 
 
 def test_silence_pulls_to_zero_and_no_gradient_reaches_the_mean() -> None:

@@ -86,5 +86,5 @@ def test_a_reloaded_run_is_the_trained_one(digits: Dataset, tmp_path: Path) -> N
     net, _ = load_float(tmp_path / "run")
     starts = [float(lif.v_init) for lif in (net.layers.lif1, net.layers.lif2)]
     assert all(abs(v) > 1e-4 for v in starts)
-    assert float(net.layers.lif1.v_th) != 0.8
+    assert float(net.layers.lif1.v_th.detach()) != 0.8
     assert net.layers.lif1.keep_v != 0.5

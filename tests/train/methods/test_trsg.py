@@ -30,7 +30,7 @@ def net_of(*layers: nn.Module, shape: tuple[int, ...], steps: int = 4) -> Spikin
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
 def eye(n: int) -> nn.Linear:
@@ -45,15 +45,15 @@ def test_the_published_vector_from_input_to_readout() -> None:
     net = net_of(eye(9), lif, eye(9), Integrator(), shape=(9,), steps=1)
     Trsg(decay_input=False).prepare(net)
     net.double()
-    at = float(lif.v_th)  # 0.8, rounded
+    at = float(lif.v_th.detach())  # 0.8, rounded
     u = torch.tensor([[[-0.2, 0.39, 0.41, 0.79, at, 0.81, 1.19, 1.21, 2.0]]], dtype=torch.float64)
     u.requires_grad_()
     amplitudes = net(u).logits[0]
-    assert amplitudes.tolist() == pytest.approx([0, 0, 0, 0, 0, 0.8, 0.8, 0.8, 0.8])
+    assert amplitudes.detach().tolist() == pytest.approx([0, 0, 0, 0, 0, 0.8, 0.8, 0.8, 0.8])
     free = lif.parametrizations.threshold.original
     by_neuron = [torch.autograd.grad(a, (u, free), retain_graph=True) for a in amplitudes]
     d_u = [float(g[0][0, 0, j]) for j, g in enumerate(by_neuron)]
-    d_v_th = [float(g[1] / torch.sigmoid(free)) for g in by_neuron]
+    d_v_th = [float(g[1] / torch.sigmoid(free.detach())) for g in by_neuron]
     assert d_u == pytest.approx([0, 0, 1, 1, 1, 1, 1, 0, 0])
     wanted = [0, 0, -0.5125, -0.9875, -1, -0.0125, -0.4875, 1, 1]
     assert d_v_th == pytest.approx(wanted, abs=1e-6)
@@ -103,7 +103,7 @@ def test_outputs_and_all_gradients_are_those_of_the_published_neuron(
     net = net_of(*layers, shape=(6,))
     Trsg(decay_input=decay_input).prepare(net)
     assert lif.keep_v == pytest.approx(0.7)
-    assert float(lif.v_th) == pytest.approx(0.6)
+    assert float(lif.v_th.detach()) == pytest.approx(0.6)
     x = 4 * normal(4, 8, 6)
     w = torch.tensor(-float(torch.logit(torch.tensor(0.7)))).requires_grad_()
     theta = torch.tensor(0.6).expm1().log().requires_grad_()
@@ -160,25 +160,24 @@ def residual() -> SpikingNet:
 def recurrent() -> SpikingNet:
     loop = nn.Linear(12, 12, bias=False)
     return net_of(
-        nn.Flatten(), nn.Linear(64, 12), Recurrent(loop, Lif(0.5, v_th=0.3)),
-        nn.Linear(12, 6), TdBatchNorm1d(6), Lif(0.8, v_th=0.2), shape=(1, 8, 8),
+        nn.Flatten(), nn.Linear(64, 12), TdBatchNorm1d(12), Recurrent(loop, Lif(0.5, v_th=0.2)),
+        nn.Linear(12, 6), TdBatchNorm1d(6), Lif(0.8, v_th=0.1), shape=(1, 8, 8),
     )  # fmt: skip
 
 
 NETS: list[Callable[[], SpikingNet]] = [chain, residual, recurrent]
 
 
-def trained(make: Callable[[], SpikingNet], method: Trsg, *, steps: int = 3) -> SpikingNet:
-    """A net some optimiser steps after `prepare`."""
+def trained(make: Callable[[], SpikingNet], method: Trsg) -> SpikingNet:
+    """A net whose parameters have moved since `prepare`, and whose norms have seen images."""
     torch.manual_seed(3)
     net = make()
     method.prepare(net)
-    optimiser = torch.optim.Adam(net.parameters(), lr=0.05)
-    for seed in range(steps):
-        loss = net(10 * normal(4, 6, 1, 8, 8, seed=seed).abs()).logits.sub(2).square().sum()
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
+    with torch.no_grad():
+        for seed, parameter in enumerate(net.parameters()):
+            parameter.add_(0.15 * normal(*parameter.shape, seed=seed))
+        for seed in range(20):
+            net(10 * normal(4, 6, 1, 8, 8, seed=seed).abs())
     return net.eval()
 
 
@@ -191,7 +190,7 @@ def test_settling_changes_no_spike_and_no_logit(
     method = Trsg(decay_input=decay_input)
     with torch.enable_grad():
         net = trained(make, method)
-    learned = [(layer.keep_v, float(layer.v_th)) for _, layer in lifs(net)]
+    learned = [(layer.keep_v, float(layer.v_th.detach())) for _, layer in lifs(net)]
     x = 10 * normal(4, 16, 1, 8, 8, seed=9).abs()
     before = net(x)
     method.settle(net)
@@ -202,11 +201,11 @@ def test_settling_changes_no_spike_and_no_logit(
         assert set(spikes.unique().tolist()) == {0, 1}
     assert not any(parametrize.is_parametrized(m) for m in net.modules())
     assert net.state_dict().keys() == make().state_dict().keys()
-    assert [(layer.keep_v, float(layer.v_th)) for _, layer in lifs(net)] == learned
+    assert [(layer.keep_v, float(layer.v_th.detach())) for _, layer in lifs(net)] == learned
     for _, layer in lifs(net):
         assert type(layer) is Lif
         assert {"beta", "threshold"} <= dict(layer.named_buffers()).keys()
-    starts = [(layer.keep_v, float(layer.v_th)) for _, layer in lifs(make())]
+    starts = [(layer.keep_v, float(layer.v_th.detach())) for _, layer in lifs(make())]
     assert all(
         abs(k - start_k) > 1e-3 and abs(v - start_v) > 1e-3
         for (k, v), (start_k, start_v) in zip(learned, starts, strict=True)
@@ -220,7 +219,7 @@ def lifs(net: SpikingNet) -> list[tuple[str, Lif]]:
 def test_folding_is_the_amplitude_in_the_next_weights_and_the_gain_in_the_norm() -> None:
     net = trained(chain, Trsg())
     layers = net.layers
-    gain, v_th = 1 - layers[2].keep_v, float(layers[2].v_th)
+    gain, v_th = 1 - layers[2].keep_v, float(layers[2].v_th.detach())
     norm = layers[1].parametrizations
     weight, bias = norm.weight.original.detach().clone(), norm.bias.original.detach().clone()
     reader = layers[4].parametrizations.weight
@@ -245,14 +244,14 @@ def test_populations_that_are_added_up_share_a_threshold() -> None:
     Trsg().prepare(net)
     first, second = (layer for _, layer in lifs(net))
     assert first.parametrizations.threshold.original is second.parametrizations.threshold.original
-    assert float(second.v_th) == pytest.approx(0.7)
+    assert float(second.v_th.detach()) == pytest.approx(0.7)
     assert first.parametrizations.beta.original is not second.parametrizations.beta.original
 
 
 def test_spikes_that_are_counted_leave_as_one() -> None:
     net = trained(recurrent, Trsg())
-    logits = net(10 * normal(4, 16, 1, 8, 8, seed=2).abs()).logits
-    assert float(net.layers[-1].v_th) != pytest.approx(0.2)
+    logits = net(10 * normal(4, 16, 1, 8, 8, seed=2).abs()).logits.detach()
+    assert float(net.layers[-1].v_th.detach()) != pytest.approx(0.1)
     assert float(logits.max()) > 0
     assert torch.equal(logits, logits.round())
 
@@ -265,7 +264,11 @@ def test_a_saved_net_comes_back(tmp_path: Path) -> None:
     checkpoint.load(tmp_path / "a.safetensors", other)
     x = normal(4, 5, 1, 8, 8, seed=1)
     assert torch.equal(net(x).logits, other.eval()(x).logits)
-    assert float(other.layers[2].v_th) == float(net.layers[2].v_th) != pytest.approx(0.3)
+    assert (
+        float(other.layers[2].v_th.detach())
+        == float(net.layers[2].v_th.detach())
+        != pytest.approx(0.3)
+    )
 
 
 def test_refusals() -> None:
