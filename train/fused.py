@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from spikeport.train.fused_kernel import BLOCK, KINDS, run_backward, run_forward
@@ -81,6 +82,7 @@ class _Live(torch.autograd.Function):
         return run(current, (keep_v, v_th, v_init), p, wanted, pool)
 
     @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         current, *scalars = ctx.saved_tensors
         run = compiled_backward if current.device.type == "cpu" else stepped_backward
