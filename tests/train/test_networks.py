@@ -4,6 +4,7 @@ integers reach the chip."""
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,12 +14,14 @@ from torch import Tensor, nn
 
 from spikeport.export import bounds
 from spikeport.export import compile as compile_net
+from spikeport.exporting import run_to_net
 from spikeport.hw import rules
 from spikeport.sim import engine
 from spikeport.sim.chip import LOIHI_2
 from spikeport.sim.net import Input
+from spikeport.train import loop
 from spikeport.train.blocks import Recurrent, Residual
-from spikeport.train.config import ModelConfig
+from spikeport.train.config import Config, ModelConfig
 from spikeport.train.encode import direct, source
 from spikeport.train.model import SpikingNet
 from spikeport.train.networks import MODELS
@@ -157,3 +160,20 @@ def test_refuses_sides_that_pools_would_cut() -> None:
         build("vgg9", Input(shape=(1, 27, 28)))
     with pytest.raises(ValueError, match=r"^model 'sew_resnet18' got input shape \(7,\); it needs"):
         build("sew_resnet18", Input(shape=(7,)))
+
+
+@pytest.mark.parametrize("name", ["sew_resnet18", "recurrent"])
+def test_a_run_is_exported_with_no_differing_spike(name: str, tmp_path: Path) -> None:
+    tree = {
+        "data": {"name": "digits", "train_images": 200, "test_images": 60},
+        "encode": {"steps": 2},
+        "model": {"name": name, "width": 1 / 64, "hidden": 16},
+        "train": {"epochs": 2, "lr": 0.02, "seed": 3, "device": "cpu"},
+        "quantise": {"target": "loihi2", "epochs": 1},
+    }
+    loop.fit(Config.model_validate(tree), tmp_path, progress=False)
+    exported = run_to_net(tmp_path, target="loihi2")
+    torch_float, _, exact = exported.rungs
+    assert torch_float.spikes == exact.spikes > 0
+    assert torch_float.differing < 1e-3 * torch_float.spikes
+    assert (exact.differing, exact.differing_state, exact.predictions) == (0, 0, 0)
