@@ -8,7 +8,8 @@ weight bits, in as many epochs whatever is learned beside weights and biases:
 
     fixed      nothing, from the largest scale that holds every weight
     started    nothing, from the scales at which the fewest spikes differ on 64 training images
-    learned    the scale of every layer, from there
+    scale      the scale of every layer, from the largest
+    learned    the scale of every layer, from the started ones
     margin     the same, with a penalty on membranes within a few LSBs of the threshold
 
 and is rounded without training, by its weights alone and with 32 training images. Accuracy is of
@@ -56,6 +57,7 @@ COMPARED = 250  # test images on which torch and chip are compared spike by spik
 TRAINED = {
     "fixed": ["quantise.learn=none", "quantise.start_images=0"],
     "started": ["quantise.learn=none"],
+    "scale": ["quantise.start_images=0"],
     "learned": [],
     "margin": ["methods.chip_margin.weight=0.1", "methods.chip_margin.lsb=4.0"],
 }
@@ -190,9 +192,9 @@ def rounded(start: Start, *, bits: int, variant: str) -> dict[str, Any]:
     return result
 
 
-def measure(name: str, folder: Path, runs: Path) -> dict[str, Any]:
+def measure(name: str, folder: Path, runs: Path) -> dict[Any, Any]:
     """All figures of one data set, by seed, bits and variant."""
-    rows: dict[str, Any] = {"float": [], **{bits: {} for bits in BITS}}
+    rows: dict[Any, Any] = {"float": [], **{bits: {} for bits in BITS}}
     for seed in SEEDS:
         start = started(name, folder, runs, seed=seed)
         floats = evaluate(start.net, start.data.x_test, start.data.y_test, encoder="direct", seed=0)
@@ -213,7 +215,7 @@ def over(values: list[float]) -> dict[str, float]:
     return {"mean": mean(values), "std": stdev(values)}
 
 
-def summary(rows: dict[str, Any]) -> dict[str, Any]:
+def summary(rows: dict[Any, Any]) -> dict[str, Any]:
     """Mean and spread over seeds, and against the baseline seed by seed."""
     result: dict[str, Any] = {"float": over(rows["float"])}
     for bits in BITS:

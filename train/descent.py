@@ -21,7 +21,7 @@ from spikeport.train.data import Dataset
 from spikeport.train.encode import ENCODERS, stored
 from spikeport.train.journal import Line
 from spikeport.train.losses import LOSSES
-from spikeport.train.machine import average_buffers, optimiser_of, over_all
+from spikeport.train.machine import PACE, average_buffers, optimiser_of, over_all
 from spikeport.train.methods.base import Step, Trainable
 from spikeport.train.phase import Phase
 from spikeport.train.regularisers import mpd_sgr
@@ -120,7 +120,7 @@ class Descent:
         for i, batch in enumerate(batches):
             done, after = ((epoch + n / len(batches)) / phase.epochs for n in (i, i + 1))
             for group in self.optimiser.param_groups:
-                group["lr"] = phase.rate(done, after=after)
+                group["lr"] = phase.rate(done, after=after) * group.get(PACE, 1.0)
             batch = batch[rank :: self.fabric.world_size]
             x = stored(data.x_train[batch], phase.encoder, device=str(device))
             y = torch.tensor(data.y_train[batch], device=device)

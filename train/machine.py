@@ -8,7 +8,7 @@ user's own MASTER_ADDR and NODE_RANK says who is where.
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,19 @@ if TYPE_CHECKING:
 OPTIMISERS = ("adamw", "sgd")
 MOMENTUM = 0.9
 """Of stochastic gradient descent."""
+
+
+PACE = "pace"
+"""Key of a group of parameters: what the learning rate is multiplied by for them."""
+
+
+@runtime_checkable
+class Paced(Protocol):
+    """A module with parameters that Adam, whose steps have the size of the learning rate, should
+    move by more or less than that."""
+
+    def paces(self) -> dict[str, float]:
+        """Factors of the learning rate by the name of the parameter."""
 
 
 def machine(*, device: str, devices: int = 1, nodes: int = 1, precision: str = "32") -> Fabric:
@@ -65,10 +78,16 @@ def optimiser_of(module: nn.Module, phase: Phase) -> torch.optim.Optimizer:
     """The optimiser of a phase; ValueError if its name is unknown."""
     if phase.optimiser not in OPTIMISERS:
         raise ValueError(f"optimiser is {phase.optimiser!r}; allowed are {', '.join(OPTIMISERS)}")
-    weights, lr, decay = module.parameters(), phase.lr, phase.weight_decay
-    if phase.optimiser == "adamw":
-        return torch.optim.AdamW(weights, lr=lr, weight_decay=decay)
-    return torch.optim.SGD(weights, lr=lr, weight_decay=decay, momentum=MOMENTUM)
+    lr, decay = phase.lr, phase.weight_decay
+    if phase.optimiser == "sgd":
+        return torch.optim.SGD(module.parameters(), lr=lr, weight_decay=decay, momentum=MOMENTUM)
+    paces = module.paces() if isinstance(module, Paced) else {}
+    named = dict(module.named_parameters())
+    groups: list[dict[str, Any]] = [
+        {"params": [p for name, p in named.items() if name not in paces]},
+        *({"params": [named[name]], PACE: pace} for name, pace in paces.items()),
+    ]
+    return torch.optim.AdamW(groups, lr=lr, weight_decay=decay)
 
 
 def over_all(fabric: Fabric, x: Tensor, how: str) -> Tensor:

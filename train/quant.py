@@ -91,6 +91,15 @@ class QuantNet(nn.Module):
         """Per spiking layer one LSB in thresholds, see `QuantLayer.lsb`."""
         return {name: layer.lsb() for name, layer in self.populations().items() if layer.spiking}
 
+    @torch.no_grad()
+    def paces(self) -> dict[str, float]:
+        """For Adam: a step of log S is as large as the weights' steps are relative to them."""
+        return {
+            f"layers.{key}.log_scale": layer.pace()
+            for key, layer in self.layers.items()
+            if isinstance(layer, QuantLayer) and layer.log_scale.requires_grad
+        }
+
     def drives(self) -> dict[str, Drive]:
         """Nothing: the norms whose statistics would drive the membranes are folded."""
         return {}

@@ -22,6 +22,7 @@ HEADROOM = 0.9  # the share of the range that training keeps to
 SAFE = 0.98  # what biases and thresholds, rounded too, cannot use up
 BACK_OFF = 0.95  # per attempt, where rounding has used up more than the headroom
 PROJECTED = 1e-5  # a log scale less far beyond its limit is left there: log(exp(x)) may move x
+LEAST_WEIGHT = 0.01  # root mean square that the pace of a scale counts with, membrane units
 
 # On chips without v_init a spike in step 0 stands for it, through one weight of 8 bits whose sum
 # is shifted left by 8 at most (`spikeport.export.prepare`).
@@ -93,6 +94,12 @@ class QuantLayer(nn.Module):
             weights=sum(s.weight.numel() for s in every),
             q_max=every[0].q_max,
         )
+
+    @torch.no_grad()
+    def pace(self) -> float:
+        """One over the root mean square of the weights, see `spikeport.train.scales.balance`."""
+        squares = torch.cat([s.weight.flatten() for s in self._every()]).square()
+        return float(1 / squares.mean().sqrt().clamp(min=LEAST_WEIGHT))
 
     def grid_limit(self) -> float:
         """Largest scale S at which every weight is on its grid."""

@@ -29,7 +29,8 @@ def balance(step: float, *, weights: int, q_max: int) -> float:
     LSQ multiplies ds by g = 1 / sqrt(n q_max), n weights, which makes relative steps of s as large
     as those of the weights; the gradient of log s is s ds and a step of it one of s over s, hence
     g / s^2. step: s in the weights' unit, > 0. Adam divides by the size of gradients and takes none
-    of it; its steps of log S are relative anyway.
+    of it: its steps are the learning rate, relative ones of weights that over their size, and so
+    are those of log S (`QuantNet.paces`).
     """
     return 1 / (step**2 * math.sqrt(weights * q_max))
 

@@ -11,8 +11,10 @@ from torch import Tensor, nn
 from spikeport.sim.chip import LOIHI_2
 from spikeport.sim.net import Input
 from spikeport.sim.surrogate import Surrogate
+from spikeport.train.machine import optimiser_of
 from spikeport.train.model import Record, SpikingNet
 from spikeport.train.neuron import Lif
+from spikeport.train.phase import Phase
 from spikeport.train.quant import QuantNet
 from spikeport.train.quant_layer import QuantLayer
 from spikeport.train.quant_synapse import QuantSynapse
@@ -71,6 +73,31 @@ def test_gradient_descent_on_log_s_takes_the_steps_of_lsq() -> None:
     assert moved == pytest.approx(-lr * g * float((c * lsq).sum()), rel=1e-3)
 
 
+def test_adam_moves_log_s_as_it_moves_weights() -> None:
+    """Both by the learning rate over the weights' size, relative to what they are."""
+    torch.manual_seed(1)
+    weight = 0.2 * torch.randn(5, 8)
+    model = QuantNet(one_layer(weight), LOIHI_2, weight_bits=3)
+    layer, synapse = only(model)
+    rms = float(weight.square().mean().sqrt())
+    (key,) = model.paces()
+    assert model.paces()[key] == pytest.approx(1 / rms)
+    assert model.get_parameter(key) is layer.log_scale
+    assert QuantNet(one_layer(weight), LOIHI_2, learn="none").paces() == {}
+    phase = Phase(
+        name="quantised", epochs=1, batch=2, lr=1e-3, weight_decay=0.0, seed=0, device="cpu",
+        encoder="direct",
+    )  # fmt: skip
+    optimiser = optimiser_of(model, phase)
+    for group in optimiser.param_groups:
+        group["lr"] = phase.rate(0.0, after=0.1) * group.get("pace", 1.0)
+    before, held = float(layer.log_scale), synapse.weight.detach().clone()
+    (layer.weights() / layer.scale()).square().sum().backward()
+    optimiser.step()
+    assert abs(float(layer.log_scale) - before) == pytest.approx(1e-3 / rms, rel=1e-3)
+    assert float((synapse.weight - held).abs().max()) == pytest.approx(1e-3, rel=1e-2)
+
+
 def test_balance_and_balanced() -> None:
     assert balance(0.5, weights=100, q_max=4) == pytest.approx(1 / (0.25 * 20))
     x = torch.tensor(3.0, requires_grad=True)
@@ -95,7 +122,7 @@ def back(model: QuantNet) -> Record:
     """A window through `model`, and a loss that reaches spikes and membranes."""
     draws = torch.Generator().manual_seed(4)
     x = torch.bernoulli(torch.full((STEPS, 7, 12), 0.4), generator=draws)
-    record = model(x)
+    record: Record = model(x)
     (membrane,) = record.membranes.values()
     (record.logits.square().sum() + (0.1 * membrane).square().sum()).backward()
     return record

@@ -57,9 +57,9 @@ def test_one_lsb_is_the_next_integer_of_one_weight(model: QuantNet, batch_of: St
     before = model.eval()(white).membranes[name][0, 0, 0, 3, 3]
     (synapse,) = layer.synapses
     with torch.no_grad():
-        q = synapse.integers(layer.scale())  # type: ignore[operator]
+        q = synapse.integers(layer.scale())
         q[0, 0, 1, 1] += 1 if q[0, 0, 1, 1] < 7 else -1
-        synapse.weight.copy_(q * synapse.step(float(layer.scale())))  # type: ignore
+        synapse.weight.copy_(q * synapse.step(float(layer.scale())))
     after = model(white).membranes[name][0, 0, 0, 3, 3]
     assert float((after - before).abs()) == pytest.approx(float(model.lsbs()[name]), rel=1e-5)
     assert not next(iter(model.lsbs().values())).requires_grad
