@@ -25,8 +25,8 @@ class ChipMargin(Method):
 
     One LSB is what the membrane gains by the next integer of one weight under a spike (of the
     input: its largest value), 1 / v_th in a layer fed by spikes. lsb: half width of the margin,
-    LSBs. Potentials inside it would cross the threshold with few integers; the hinge moves them
-    out, on the side where they are. The width itself is no way out: no gradient flows through m.
+    LSBs. Half the hinge is the share of spikes that uniform noise in -lsb..lsb LSBs, added to the
+    membrane of one step, would flip. The width is no way out: no gradient flows through m.
     """
 
     phases: ClassVar[tuple[str, ...]] = ("quantised",)
