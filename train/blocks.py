@@ -84,8 +84,7 @@ class Recurrent(nn.Module):
 
 def _left(lif: Lif, u: Tensor, spikes: Tensor) -> Tensor:
     """What a step leaves of the potential u when `spikes` reset it."""
-    fired = spikes / lif.v_th if lif.amplitude else spikes
-    fired = fired.detach() if lif.detach_reset else fired
+    fired = spikes.detach() if lif.detach_reset else spikes
     v = u - fired * lif.v_th if lif.reset_mechanism == "subtract" else u * (1 - fired)
     return v.detach() if lif.detach_time else v
 

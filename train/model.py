@@ -211,8 +211,7 @@ class _Run:
     def _fire(self, name: str, lif: Lif, current: Tensor) -> Flow:
         if not lif.only_spikes:
             out: Tensor = lif(current, self.steps)
-            amplitude = lif.v_th.detach() if lif.amplitude else 1
-            self.spikes.add(name, lambda: (out / amplitude).round() if lif.amplitude else out)
+            self.spikes.add(name, lambda: out)
             self.membranes.add(name, lif.recall())
             return out
         population = lif.meet(current, self.steps)

@@ -35,7 +35,6 @@ class Lif(snntorch.Leaky):  # type: ignore[misc]
     Training methods may change, before training, the attributes
     window       where spikes let gradients through
     v_init       buffer (), the potential that every window starts from, membrane units
-    amplitude    spikes leave as v_th instead of 1
     noise        standard deviation of what training adds to U at the threshold, membrane units
     detach_time  keep gradients from earlier steps
     What is left of them when training ends must be plain again (v_init apart), see `settled`.
@@ -70,7 +69,6 @@ class Lif(snntorch.Leaky):  # type: ignore[misc]
         snntorch.SpikingNeuron.instances.remove(self)
         self.window: Window = Fixed(surrogate)
         self.detach_reset = detach_reset
-        self.amplitude = False
         self.noise = 0.0
         self.detach_time = False
         self.scale = scale
@@ -94,11 +92,9 @@ class Lif(snntorch.Leaky):  # type: ignore[misc]
         return self.threshold  # type: ignore[no-any-return]
 
     def forward(self, current: Tensor, steps: int | None = None) -> Tensor:
-        """Spikes [T, B, ...] (0 or 1, or v_th with `amplitude`, float) of the input current
-        [T, B, ...], or [1, B, ...] of one that is the same in all `steps`."""
-        population = self.meet(current, steps)
-        spikes = population.spikes(current)
-        return spikes * population.v_th if self.amplitude else spikes
+        """Spikes [T, B, ...] (0 or 1, float) of the input current [T, B, ...], or [1, B, ...] of
+        one that is the same in all `steps`."""
+        return self.meet(current, steps).spikes(current)
 
     def meet(self, current: Tensor, steps: int | None = None) -> Population:
         """What lives through `current`, as in `forward`: the neurons as they are now."""
@@ -123,7 +119,7 @@ class Lif(snntorch.Leaky):  # type: ignore[misc]
     @property
     def only_spikes(self) -> bool:
         """Whether a call does nothing but `meet` a current and return its spikes."""
-        hooked = self._forward_hooks or self._forward_pre_hooks or self.amplitude
+        hooked = self._forward_hooks or self._forward_pre_hooks
         return type(self).forward is Lif.forward and not hooked
 
     @property
