@@ -43,7 +43,7 @@ def fit_quantised(
     elif machine.is_first(config.train):
         facts = {"epoch": 0, "finished": True, **settings.facts}
         checkpoint.save(folder / QUANTISED, model, facts=facts)
-    return model.eval()
+    return model.to(config.train.device).eval()
 
 
 def _shown(config: Config, data: Dataset, steps: int) -> Tensor:

@@ -189,6 +189,15 @@ def test_mixed_precision_trains_other_weights_of_full_precision(
     assert not torch.equal(mixed.layers.fc1.weight, full.layers.fc1.weight)
 
 
+def test_processors_do_not_compute_in_16_bits() -> None:
+    with pytest.raises(
+        ValueError,
+        match=r'^--set: train\.precision is "16-mixed", which processors do not compute in; write '
+        r'"bf16-mixed" or "32", or train on device "cuda"$',
+    ):
+        override(load(DIGITS), ["train.precision=16-mixed"])
+
+
 def test_optimisers_by_name() -> None:
     module = nn.Linear(2, 1)
     adam = optimiser_of(module, dataclasses.replace(PHASE, weight_decay=0.3))

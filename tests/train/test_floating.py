@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -47,9 +48,11 @@ def test_loads_what_it_trained(config: Config, tmp_path: Path) -> None:
 def test_every_training_setting_reaches_the_phase(config: Config) -> None:
     settings = {
         "epochs": 17, "batch": 19, "lr": 0.3, "weight_decay": 0.2, "seed": 23,
-        "shift": 0.8, "rotate": 0.9,
+        "shift": 0.8, "rotate": 0.9, "flip": True, "crop": 2, "optimiser": "sgd", "warm_up": 0.1,
+        "clip": 0.4, "devices": 2, "nodes": 3, "precision": "bf16-mixed", "keep": "best",
+        "patience": 4,
     }  # fmt: skip
-    changed = override(config, [f"train.{k}={v}" for k, v in settings.items()])
+    changed = override(config, [f"train.{k}={json.dumps(v)}" for k, v in settings.items()])
     phase = float_phase(override(changed, ["encode.name=poisson"]), load_data("digits", seed=6))
     assert {k: getattr(phase, k) for k in settings} == settings
     assert (phase.encoder, phase.device, phase.loss) == ("poisson", "cpu", "cross_entropy")
