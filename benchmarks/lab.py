@@ -93,6 +93,8 @@ def work(todo: Sequence[Job], *, workers: int, out: Path, command: str) -> dict[
         return found
 
     missing = [job for job in todo if finished(job) is None]
+    if not workers:
+        return write()
     print(f"{len(todo) - len(missing)} of {len(todo)} runs are finished", flush=True)
     with ThreadPoolExecutor(workers) as pool:
         try:
@@ -120,7 +122,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--recipes", nargs="+", default=None)
     parser.add_argument("--recipe-file", type=Path, default=RECIPES)
-    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--jobs", type=int, default=2, help="0: only sum up what is finished")
     scale = parser.add_mutually_exclusive_group()
     for name in ("full", "paper", "tiny"):
         scale.add_argument(f"--{name}", dest="scale", action="store_const", const=name)

@@ -113,6 +113,8 @@ SCALES = {
     ),
 }
 
+TRAINED_SHARE = 1 / 4
+"""Adversarial training happens at this share of the radius of the test, as in the MPD-SGR paper."""
 PAPER_EPS = 8 / 255
 PAPER_STEP = 0.01
 PAPER_SETTINGS = "eps 8/255, 7 steps of 0.01, gradients of the surrogate that was trained with"
@@ -168,6 +170,10 @@ class Job:
             *recipes(self.recipe_file)[self.recipe],
             f"data.name={self.set}", f"train.seed={self.seed}",
         ]  # fmt: skip
+        for method in ("adversarial", "trades"):
+            if any(setting.startswith(f"methods.{method}") for setting in settings):
+                eps = TRAINED_SHARE * SETS[self.set].eps
+                settings += [f"methods.{method}.eps={eps}", f"methods.{method}.alpha={eps / 2}"]
         if self.set != "digits":
             settings.append(f"data.folder={json.dumps(str((self.data / self.set).resolve()))}")
         if self.steps:
