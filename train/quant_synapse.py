@@ -47,7 +47,7 @@ class QuantSynapse(nn.Module):
 
     def step(self, scale: float) -> float:
         """What one integer weighs at S = `scale`, in the unit of the weights."""
-        return self.per_unit / (scale * 2**self.shift)
+        return float(self.per_unit / (scale * 2**self.shift))
 
     def choose_shift(self, scale: float) -> None:
         """The finest grid that holds every weight at S = `scale`."""

@@ -28,7 +28,7 @@ def conv() -> nn.Conv2d:
     return nn.Conv2d(2, 2, 3, padding=1)
 
 
-def block(**layers: nn.Module) -> dict[str, nn.Module]:
+def block(**layers: nn.Module) -> OrderedDict[str, nn.Module]:
     return OrderedDict(layers)
 
 
