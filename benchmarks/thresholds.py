@@ -14,7 +14,7 @@ weight bits, in as many epochs whatever is learned beside weights and biases:
 
 and is rounded without training, by its weights alone and with 32 training images. Accuracy is of
 the exported integers on 5,000 test images. Flips: share of neuron-steps whose spike is another when
-uniform noise of one LSB is added to the membrane. Rates and epochs were chosen by validation
+uniform noise of one LSB is added to the membrane. The learning rate was chosen by validation
 accuracy. Finished runs in --runs are reused, unfinished ones go on.
 """
 
@@ -89,7 +89,7 @@ device = "cpu"
 
 [quantise]
 target = "loihi2"
-epochs = 2
+epochs = 1
 lr = 1e-3
 """
 
