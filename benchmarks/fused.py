@@ -39,7 +39,8 @@ from spikeport.sim import files  # noqa: E402
 from spikeport.sim.surrogate import Surrogate  # noqa: E402
 from spikeport.train.config import ModelConfig  # noqa: E402
 from spikeport.train.encode import direct, source  # noqa: E402
-from spikeport.train.model import SpikingNet, conv  # noqa: E402
+from spikeport.train.model import SpikingNet  # noqa: E402
+from spikeport.train.networks.small import conv  # noqa: E402
 from spikeport.train.neuron import Lif  # noqa: E402
 from spikeport.train.surrogate import spike_function  # noqa: E402
 

@@ -51,7 +51,7 @@ PACKAGES = ("numpy", "torch", "snntorch", "nir")
 def measure(folder: Path, *, eta: float, seed: int) -> dict[str, Any]:
     """Train (unless `folder` holds the finished run) and measure one network."""
     config = configs.override(
-        configs.load(configs.DIGITS), [f"train.eta={eta}", f"train.seed={seed}"]
+        configs.load(configs.DIGITS), [f"methods.mpd_sgr.eta={eta}", f"train.seed={seed}"]
     )
     if not (folder / SUMMARY).exists():
         fit(config, folder, resume=folder.exists(), progress=False)

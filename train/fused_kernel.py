@@ -126,6 +126,18 @@ def spread(grad: Any, pool: Any, width: Any, out: Any) -> None:
 
 
 @compiled
+def arrived(g_spikes: Any, t: Any, first: Any, pool: Any, width: Any, g: Any) -> None:
+    """g = the gradient of the spikes of step t from neuron `first` on; 0 if g_spikes is empty."""
+    size, area = len(g), pool * pool
+    if g_spikes.size == 0:
+        g[:] = g.dtype.type(0)
+    elif pool > 1:
+        spread(g_spikes[t, first // area : (first + size) // area], pool, width, g)
+    else:
+        g[:] = g_spikes[t, first : first + size]
+
+
+@compiled
 def slopes(kind: Any, width: Any, met: Any, v_th: Any, unit: Any, h: Any) -> None:
     """h = `SURROGATES[KINDS[kind]](d, width)` * unit of d = (met - v_th) * unit."""
     kinds = h.dtype
@@ -222,13 +234,7 @@ def run_backward(
         for t in range(steps - 1, -1, -1):
             u, m = us[t], met[t]
             slopes(kind, widths[t], m, v_th, unit, h[:size])
-            if g_spikes.size == 0:
-                g[:size] = zero
-            elif pool > 1:
-                area = pool * pool
-                spread(g_spikes[t, first // area : (first + size) // area], pool, width, g)
-            else:
-                g[:size] = g_spikes[t, part]
+            arrived(g_spikes, t, first, pool, width, g[:size])
             through_threshold(
                 u[:size], m[:size], h[:size], g_v[:size], v_th, unit, subtract, detach_reset,
                 relative, g[:size], g_th[part] if g_th.size else g_th,

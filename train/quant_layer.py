@@ -145,7 +145,8 @@ class QuantLayer(nn.Module):
         """One LSB in thresholds: what the next integer of a weight adds to the membrane under a
         spike, or under the input's largest value, in the coarsest synapse. No gradient."""
         largest = max(s.step(1.0) * s.loudest for s in self._every())
-        return largest / self.threshold().detach()
+        lsb: Tensor = largest / self.threshold().detach()
+        return lsb
 
     # Integers of the present parameters, differentiable.
 

@@ -231,6 +231,20 @@ def test_a_dense_sum_is_shifted_projection_by_projection() -> None:
     check_export(model, LOIHI_2, rates=False)
 
 
+@pytest.mark.parametrize("name", ["residual", "recurrent"])
+def test_a_still_image_is_summed_up_once(name: str) -> None:
+    torch.manual_seed(8)
+    model = QuantNet(started(NETS[name](), 0.5), LOIHI_2)
+    synapse = next(iter(model.populations().values())).synapses[0]
+    seen: list[int] = []
+    synapse.register_forward_hook(lambda _, given, __: seen.append(len(given[0][0])))
+    still = units(shown(PIXELS)[:1], PIXELS).expand(STEPS, SAMPLES, *PIXELS.shape)
+    one, every = model(still), model(still.clone())
+    assert seen == [1, STEPS]
+    assert torch.equal(one.logits, every.logits)
+    assert all(torch.equal(one.spikes[layer], s) for layer, s in every.spikes.items())
+
+
 def test_names_are_those_of_the_float_network() -> None:
     net = residual_net()
     model = QuantNet(net, LOIHI_2)

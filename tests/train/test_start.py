@@ -70,10 +70,10 @@ def test_scales_are_chosen_on_images_and_serve_others(
     assert after[0][1] <= before[0][1]
     layers = list(model.populations().values())
     if bits == 2:  # it pays to clip
-        assert all(float(layer.scale()) > 1.2 * layer.grid_limit() for layer in layers[1:])
+        assert all(float(layer.scale().detach()) > 1.2 * layer.grid_limit() for layer in layers[1:])
     for layer in layers:
-        wanted = float(layer.log_scale.exp())
-        assert float(layer.scale()) == pytest.approx(wanted)
+        wanted = float(layer.log_scale.exp().detach())
+        assert float(layer.scale().detach()) == pytest.approx(wanted)
         assert wanted <= layer.safe_limit(wanted) * 1.00001
 
 
@@ -82,9 +82,10 @@ def test_the_chosen_scale_is_the_best_of_its_layer(trained: Trained) -> None:
     model, x = QuantNet(net, LOIHI_2, weight_bits=3), window(data.x_train[:16])
     choose_scales(model, net, x)
     name, layer = next(iter(model.populations().items()))
-    exact = net(x).spikes[name]
+    exact = net(x).spikes[name].detach()
     chosen = layer.log_scale.detach().clone()
 
+    @torch.no_grad()
     def differing() -> float:
         found = model(x).spikes[name]
         return float((found != exact).sum() / (found + exact).sum())
@@ -129,7 +130,7 @@ def test_a_start_without_training_is_kept(trained: Trained) -> None:
         assert torch.equal(one.log_scale, other.log_scale)
         assert torch.equal(one.weights(), other.weights())
     for layer in largest.populations().values():
-        assert float(layer.scale()) <= layer.grid_limit() * 1.00001
-    assert [float(p.log_scale) for p in largest.populations().values()] != [
-        float(p.log_scale) for p in made.populations().values()
+        assert float(layer.scale().detach()) <= layer.grid_limit() * 1.00001
+    assert [float(p.log_scale.detach()) for p in largest.populations().values()] != [
+        float(p.log_scale.detach()) for p in made.populations().values()
     ]

@@ -51,7 +51,9 @@ def test_one_lsb_is_the_next_integer_of_one_weight(model: QuantNet, batch_of: St
     for (name, layer), value in zip(
         list(model.populations().items())[:2], (255.0, 1.0), strict=True
     ):
-        assert float(model.lsbs()[name]) == pytest.approx(value / float(layer.threshold()))
+        assert float(model.lsbs()[name].detach()) == pytest.approx(
+            value / float(layer.threshold().detach())
+        )
     name, layer = next(iter(model.populations().items()))
     white = torch.ones(3, 1, 1, 8, 8)
     before = model.eval()(white).membranes[name][0, 0, 0, 3, 3]
@@ -59,9 +61,11 @@ def test_one_lsb_is_the_next_integer_of_one_weight(model: QuantNet, batch_of: St
     with torch.no_grad():
         q = synapse.integers(layer.scale())
         q[0, 0, 1, 1] += 1 if q[0, 0, 1, 1] < 7 else -1
-        synapse.weight.copy_(q * synapse.step(float(layer.scale())))
+        synapse.weight.copy_(q * synapse.step(float(layer.scale().detach())))
     after = model(white).membranes[name][0, 0, 0, 3, 3]
-    assert float((after - before).abs()) == pytest.approx(float(model.lsbs()[name]), rel=1e-5)
+    assert float((after - before).abs().detach()) == pytest.approx(
+        float(model.lsbs()[name].detach()), rel=1e-5
+    )
     assert not next(iter(model.lsbs().values())).requires_grad
     assert step.record.membranes.keys() == model.lsbs().keys()
 
@@ -71,14 +75,14 @@ def test_the_hinge_by_hand(model: QuantNet, batch_of: Steps, lsb: float) -> None
     step = batch_of(model, phase="quantised", images=2)
     means = []
     for name, u in step.record.membranes.items():
-        v_th = float(model.populations()[name].threshold())
+        v_th = float(model.populations()[name].threshold().detach())
         width = lsb * (255 if name.endswith("lif1") else 1) / v_th
-        hinges = [max(0.0, 1 - abs(x - 1) / width) for x in u.flatten().tolist()]
+        hinges = [max(0.0, 1 - abs(x - 1) / width) for x in u.detach().flatten().tolist()]
         means.append(sum(hinges) / len(hinges))
     wanted = 0.7 * sum(means) / len(means)
     assert wanted > 0
     found = penalised(ChipMargin(weight=0.7, lsb=lsb), step)
-    assert float(found) == pytest.approx(wanted, rel=1e-4)
+    assert float(found.detach()) == pytest.approx(wanted, rel=1e-4)
     assert ChipMargin(weight=0).penalty(step) is None
 
 
@@ -92,16 +96,18 @@ def test_descending_on_the_penalty_empties_the_vicinity(
     for _ in range(40):
         step = batch_of(model.train(), phase="quantised", images=16, progress=0.5)
         loss = penalised(method, step)
-        first = float(loss) if first is None else first
+        first = float(loss.detach()) if first is None else first
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
     assert first is not None
     last = penalised(method, batch_of(model.eval(), phase="quantised", images=16))
-    assert float(last) < 0.7 * first
+    assert float(last.detach()) < 0.7 * first
 
 
 def test_the_margin_adds_to_the_loss(model: QuantNet, batch_of: Steps) -> None:
     """A width of many thresholds is a constant hinge: the penalty goes to its weight."""
     step = replace(batch_of(model, phase="quantised"), progress=0.0)
-    assert float(penalised(ChipMargin(weight=0.3, lsb=1e6), step)) == pytest.approx(0.3, abs=1e-3)
+    assert float(penalised(ChipMargin(weight=0.3, lsb=1e6), step).detach()) == pytest.approx(
+        0.3, abs=1e-3
+    )

@@ -27,9 +27,12 @@ def test_the_hinge_by_hand_summed_over_layers(conv_net: Any, batch_of: Any) -> N
     hinge = (0.3 + 0.05 + 0 + 0.2) / 4 + 0.2 / 2
     lam = 0.4 * (1 - math.cos(math.pi / 4)) / 2
     guard = GuardTgo(lam=0.4, delta=0.3)
-    assert float(guard.penalty(step)) == pytest.approx(lam * hinge, rel=1e-6)
-    late = replace(step, phase="quantised", progress=0.0)
-    assert float(guard.penalty(late)) == pytest.approx(0.4 * hinge, rel=1e-6)
+    early = guard.penalty(step)
+    assert early is not None
+    assert float(early) == pytest.approx(lam * hinge, rel=1e-6)
+    late = guard.penalty(replace(step, phase="quantised", progress=0.0))
+    assert late is not None
+    assert float(late) == pytest.approx(0.4 * hinge, rel=1e-6)
 
 
 def test_weighs_nothing_at_first(conv_net: Any, batch_of: Any) -> None:

@@ -120,8 +120,8 @@ from spikeport.sim.net import Input
 from spikeport.train.methods.mp_init import MpInit
 from spikeport.train.model import SpikingNet
 from spikeport.train.neuron import Lif
-rank, folder = int(sys.argv[1]), sys.argv[2]
-dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+rank, store = int(sys.argv[1]), sys.argv[2]
+dist.init_process_group("gloo", init_method=store, rank=rank, world_size=2)
 torch.manual_seed(0)
 net = SpikingNet(nn.Sequential(nn.Linear(5, 5), Lif(0.5, v_th=0.3)), input=Input(shape=(5,)),
                  steps=3, readout="count").train()
@@ -138,7 +138,7 @@ os._exit(0)  # the file that ranks meet at would have the first to leave wait fo
 def test_ranks_agree_on_the_mean_of_the_whole_batch(tmp_path: Path) -> None:
     ranks = [
         subprocess.Popen(
-            [sys.executable, "-W", "ignore", "-c", RANK, str(rank), str(tmp_path)],
+            [sys.executable, "-W", "ignore", "-c", RANK, str(rank), (tmp_path / "store").as_uri()],
             stdout=subprocess.PIPE, text=True,
         )
         for rank in range(2)

@@ -43,7 +43,7 @@ def by_hand(net: SpikingNet, x: Tensor, errors: Tensor) -> dict[str, Tensor]:
     """Weight gradients of sum_t <errors(t), s2(t)>: every step alone, weights by traces."""
     (w1, b1, w2, b2) = (p.detach() for p in net.parameters())
     size = x.shape[1]
-    v1, v2, trace0, trace1 = torch.zeros(size, 5), torch.zeros(size, 3), 0 * x[0], 0.0
+    v1, v2, trace0, trace1 = torch.zeros(size, 5), torch.zeros(size, 3), 0 * x[0], torch.zeros(())
     found = {name: torch.zeros_like(p) for name, p in net.named_parameters()}
     for t in range(len(x)):
         u1 = KEEP * v1 + x[t] @ w1.T + b1

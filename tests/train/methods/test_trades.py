@@ -40,6 +40,8 @@ def test_it_climbs_the_divergence(conv_net: Any, batch_of: Any) -> None:
         Trades(eps=0.2, alpha=alpha, steps=4).penalty(batch_of(conv_net(), images=32))
         for alpha in (1e-9, 0.1)
     )
+    assert weak is not None
+    assert strong is not None
     assert float(strong.detach()) > 1.5 * float(weak.detach())
 
 
