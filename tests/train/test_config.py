@@ -206,8 +206,8 @@ def test_every_mistake_is_one_sentence(text: str, message: str) -> None:
             "--set: unknown key 'methods.mpd_sgr.etta'; did you mean 'eta' in [methods.mpd_sgr]?",
         ),
         (
-            "methods.mpd_srg={}",
-            "--set: unknown key 'methods.mpd_srg'; did you mean 'mpd_sgr' in [methods]?",
+            "methods.chip_margn={}",
+            "--set: unknown key 'methods.chip_margn'; did you mean 'chip_margin' in [methods]?",
         ),
         (
             "methods.mpd_sgr.eta=-1",
