@@ -17,15 +17,19 @@ lint: env
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# DATA=folder of MNIST's and Fashion-MNIST's files: also what quantisation costs on them.
+# DATA=folder of MNIST's, Fashion-MNIST's and CIFAR-10's folders: also what needs images, in hours.
+# RUNS=folder: where those runs are kept, to go on after an interruption.
 bench: env
 	$(BIN)/python benchmarks/engine.py
 	$(BIN)/python benchmarks/demo.py
-	$(BIN)/python benchmarks/mpd_sgr.py
+	$(BIN)/python benchmarks/fused.py
 	$(BIN)/python benchmarks/compile.py
 	$(BIN)/python benchmarks/roundtrip.py
 	$(BIN)/python benchmarks/divergence.py
 	$(if $(DATA),$(BIN)/python benchmarks/quantisation.py --data $(DATA))
+	$(if $(DATA),$(BIN)/python benchmarks/thresholds.py --data $(DATA) $(if $(RUNS),--runs $(RUNS)/thresholds))
+	$(if $(DATA),$(BIN)/python benchmarks/lab.py --data $(DATA) $(if $(RUNS),--runs $(RUNS)/lab))
+	$(if $(DATA),$(BIN)/python benchmarks/flips.py --data $(DATA) $(if $(RUNS),--runs $(RUNS)/lab))
 	$(BIN)/python benchmarks/readme.py
 
 # Thousands of random networks here, in Lava, in nengo-loihi and in brian2-loihi: no bit may differ.

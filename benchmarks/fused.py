@@ -1,14 +1,18 @@
-"""How much faster a training step is than the plain snnTorch loop, with the same gradients.
+"""How much faster a training step is than plain snnTorch loops, with the same gradients.
 
     python benchmarks/fused.py [--out benchmarks/results/fused.json]
 
 The MNIST conv net (two 3x3 convolutions, 2x2 average pools, a linear readout), T = 8 steps of
-direct coding, one thread. "loop" is how snnTorch's tutorials train: every layer is called once per
-step, neurons are `snntorch.Leaky` with reset to zero. "fused" is `SpikingNet`: the same parameters,
-layers called once for all steps, neurons in one compiled pass. A step is forward, backward and
-Adam. The two take turns, so that a busy machine slows both alike. Without batch norm both are the
-same function and their gradients are compared; with it the loop's norm sees one step at a time, as
-in those tutorials, so that only the times compare.
+direct coding, one thread. Three ways to train the same parameters, forward, backward and Adam:
+
+    loop     as in snnTorch's tutorials: every layer is called once per step, neurons are
+             `snntorch.Leaky` with reset to zero
+    stepped  layers see all steps at once, only `snntorch.Leaky` is called once per step
+    fused    layers see all steps at once, neurons live through theirs in one compiled pass
+
+They take turns, so that a busy machine slows all alike. Without batch norm all three are the same
+function and their gradients are compared. With it the norm's statistics run over time, which a
+loop over whole networks cannot do: its norm sees one step at a time, so that only times compare.
 """
 
 from __future__ import annotations
@@ -25,6 +29,8 @@ import argparse  # noqa: E402
 import copy  # noqa: E402
 import json  # noqa: E402
 import time  # noqa: E402
+from collections import OrderedDict  # noqa: E402
+from collections.abc import Callable  # noqa: E402
 from pathlib import Path  # noqa: E402
 from statistics import median  # noqa: E402
 from typing import Any  # noqa: E402
@@ -36,7 +42,6 @@ from torch.nn.functional import cross_entropy  # noqa: E402
 from where import machine, versions  # noqa: E402
 
 from spikeport.sim import files  # noqa: E402
-from spikeport.sim.surrogate import Surrogate  # noqa: E402
 from spikeport.train.config import ModelConfig  # noqa: E402
 from spikeport.train.encode import direct, source  # noqa: E402
 from spikeport.train.model import SpikingNet  # noqa: E402
@@ -91,38 +96,51 @@ def _stepped(layer: nn.Module) -> nn.Module:
     return layer
 
 
-def networks(*, norm: bool) -> tuple[SpikingNet, Loop]:
-    """The fused network and the loop, parameters equal."""
+def fused_net(*, norm: bool) -> SpikingNet:
+    """The network as it is trained here."""
     torch.manual_seed(SEED)
     config = ModelConfig(name="conv", surrogate="atan", surrogate_width=2.0)
     net = conv(config, source("direct", SHAPE), steps=STEPS, classes=CLASSES)
-    if not norm:
-        layers = {k: v for k, v in net.layers.named_children() if not k.startswith("norm")}
-        plain = nn.Sequential()
-        for name, layer in layers.items():
-            if isinstance(layer, nn.Conv2d):
-                layer.weight.data *= 4  # so that neurons fire without a norm, too
-            plain.add_module(name, layer)
-        net = SpikingNet(plain, input=net.input, steps=STEPS, readout="last_v")
-    return net, Loop(net)
+    if norm:
+        return net
+    layers = {k: v for k, v in net.layers.named_children() if not k.startswith("norm")}
+    for layer in layers.values():
+        if isinstance(layer, nn.Conv2d):
+            layer.weight.data *= 4  # so that neurons fire without a norm, too
+    return SpikingNet(
+        nn.Sequential(OrderedDict(layers)), input=net.input, steps=STEPS, readout="last_v"
+    )
+
+
+def stepped_net(net: SpikingNet) -> SpikingNet:
+    """The same with snnTorch's own neurons."""
+    layers = {
+        name: _stepped(layer) if isinstance(layer, Lif) else copy.deepcopy(layer)
+        for name, layer in net.layers.named_children()
+    }
+    return SpikingNet(
+        nn.Sequential(OrderedDict(layers)), input=net.input, steps=STEPS, readout="last_v"
+    )
 
 
 def measure(*, norm: bool) -> dict[str, Any]:
-    """Seconds of a training step of both, taking turns, and what became of the gradients."""
-    net, loop = networks(norm=norm)
+    """Seconds of a training step of all, taking turns, and how far their gradients are apart."""
+    net = fused_net(norm=norm)
+    loop, stepped = Loop(net), stepped_net(net)
     generator = torch.Generator().manual_seed(SEED)
     x = direct(torch.rand(BATCH, *SHAPE, generator=generator), STEPS)
     y = torch.randint(CLASSES, (BATCH,), generator=generator)
-    models: dict[str, tuple[nn.Module, Any]] = {
+    models: dict[str, tuple[nn.Module, Callable[[], Tensor]]] = {
         "loop": (loop, lambda: loop(x[0])),
+        "stepped": (stepped, lambda: stepped(x).logits),
         "fused": (net, lambda: net(x).logits),
     }
-    gradients, seconds = {}, {name: [] for name in models}
+    gradients = {}
     for name, (model, logits) in models.items():
-        model.zero_grad()
         cross_entropy(logits(), y).backward()
         gradients[name] = [p.grad.clone() for p in model.parameters()]
     optimisers = {name: torch.optim.Adam(m.parameters()) for name, (m, _) in models.items()}
+    seconds: dict[str, list[float]] = {name: [] for name in models}
     for repetition in range(WARM_UP + REPETITIONS):
         for name, (_, logits) in models.items():
             start = time.perf_counter()
@@ -132,12 +150,14 @@ def measure(*, norm: bool) -> dict[str, Any]:
             if repetition >= WARM_UP:
                 seconds[name].append(time.perf_counter() - start)
     middle = {name: median(times) for name, times in seconds.items()}
-    pairs = list(zip(gradients["fused"], gradients["loop"], strict=True))
+    others = ("stepped",) if norm else ("loop", "stepped")
     return {
         "seconds": middle,
-        "ratio": middle["loop"] / middle["fused"],
+        "ratios": {name: middle[name] / middle["fused"] for name in ("loop", "stepped")},
         "spikes_per_neuron_step": _rate(net, x),
-        "gradient_difference": None if norm else max(_apart(a, b) for a, b in pairs),
+        "gradient_difference": {
+            name: max(map(_apart, gradients["fused"], gradients[name])) for name in others
+        },
     }
 
 
@@ -158,7 +178,6 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=OUT)
     arguments = parser.parse_args()
     torch.set_num_threads(THREADS)
-    assert Surrogate("atan", 2.0)
     result = {
         "command": "python benchmarks/fused.py",
         "machine": machine(),

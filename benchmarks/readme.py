@@ -10,45 +10,15 @@ results disagree (a test does the same).
 from __future__ import annotations
 
 import argparse
-import json
 import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-HERE = Path(__file__).parent
-README = HERE.parent / "README.md"
+import readme_training
+from readme_parts import load, made_by, percent, table
 
-
-def load(name: str) -> dict[str, Any]:
-    """A result file."""
-    found: dict[str, Any] = json.loads((HERE / "results" / f"{name}.json").read_text("utf-8"))
-    return found
-
-
-def table(rows: list[list[str]]) -> str:
-    """Rows as a Markdown table, the first one its head."""
-    head, *body = ["| " + " | ".join(row) + " |" for row in rows]
-    return "\n".join([head, "|" + "---|" * len(rows[0]), *body])
-
-
-def percent(share: float | None) -> str:
-    """A share as per cent."""
-    return "not run" if share is None else f"{100 * share:.1f} %"
-
-
-def spread(figure: dict[str, float]) -> str:
-    """Mean and standard deviation of shares, in per cent."""
-    return f"{100 * figure['mean']:.1f} ± {100 * figure['std']:.1f}"
-
-
-def made_by(result: dict[str, Any]) -> str:
-    """Where figures come from."""
-    versions = result["versions"]
-    listed = ", ".join(f"{name} {v}" for name, v in versions.items() if v)
-    m = result["machine"]
-    return f"`{result['command']}`; {m['cpu']}, {m['cores']} cores; {listed}."
+README = Path(__file__).parent.parent / "README.md"
 
 
 def demo() -> str:
@@ -82,29 +52,6 @@ def demo() -> str:
         f" {replay['differing']} of {replay['spikes']:,} spikes differ."
     )
     return "\n\n".join([table(rows), table(proof), replayed, made_by(r)])
-
-
-def mpd_sgr() -> str:
-    """MPD-SGR against the same network without it."""
-    r = load("mpd_sgr")
-    seeds = len({run["seed"] for run in r["runs"]})
-    first = next(iter(r["summary"].values()))
-    attacks = [name for name in first["robust_accuracy"] if name != "clean"]
-    rows = [["eta", "occupancy", "float", "integer", *attacks]]
-    for eta, s in r["summary"].items():
-        test = s["test_accuracy"]
-        rows.append([
-            eta, spread(s["occupancy_mean"]), spread(test["float"]), spread(test["integer"]),
-            *(spread(s["robust_accuracy"][a]) for a in attacks),
-        ])  # fmt: skip
-    about = (
-        f"Per cent, mean and standard deviation over {seeds} seeds. Occupancy: share of quantised"
-        " membranes within one threshold of firing, test set. Float and integer: accuracy on the"
-        f" whole test set. Attacks: accuracy of the integer twin on {r['attacked_images']} test"
-        f" images at eps {round(255 * r['eps'])}/255, gradient attacks through"
-        f" {' and '.join(r['surrogates'])}, per-sample worst."
-    )
-    return "\n\n".join([table(rows), about, made_by(r)])
 
 
 def engine() -> str:
@@ -205,7 +152,12 @@ def divergence() -> str:
 
 BLOCKS: dict[str, Callable[[], str]] = {
     "demo": demo,
-    "mpd_sgr": mpd_sgr,
+    "lab": readme_training.lab,
+    "survives": readme_training.survives,
+    "gains": readme_training.gains,
+    "flips": readme_training.flips,
+    "thresholds": readme_training.thresholds,
+    "fused": readme_training.fused,
     "engine": engine,
     "conformance": conformance,
     "quantisation": quantisation,
