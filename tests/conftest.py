@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import os
 import socket
@@ -69,6 +70,33 @@ def load(path: Path) -> ModuleType:
 def load_file() -> Callable[[Path], ModuleType]:
     """`load_file(path)`: the module in a Python file beside the tests."""
     return load
+
+
+UNCOMPILED = ("return cast(Function, njit(cache=True, **_OPTIONS)(function))", "return function")
+
+
+@pytest.fixture
+def planted(monkeypatch: pytest.MonkeyPatch) -> Callable[..., ModuleType]:
+    """`planted(names, *changes)`: the last of the modules `names` ("sim.twin"), which are in the
+    order in which they import each other. All are loaded anew, with changes (text, wrong text) that
+    fit one place each. Kernels run uncompiled: the same arithmetic, and no compilation a mutant."""
+
+    def changed(names: tuple[str, ...], *changes: tuple[str, str]) -> ModuleType:
+        full = [f"spikeport.{name}" for name in ("sim.kernel", *names)]
+        files = {name: str(importlib.import_module(name).__file__) for name in full}
+        texts = {name: Path(file).read_text("utf-8") for name, file in files.items()}
+        for old, new in (UNCOMPILED, *changes):
+            (home,) = [name for name, text in texts.items() if old in text]
+            assert texts[home].count(old) == 1
+            texts[home] = texts[home].replace(old, new)
+        for name, text in texts.items():
+            module = ModuleType(name)
+            module.__file__ = files[name]
+            monkeypatch.setitem(sys.modules, name, module)
+            exec(compile(text, f"<mutant of {name}>", "exec"), module.__dict__)
+        return module
+
+    return changed
 
 
 @pytest.fixture(scope="session")
