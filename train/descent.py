@@ -24,14 +24,11 @@ from spikeport.train.losses import LOSSES
 from spikeport.train.machine import PACE, average_buffers, optimiser_of, over_all
 from spikeport.train.methods.base import Step, Trainable
 from spikeport.train.phase import Phase
-from spikeport.train.regularisers import mpd_sgr
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-WINDOW = 1.0
-"""Half width, thresholds, of the window whose occupancy and Omega every epoch reports."""
-SUMMED = ("loss", "task_loss", "omega", "train_accuracy")
+SUMMED = ("loss", "task_loss", "train_accuracy")
 """What a step reports, each a mean over its images."""
 
 
@@ -157,10 +154,12 @@ class Descent:
         *means, norm, images = sums.tolist()
         line = {name: mean / images for name, mean in zip(SUMMED, means, strict=True)}
         epoch = len(self.lines) + 1
-        if not math.isfinite(line["loss"]):
+        finite = all(bool(p.isfinite().all()) for p in self.module.state_dict().values())
+        if not (finite and math.isfinite(line["loss"])):
+            what = "a weight" if math.isfinite(line["loss"]) else "the loss"
             raise ValueError(
-                f"{self.phase.name} training diverged: the loss of epoch {epoch} is "
-                f"{line['loss']}; choose a smaller lr or eta"
+                f"{self.phase.name} training diverged: {what} of epoch {epoch} is NaN or infinite;"
+                " choose a smaller lr or weaker methods"
             )
         line |= {"lr": self.optimiser.param_groups[0]["lr"], "gradient_norm": norm / images}
         return {"phase": self.phase.name, "epoch": epoch, **line}
@@ -189,10 +188,8 @@ class Objective(nn.Module):
         own = [loss for m in phase.methods if (loss := m.task_loss(step)) is not None]
         task_loss = own[0] if own else LOSSES[phase.loss](step.record.logits, y)
         penalties = [p for m in phase.methods if (p := m.penalty(step)) is not None]
-        with torch.no_grad():
-            omega = mpd_sgr(step.record.membranes, model.thresholds(), gamma=WINDOW)
         correct = (step.record.logits.argmax(1) == y).double().mean()
-        found = (sum(penalties, start=task_loss), task_loss.detach(), omega, correct)
+        found = (sum(penalties, start=task_loss), task_loss.detach(), correct)
         return torch.stack([figure.double() for figure in found])
 
 

@@ -20,16 +20,18 @@ import torch
 from numpy.typing import NDArray
 
 from spikeport.train.data import Dataset
-from spikeport.train.descent import WINDOW, Descent, module_of
+from spikeport.train.descent import Descent, module_of
 from spikeport.train.encode import ENCODERS, stored
 from spikeport.train.journal import Journal, Line
 from spikeport.train.machine import machine
 from spikeport.train.methods.base import Trainable
 from spikeport.train.phase import Phase
-from spikeport.train.regularisers import activity, occupancy
+from spikeport.train.regularisers import activity, mpd_sgr, occupancy
 
 WATCHED = 256
 """Validation images whose full record is kept for the figures of an epoch."""
+WINDOW = 1.0
+"""Half width, thresholds, of the window whose occupancy and Omega every epoch reports."""
 
 
 def run_epochs(
@@ -73,8 +75,8 @@ def run_epochs(
 
 @torch.no_grad()
 def watch(model: Trainable, data: Dataset, phase: Phase) -> Line:
-    """Validation accuracy, and of the first `WATCHED` validation images the exact occupancy and
-    the activity per layer, in evaluation mode."""
+    """Validation accuracy, and of the first `WATCHED` validation images Omega, the exact occupancy
+    and the activity per layer, in evaluation mode."""
     accuracy = evaluate(
         model, data.x_val, data.y_val, encoder=phase.encoder, seed=phase.seed, device=phase.device
     )
@@ -84,6 +86,7 @@ def watch(model: Trainable, data: Dataset, phase: Phase) -> Line:
     layers = {name: asdict(found) for name, found in activity(record.spikes).items()}
     return {
         "val_accuracy": accuracy,
+        "omega": float(mpd_sgr(record.membranes, model.thresholds(), gamma=WINDOW)),
         "occupancy": occupancy(record.membranes, model.thresholds(), WINDOW),
         **{k: {n: of[k] for n, of in layers.items()} for k in ("rate", "dead", "saturated")},
     }

@@ -21,7 +21,7 @@ from spikeport.train.methods.mpd_sgr import MpdSgr
 from spikeport.train.model import SpikingNet
 from spikeport.train.networks import MODELS
 from spikeport.train.phase import Phase
-from spikeport.train.regularisers import occupancy
+from spikeport.train.regularisers import mpd_sgr, occupancy
 
 PHASE = Phase(
     name="float",
@@ -188,9 +188,14 @@ def test_the_penalty_lowers_the_exact_occupancy(
 
 def test_loss_is_task_loss_plus_eta_omega(digits: Dataset, tmp_path: Path) -> None:
     method = MpdSgr(eta=0.7, warm_up=0.0)
-    train(fresh(), digits, tmp_path, dataclasses.replace(PHASE, epochs=1, methods=(method,)))
+    phase = dataclasses.replace(PHASE, epochs=1, batch=150, shift=0.0, methods=(method,))
+    x = torch.tensor(digits.x_train).float().expand(4, -1, -1, -1, -1) / 255
+    net = fresh()
+    record = net.train()(x)
+    penalty = float(mpd_sgr(record.membranes, net.thresholds(), gamma=1.0).detach())
+    train(fresh(), digits, tmp_path, phase)
     (m,) = lines(tmp_path)
-    assert m["loss"] == pytest.approx(m["task_loss"] + 0.7 * m["omega"], rel=1e-5)
+    assert m["loss"] == pytest.approx(m["task_loss"] + 0.7 * penalty, rel=1e-5)
     assert 0.05 < m["omega"] < 1
 
 
