@@ -73,18 +73,21 @@ def _chain(
 ) -> list[tuple[FloatPopulation, FloatProjection]]:
     """Relays one behind the other, each with the projection into it, nothing of it rounded.
 
-    They rest half a weight below their threshold of 0 and fire half a weight above it, so that a
-    surrogate lets gradients of either pass; with this scale both are whole.
+    They rest half a weight below their threshold of 0 and fire half a weight above it, both whole
+    with this scale. The twins know what copies its source (`spikeport.sim.twin_base.copies`) and
+    let gradients pass as if it was not there.
     """
     shape, names = net.shape_of(source), [source]
+    w = net.input.scale if source == "input" else 1.0
     found = []
     for number in range(1, length + 1):
         names.append(f"{source}{RELAY}{number}")
         relay = FloatPopulation(
             name=names[-1], shape=shape, v_th=0.0, keep_v=1 / DECAY_ONE, bias=-0.5, scale=2.0
         )
-        copy = FloatSumPool2d(kernel=(1, 1), stride=(1, 1))
+        copy = FloatSumPool2d(kernel=(1, 1), stride=(1, 1), w=w)
         found.append((relay, FloatProjection(source=names[-2], target=names[-1], synapse=copy)))
+        w = 1.0
     return found
 
 

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
+from spikeport.sim import effective
 from spikeport.sim.engine import PORTION_BYTES
-from spikeport.sim.net import FixedNet, FloatNet, FloatProjection, Projection
+from spikeport.sim.net import (
+    FixedNet,
+    FloatNet,
+    FloatPopulation,
+    FloatProjection,
+    Population,
+    Projection,
+)
 from spikeport.sim.surrogate import Surrogate
+from spikeport.sim.synapse import FloatSumPool2d, SumPool2d
 from spikeport.sim.topology import blocks, is_loop
 
 LEAST_SAMPLES = 16  # fewer at a time cost more in calls than they save
@@ -63,6 +72,20 @@ class TwinBase(nn.Module):
             name: [(i, p) for i, p in enumerate(projections) if p.target == name]
             for name in self._shapes
         }
+        found = {p.name: self._copied_by(p) for p in net.populations}
+        self._copied = {name: weight for name, weight in found.items() if weight}
+
+    def _copied_by(self, population: Population | FloatPopulation) -> float:
+        """By what to divide the sums of a population that fires exactly when its one source does
+        (a relay, `spikeport.export.late`) to have its spikes; 0 for any other."""
+        incoming = [p for _, p in self._incoming[population.name]]
+        pool = incoming[0].synapse if len(incoming) == 1 else None
+        if not isinstance(pool, (SumPool2d, FloatSumPool2d)):
+            return 0.0
+        is_one = pool.kernel == pool.stride == (1, 1) and pool.padding == (0, 0)
+        source = self.net.input
+        ones = incoming[0].source != "input" or source.largest == source.scale == 1
+        return float(pool.w) if is_one and ones and copies(population, pool.w) else 0.0
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits [B, K]; see the class."""
@@ -103,7 +126,7 @@ class TwinBase(nn.Module):
             outside = {name: self._outside(name, values, steps=steps) for name in names}
             stepped = loop or every_step
             at_once = 1 if stepped else steps
-            integrators = {name: self._integrator(name, s.device, steps=at_once) for name in names}
+            integrators = {name: self._sender(name, s.device, steps=at_once) for name in names}
             if stepped:
                 found = self._step(integrators, outside, steps=steps)
             else:
@@ -112,6 +135,22 @@ class TwinBase(nn.Module):
                 lives[name] = life
                 values[name] = joined(life).reshape(steps, s.shape[1], *self._shapes[name])
         return lives
+
+    def _sender(
+        self, name: str, device: torch.device, *, steps: int
+    ) -> Callable[[Tensor, State | None], Stretch]:
+        """`_integrator`, but backward a population that copies its source is the identity: with
+        the slopes of a surrogate every relay on a path would weaken the gradient."""
+        live = self._integrator(name, device, steps=steps)
+        if name not in self._copied:
+            return live
+        weight = self._copied[name]
+
+        def sent_on(a: Tensor, state: State | None) -> Stretch:
+            life = live(a, state)
+            return replace(life, spikes=(a / weight).expand_as(life.spikes))
+
+        return sent_on
 
     def _outside(self, name: str, values: Mapping[str, Tensor], *, steps: int) -> Tensor:
         """Synaptic sums, [T, B, n] or [1, B, n] for every step, of a population from those sources
@@ -148,6 +187,20 @@ class TwinBase(nn.Module):
                         a = a + self._sum(i, s.reshape(*s.shape[:2], *self._shapes[p.source]))
                 life.append(integrators[name](a, (life[-1].u, life[-1].v) if life else None))
         return lives
+
+
+def copies(population: Population | FloatPopulation, w: float) -> bool:
+    """Whether neurons fire exactly when the one synapse of weight `w` > 0 of each brings a spike,
+    whatever came before."""
+    scale = population.scale if isinstance(population, Population) else 1.0
+    p = effective.population(population) if isinstance(population, Population) else population
+    if p.reset != "zero" or p.keep_u.any() or p.v_init.any() or p.keep_v.max() == 1:
+        return False
+    # Without a spike v stays between these, as the chip's rounding only makes it smaller.
+    lowest, highest = (part / (1 - p.keep_v) for part in (p.bias.clip(max=0), p.bias.clip(min=0)))
+    rests = p.keep_v * highest + p.bias <= p.v_th
+    fires = p.keep_v * lowest + p.bias + w / scale > p.v_th
+    return bool(rests.all() and fires.all())
 
 
 def joined(life: list[Stretch]) -> Tensor:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pytest
@@ -13,10 +15,29 @@ from spikeport.export.quantise import to_fixed
 from spikeport.hw import rules
 from spikeport.sim import engine, floating, reference
 from spikeport.sim.chip import LAVA, LOIHI_2
-from spikeport.sim.net import FloatNet, FloatPopulation, FloatProjection, Input, Readout
-from spikeport.sim.synapse import ConvGeometry, Dense, FloatConv2d, FloatDense, FloatSumPool2d
+from spikeport.sim.net import (
+    FixedNet,
+    FloatNet,
+    FloatPopulation,
+    FloatProjection,
+    Input,
+    Population,
+    Projection,
+    Readout,
+)
+from spikeport.sim.surrogate import SURROGATES, Surrogate
+from spikeport.sim.synapse import (
+    ConvGeometry,
+    Dense,
+    FloatConv2d,
+    FloatDense,
+    FloatSumPool2d,
+    SumPool2d,
+)
 from spikeport.sim.trace import first_difference
 from spikeport.sim.twin import Twin
+from spikeport.sim.twin_base import copies
+from spikeport.sim.twin_float import FloatTwin
 
 
 def skipping(size: int = 6, *, graded: bool = True) -> FloatNet:
@@ -107,12 +128,11 @@ def test_spikes_wait_in_relays_and_stay_exact() -> None:
         assert np.array_equal(reference.run(fixed, x)[name].spikes, expected[name].spikes)
 
 
-def test_relays_are_shared_and_as_many_as_steps_are_to_wait() -> None:
+def longer(net: FloatNet) -> FloatNet:
     """Behind a chain of three, its source and its first population feed the last."""
-    net = skipping(graded=False)
     a, b = net.populations
     conv = net.projections[1].synapse
-    chain = replace(
+    return replace(
         net,
         populations=(a, b, replace(b, name="c")),
         projections=(
@@ -124,6 +144,10 @@ def test_relays_are_shared_and_as_many_as_steps_are_to_wait() -> None:
         ),
         readout=Readout(population="c"),
     )
+
+
+def test_relays_are_shared_and_as_many_as_steps_are_to_wait() -> None:
+    chain = longer(skipping(graded=False))
     ready = prepare(chain, LOIHI_2)
     names = [p.name for p in ready.populations]
     assert names == ["input.relay1", "input.relay2", "a", "a.relay1", "b", "c"]
@@ -144,16 +168,82 @@ def test_a_small_matrix_takes_less_than_relays() -> None:
     assert LOIHI_2.synapse_words * 8 / LOIHI_2.neurons == pytest.approx(23.4, abs=0.1)
 
 
-def test_a_relay_lets_gradients_pass() -> None:
-    net = skipping(graded=False)
-    first, second, *past = net.projections
-    cut = replace(second, synapse=FloatConv2d(w=np.zeros((2, 2, 1, 1))))
-    twin = Twin(to_fixed(replace(net, projections=(first, cut, *past)), LOIHI_2))
-    assert "input.relay1" in [p.name for p in twin.net.populations]
-    x = torch.ones(1, 2, 6, 6, requires_grad=True)
-    twin(x).sum().backward()
-    assert x.grad is not None
-    assert float(x.grad.abs().max()) > 0
+def test_relays_of_an_input_in_other_units_fire_too() -> None:
+    net = longer(skipping(graded=False))
+    net = replace(net, input=replace(net.input, scale=4.0))
+    x = np.random.default_rng(1).integers(0, 2, (5, 7, 2, 6, 6))
+    ready, fixed = prepare(net, LOIHI_2), to_fixed(net, LOIHI_2)
+    for name in ("input.relay1", "input.relay2"):
+        assert np.array_equal(engine.run(fixed, x)[name].spikes, x.reshape(5, 7, -1))
+        assert np.array_equal(floating.run(ready, x / 4.0)[name].spikes, x.reshape(5, 7, -1))
+
+
+PATIENT = replace(LOIHI_2, conv_delay_max=62)  # needs no relays
+
+
+@pytest.mark.parametrize("surrogate", SURROGATES)
+@pytest.mark.parametrize("change", [lambda net: net, longer], ids=["one", "two in a row"])
+def test_gradients_pass_relays_as_if_they_were_not_there(
+    change: Callable[[FloatNet], FloatNet], surrogate: str
+) -> None:
+    """At half a threshold from it a triangle would pass half of them, a rectangle nothing."""
+    net, window = change(skipping(graded=False)), Surrogate(surrogate, 1.0)
+    pairs = (
+        [Twin(to_fixed(net, c, weight_bits=6), surrogate=window) for c in (LOIHI_2, PATIENT)],
+        [
+            FloatTwin(prepare(net, c), surrogate=window, dtype=torch.float64)
+            for c in (LOIHI_2, PATIENT)
+        ],
+    )
+    for twins in pairs:
+        assert ["input.relay1" in [p.name for p in t.net.populations] for t in twins] == [1, 0]
+        train = np.random.default_rng(1).integers(0, 2, (5, 7, 2, 6, 6))
+        for x in (torch.from_numpy(train).double(), torch.from_numpy(train[0]).double()):
+            through, around = (gradient(twin, x) for twin in twins)
+            assert torch.allclose(through, around, rtol=1e-6, atol=1e-6 * float(around.abs().max()))
+            assert float(around.abs().max()) > 0
+
+
+def gradient(twin: Twin | FloatTwin, x: torch.Tensor) -> torch.Tensor:
+    x = x.clone().requires_grad_()
+    logits = twin(x)
+    (found,) = torch.autograd.grad((logits * torch.arange(logits.shape[1])).sum(), x)
+    return found
+
+
+def test_only_what_copies_its_source_is_taken_for_a_relay() -> None:
+    """What is said to copy does so in every train; each of the others fails in one of them."""
+    relay = Population(name="relay", shape=(1, 1, 1), v_th=0, dv=4095, bias=-64, scale=2.0)
+    kinds = [
+        (relay, True),
+        (replace(relay, v_th=1, bias=0), True),
+        (replace(relay, bias=0, dv=1), True),  # rests at its threshold
+        (replace(relay, dv=2300), True),  # sinks, but a spike still lifts it far enough
+        (replace(relay, dv=2000), False),
+        (replace(relay, dv=0), False),
+        (replace(relay, bias=1), False),
+        (replace(relay, bias=-128), False),
+        (replace(relay, du=2048), False),
+        (replace(relay, v_init=400_000), False),
+        (replace(relay, reset="subtract", v_th=1, bias=0, dv=1), False),
+    ]
+    trains = np.array(list(product([0, 1], repeat=9))).T[..., None]
+    for population, expected in kinds:
+        net = FixedNet(
+            input=Input(shape=(1, 1, 1)),
+            populations=(population,),
+            projections=(
+                Projection(
+                    source="input", target="relay",
+                    synapse=SumPool2d(kernel=(1, 1), stride=(1, 1), w=2),
+                ),
+            ),
+            readout=Readout(population="relay"),
+            steps=9,
+        )  # fmt: skip
+        spikes = reference.run(net, trains.reshape(9, -1, 1, 1, 1))["relay"].spikes
+        assert np.array_equal(spikes, trains) == expected, population
+        assert copies(population, 2) == expected, population
 
 
 @pytest.mark.lava
