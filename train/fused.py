@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from spikeport.train.fused_kernel import BLOCK, KINDS, run_backward, run_forward
+from spikeport.train.fused_kernel import BLOCK, KINDS, MAPS, run_backward, run_forward
 from spikeport.train.window import Window, slope
 
 SPIKES, MEMBRANE = "spikes", "membrane"
@@ -139,7 +139,8 @@ def _blocks(current: Tensor, pool: int) -> tuple[int, int, int]:
     """Neurons to a block, the pool's side, and the width of a map."""
     if pool == 1:
         return BLOCK, 1, 1
-    return current.shape[-2] * current.shape[-1], pool, current.shape[-1]
+    size = current.shape[-2] * current.shape[-1]
+    return max(1, MAPS // size) * size, pool, current.shape[-1]
 
 
 def _rows(x: Tensor) -> Any:

@@ -4,7 +4,7 @@ Currents are [T, n] and contiguous, all arrays of one float type; a `current` of
 all steps. Neurons are taken a block at a time, so that what a block needs stays in the nearest
 cache for all its steps; the backward pass computes the potentials again there, which is cheaper
 than to write them down and read them back. Spikes may leave averaged over squares of a map, `pool`
-by `pool` of rows of `width`; a block then is one map.
+by `pool` of rows of `width`; a block then is whole maps.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from spikeport.sim.kernel import compiled
 from spikeport.sim.surrogate import SURROGATES
 
 BLOCK = 1024
+MAPS = 3136
+"""About as many neurons of whole maps: loops over single small maps would be too short."""
 KINDS = tuple(SURROGATES)
 TRIANGLE, RECTANGLE, ATAN, SIGMOID, SUPERSPIKE, GAUSS = range(6)
 
@@ -85,7 +87,7 @@ def above(met: Any, v_th: Any, spikes: Any) -> None:
 
 @compiled
 def average(spikes: Any, pool: Any, width: Any, out: Any) -> None:
-    """Means over squares of `spikes`, a map of rows of `width`."""
+    """Means over squares of `spikes`, maps of rows of `width`."""
     part = spikes.dtype.type(1) / spikes.dtype.type(pool * pool)
     narrow = width // pool
     row = np.empty(width, spikes.dtype)
