@@ -10,6 +10,8 @@ is kept for the backward pass.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,10 +20,13 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from spikeport.sim.twin_base import refuse_other_steps
 from spikeport.train.fused_kernel import BLOCK, KINDS, MAPS, run_backward, run_forward
 from spikeport.train.window import Window, slope
 
 SPIKES, MEMBRANE = "spikes", "membrane"
+WORTH_A_THREAD = 1 << 18
+"""Neuron-steps: about half a millisecond."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -57,6 +62,7 @@ class Population:
         return self._live(current, MEMBRANE, 1)
 
     def _live(self, current: Tensor, wanted: str, pool: int) -> Tensor:
+        refuse_other_steps(current, self.steps)
         half = current.dtype in (torch.float16, torch.bfloat16)
         current = current.float() if half else current
         scalars = (each.to(current) for each in (self.keep_v, self.v_th, self.v_init))
@@ -104,12 +110,15 @@ def compiled_forward(
     if pool > 1:
         shape[-2:] = [side // pool for side in shape[-2:]]
     found, nothing = current.new_empty((p.steps, *shape)), current.new_empty((0, 1))
-    run_forward(
+    given = (
         _rows(current), *_numbers(scalars), p.subtract, _noise(p, current),
         *_blocks(current, pool),
+    )  # fmt: skip
+    filled = (
         _rows(found if wanted == MEMBRANE else nothing),
         _rows(found if wanted == SPIKES else nothing),
-    )  # fmt: skip
+    )
+    _share(lambda start, stop: run_forward(*given, start, stop, *filled), current, p.steps, pool)
     return found
 
 
@@ -122,17 +131,33 @@ def compiled_backward(
     n = current[0].numel()
     g_keep, g_th, g_init = (current.new_zeros(n if one else 0) for one in asked)
     widths = p.window.widths(p.steps, scalars[1]).to(current)
-    run_backward(
+    given = (
         _rows(grad if wanted == SPIKES else nothing),
         _rows(grad if wanted == MEMBRANE else nothing),
         _rows(current), _noise(p, current), KINDS.index(p.window.form), widths.numpy(),
         p.window.relative, *_numbers(scalars), p.subtract, p.detach_reset, p.detach_time,
-        *_blocks(current, pool), _rows(g_current),
-        g_keep.numpy(), g_th.numpy(), g_init.numpy(),
+        *_blocks(current, pool),
     )  # fmt: skip
+    filled = (_rows(g_current), g_keep.numpy(), g_th.numpy(), g_init.numpy())
+    _share(lambda start, stop: run_backward(*given, start, stop, *filled), current, p.steps, pool)
     sums = zip((g_keep, g_th, g_init), asked, strict=True)
     totals = (x.double().sum().to(x) if one else None for x, one in sums)
     return g_current, *totals
+
+
+def _share(
+    run: Callable[[int, int], None], current: Tensor, steps: int, pool: int
+) -> None:  # fmt: skip
+    """Run all neurons, in as many threads as torch may use where there is enough to do: they share
+    nothing, and compiled passes leave other threads alone."""
+    n, block = current[0].numel(), _blocks(current, pool)[0]
+    threads = min(torch.get_num_threads(), n * steps // WORTH_A_THREAD)
+    if threads < 2:
+        run(0, n)
+        return
+    each = -(-n // (threads * block)) * block
+    with ThreadPoolExecutor(threads) as workers:
+        list(workers.map(lambda start: run(start, min(start + each, n)), range(0, n, each)))
 
 
 def _blocks(current: Tensor, pool: int) -> tuple[int, int, int]:

@@ -26,21 +26,21 @@ TRIANGLE, RECTANGLE, ATAN, SIGMOID, SUPERSPIKE, GAUSS = range(6)
 @compiled
 def run_forward(
     current: Any, keep_v: Any, v_th: Any, v_init: Any, subtract: Any, noise: Any, block: Any,
-    pool: Any, width: Any, membrane: Any, spikes: Any,
+    pool: Any, width: Any, start: Any, stop: Any, membrane: Any, spikes: Any,
 ) -> None:  # fmt: skip
     """Fill `membrane` (U, before the reset) and `spikes` (0 or 1, or their averages), each unless
-    of size 0.
+    of size 0, of the neurons from `start` to `stop`.
 
     keep_v, v_th, v_init: scalars of the arrays' type. noise: added to U where it meets the
     threshold, or of size 0.
     """
-    steps, n = max(len(membrane), len(spikes)), current.shape[1]
+    steps = max(len(membrane), len(spikes))
     us, met = np.empty((steps, block), current.dtype), np.empty((steps, block), current.dtype)
     fired = np.empty(block, current.dtype)
     if noise.size == 0:
         met = us
-    for first in range(0, n, block):
-        size = min(block, n - first)
+    for first in range(start, stop, block):
+        size = min(block, stop - first)
         live(current, keep_v, v_th, v_init, subtract, noise, first, size, us, met)
         for t in range(steps):
             if membrane.size:
@@ -209,16 +209,16 @@ def add_kept(u: Any, met: Any, g: Any, v_th: Any, subtract: Any, g_keep: Any) ->
 def run_backward(
     g_spikes: Any, g_membrane: Any, current: Any, noise: Any, kind: Any, widths: Any,
     relative: Any, keep_v: Any, v_th: Any, v_init: Any, subtract: Any, detach_reset: Any,
-    detach_time: Any, block: Any, pool: Any, width: Any, g_current: Any, g_keep: Any, g_th: Any,
-    g_init: Any,
+    detach_time: Any, block: Any, pool: Any, width: Any, start: Any, stop: Any, g_current: Any,
+    g_keep: Any, g_th: Any, g_init: Any,
 ) -> None:  # fmt: skip
-    """The adjoint of `run_forward`, time backward.
+    """The adjoint of `run_forward`, time backward, for the neurons from `start` to `stop`.
 
     g_spikes, g_membrane: gradients of the outputs, of size 0 where there are none. kind, widths
     [T], relative: of the surrogate. Fills g_current, [1, n] if the current is, and g_keep, g_th and
     g_init [n], the gradients of keep_v, v_th and v_init by neuron, each unless of size 0.
     """
-    steps, n, kinds = len(widths), current.shape[1], current.dtype
+    steps, kinds = len(widths), current.dtype
     us, met = np.empty((steps, block), kinds), np.empty((steps, block), kinds)
     if noise.size == 0:
         met = us
@@ -226,8 +226,8 @@ def run_backward(
     zero, one = kinds.type(0), kinds.type(1)
     unit = one / v_th if relative else one
     keep = zero if detach_time else keep_v
-    for first in range(0, n, block):
-        size = min(block, n - first)
+    for first in range(start, stop, block):
+        size = min(block, stop - first)
         part = slice(first, first + size)
         live(current, keep_v, v_th, v_init, subtract, noise, first, size, us, met)
         g_v[:size] = zero

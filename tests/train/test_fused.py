@@ -175,3 +175,23 @@ def test_pooled_spikes_are_those_behind_torch_s_pool(
     assert 0.2 < float(found[0][0].mean()) < 0.8  # type: ignore[union-attr]
     for ours, theirs in zip(*found, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-11, atol=1e-12)
+
+
+@pytest.mark.parametrize("pool", [1, 2])
+def test_threads_change_nothing(pool: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    current = random(3, 5, 7, 30, 32, seed=2, dtype=torch.float32)
+    keep_v, v_th, v_init = (torch.tensor(x) for x in (0.6, 0.5, 0.1))
+    p = Population(keep_v=keep_v, v_th=v_th, v_init=v_init, window=Fixed(FORM), steps=3)
+    g = random(3, 5, 7, 30 // pool, 32 // pool, seed=3, dtype=torch.float32)
+    found = []
+    for threads in (1, 3):
+        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
+        monkeypatch.setattr(fused, "WORTH_A_THREAD", 1000)
+        scalars_ = (keep_v, v_th, v_init)
+        asked = (True, True, True)
+        found.append([
+            fused.compiled_forward(current, scalars_, p, "spikes", pool),
+            *fused.compiled_backward(g, current, scalars_, p, "spikes", asked, pool),
+        ])  # fmt: skip
+    for one, three in zip(*found, strict=True):
+        assert torch.equal(one, three)
