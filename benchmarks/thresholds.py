@@ -8,7 +8,6 @@ weight bits, in as many epochs whatever is learned beside weights and biases:
 
     fixed      nothing, from the largest scale that holds every weight
     started    nothing, from the scales at which the fewest spikes differ on 64 training images
-    scale      the scale of every layer, from the largest
     learned    the scale of every layer, from the started ones
     margin     the same, with a penalty on membranes within a few LSBs of the threshold
 
@@ -57,7 +56,6 @@ COMPARED = 250  # test images on which torch and chip are compared spike by spik
 TRAINED = {
     "fixed": ["quantise.learn=none", "quantise.start_images=0"],
     "started": ["quantise.learn=none"],
-    "scale": ["quantise.start_images=0"],
     "learned": [],
     "margin": ["methods.chip_margin.weight=0.1", "methods.chip_margin.lsb=4.0"],
 }
@@ -249,7 +247,7 @@ def main() -> None:
     parser.add_argument("--sets", nargs="+", default=["mnist", "fashion_mnist"])
     parser.add_argument("--out", type=Path, default=OUT)
     arguments = parser.parse_args()
-    torch.set_num_threads(os.cpu_count() or 1)
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)))
     with tempfile.TemporaryDirectory() as scratch:
         runs = arguments.runs or Path(scratch)
         rows = {name: measure(name, arguments.data, runs) for name in arguments.sets}
