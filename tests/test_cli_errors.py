@@ -415,7 +415,7 @@ EXPORTING = [
     case(
         "NaN in quantised weights",
         EXPORT,
-        "'layers.lif1.weight' holds NaN or infinity",
+        "'layers.lif1.synapses.0.weight' holds NaN or infinity",
         with_nan("model.layers.lif1.synapses.0.weight", "run/quantised.safetensors"),
     ),
     case("unknown target", "export run --target tianjic --out new", "target is 'tianjic'; allowed"),
@@ -826,9 +826,16 @@ def test_training_that_diverges_says_so(here: Path, cli: Any) -> None:
         " --set methods.mpd_sgr.warm_up=0 --set methods.mpd_sgr.gamma=1e6"
         " --set model.surrogate_width=1e-30 --json"
     )
+    before = cli.snapshot(here)
     done = cli.spikeport(*shlex.split(line))
-    expect_sentence(done, "float training diverged: the loss of epoch 1 is")
-    assert [path.name for path in (here / "new").iterdir()] == ["config.toml"]
+    expect_sentence(done, "float training diverged: the loss of epoch 1 is NaN or infinite; choose")
+    assert cli.snapshot(here) == before
+
+
+def test_integers_that_diverge_say_so(here: Path, cli: Any) -> None:
+    done = cli.spikeport(*shlex.split(f"{TRAIN} --set quantise.lr=10 --json"))
+    expect_sentence(done, "layer 'lif1': training diverged, its scale is ")
+    assert not list((here / "new").glob("quantised*"))
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from spikeport import attacking, bundling, demo, exporting, simulating
 from spikeport.foreign import Reading
 from spikeport.hw import lava_import
 from spikeport.sim import bundle as bundles
-from spikeport.train import loop
+from spikeport.train import epochs, loop
 from spikeport.train.config import DIGITS, load, override, to_toml
 
 TINY = ("train.epochs=2", "model.name=dense", "model.hidden=24", "encode.steps=3",
@@ -139,16 +140,36 @@ def test_rate_coding_goes_to_loihi1_and_is_not_attacked(rate_coded: Path, tmp_pa
         attacking.attack(tmp_path / "b", attacking.Settings())
 
 
-def test_an_unfinished_run_is_not_exported(tmp_path: Path) -> None:
-    folder = trained(tmp_path / "run", "quantise.epochs=1", "train.epochs=1")
-    text = (folder / "config.toml").read_text()
-    changed = override(load(folder / "config.toml"), ["quantise.epochs=4"])
-    (folder / "config.toml").write_text(to_toml(changed))
-    assert (folder / "config.toml").read_text() != text
+def test_an_unfinished_run_is_not_exported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, watch = tmp_path / "run", epochs.watch
+
+    def stop_in_the_second(model: Any, *more: Any) -> Any:
+        if (folder / "quantised.safetensors").exists():
+            raise KeyboardInterrupt
+        return watch(model, *more)
+
+    monkeypatch.setattr(epochs, "watch", stop_in_the_second)
+    with pytest.raises(KeyboardInterrupt):
+        trained(folder, "quantise.epochs=4", "train.epochs=1")
     with pytest.raises(
         ValueError, match=r"quantised\.safetensors: holds epoch 1 of 4; resume the training first$"
     ):
         exporting.export(folder, tmp_path / "b", target="loihi")
+
+
+@pytest.mark.parametrize("edit", ["quantise.epochs=4", "model.keep_v=0.25", "methods.tet={}"])
+def test_a_run_with_an_edited_configuration_is_not_exported(
+    edit: str, run: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(run, tmp_path / "run")
+    changed = override(load(folder / "config.toml"), [edit])
+    (folder / "config.toml").write_text(to_toml(changed))
+    said = rf"config\.toml: \[{edit.split('.')[0]}\] is not what the weights were trained with; put"
+    with pytest.raises(ValueError, match=said):
+        exporting.export(folder, tmp_path / "b", target="loihi")
+    moved = override(load(run / "config.toml"), ["train.devices=2"])
+    (folder / "config.toml").write_text(to_toml(moved))
+    assert exporting.export(folder, tmp_path / "b", target="loihi", vectors=2)["passed"] is True
 
 
 def test_a_run_without_epochs_on_integers_is_rounded_and_exported(tmp_path: Path) -> None:

@@ -24,6 +24,11 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+REPLACED = {
+    **{f"train.{key}": f"methods.mpd_sgr.{key}" for key in ("eta", "gamma", "stats")},
+    **dict.fromkeys(("quantise.learn_scale", "quantise.learn_threshold"), "quantise.learn"),
+}
+"""Keys of older configurations: what says it now."""
 DIGITS = Path(__file__).parent / "configs" / "digits.toml"
 """The packaged configuration that `make demo` trains."""
 
@@ -80,7 +85,7 @@ class ModelConfig(Section):
     @model_validator(mode="after")
     def _positive_channels(self) -> ModelConfig:
         if min(self.channels) < 1:
-            raise ValueError(f"channels is {list(self.channels)}; both must be at least 1")
+            raise ValueError(f"model.channels is {list(self.channels)}; both must be at least 1")
         return self
 
 
@@ -269,8 +274,12 @@ def _section_at(place: list[str]) -> Any:
 
 
 def _unknown(key: str, owner: Any) -> str:
+    if key in REPLACED:
+        return f"unknown key {key!r}; {REPLACED[key]} replaces it"
     prefix, _, name = key.rpartition(".")
     names = sorted(owner.model_fields)
+    if not names:
+        return f"unknown key {key!r}; [{prefix}] has no keys"
     near = difflib.get_close_matches(name, names, n=3) or names
     return f"unknown key {key!r}; did you mean {' or '.join(repr(n) for n in near)}" + (
         f" in [{prefix}]?" if prefix else "?"

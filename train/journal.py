@@ -34,7 +34,8 @@ class Journal:
     """Writes the lines of one phase. As a context manager it shows a bar and closes what is open.
 
     folder: of the run. lines: of the epochs that are done already. epochs: of the whole phase.
-    silent: write nothing at all, as the processes of a run that are not its first.
+    silent: write nothing at all, as the processes of a run that are not its first. What is written
+    already, and right, is not touched before there is something new.
     """
 
     def __init__(
@@ -42,16 +43,13 @@ class Journal:
         silent: bool = False,
     ) -> None:  # fmt: skip
         self.folder, self.phase, self.lines, self.silent = folder, phase, list(lines), silent
-        self._around = _others(folder / METRICS, phase)
+        self._before, self._told, self._after = _parted(folder / METRICS, phase)
         self._bar = _bar(progress and not silent)
         self._task = self._bar.add_task(phase, total=epochs, completed=len(lines), note="")
         self._board: Any = None
 
     def __enter__(self) -> Journal:
-        if not self.silent:
-            self._board = _board(self.folder / LOGS, self.phase)
-            for line in self.lines:
-                self._show(line)
+        if not self.silent and self._told != self.lines:
             self._write()
         self._bar.start()
         return self
@@ -75,18 +73,19 @@ class Journal:
         self._bar.update(self._task, completed=len(self.lines), note=note)
         if not self.silent:
             self._write()
-            self._show(line)
 
     def _write(self) -> None:
-        before, after = self._around
-        text = "".join(json.dumps(line) + "\n" for line in (*before, *self.lines, *after))
-        write_text(self.folder / METRICS, text)
-        write_text(self.folder / LOGS / f"{self.phase}.csv", _table(self.lines))
-
-    def _show(self, line: Line) -> None:
-        figures = {k: v for k, v in flat(line).items() if isinstance(v, (int, float))}
-        self._board.log_metrics(figures, step=line["epoch"])
+        """The metrics last: where they are right, all is."""
+        new = self.lines[-1:]
+        if self._board is None:
+            self._board, new = _board(self.folder / LOGS, self.phase), self.lines
+        for line in new:
+            figures = {k: v for k, v in flat(line).items() if isinstance(v, (int, float))}
+            self._board.log_metrics(figures, step=line["epoch"])
         self._board.experiment.flush()
+        write_text(self.folder / LOGS / f"{self.phase}.csv", _table(self.lines))
+        text = "".join(json.dumps(ln) + "\n" for ln in (*self._before, *self.lines, *self._after))
+        write_text(self.folder / METRICS, text)
 
 
 def flat(line: Mapping[str, Any]) -> dict[str, Any]:
@@ -121,18 +120,22 @@ def _board(logs: Path, phase: str) -> Any:
     return TensorBoardLogger(logs, name="", version=phase)
 
 
-def _others(path: Path, phase: str) -> tuple[list[Line], list[Line]]:
-    """The lines of other phases in `path`, before and after those of `phase`."""
+def _parted(path: Path, phase: str) -> tuple[list[Line], list[Line], list[Line]]:
+    """The lines in `path`: of other phases before those of `phase`, these, and others after."""
     if not path.is_file():
-        return [], []
+        return [], [], []
     try:
         lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
         mine = [line["phase"] == phase for line in lines]
     except (ValueError, TypeError, KeyError):
         raise ValueError(f"{path}: is damaged; move it away and resume again") from None
     first = mine.index(True) if True in mine else len(mine)
-    after = [line for line, is_mine in zip(lines[first:], mine[first:], strict=True) if not is_mine]
-    return lines[:first], after
+    later = list(zip(lines[first:], mine[first:], strict=True))
+    return (
+        lines[:first],
+        [line for line, is_mine in later if is_mine],
+        [line for line, is_mine in later if not is_mine],
+    )
 
 
 def _bar(enabled: bool) -> Progress:

@@ -11,6 +11,7 @@ run/summary.json            written last: test accuracies, seconds
 from __future__ import annotations
 
 import json
+import re
 import time
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -24,10 +25,15 @@ from spikeport.train.config import Config, to_toml
 from spikeport.train.config import load as load_config
 from spikeport.train.data import load_for
 from spikeport.train.epochs import evaluate
-from spikeport.train.floating import CONFIG, build, fit_float
+from spikeport.train.floating import CONFIG, FLOAT, build, fit_float
+from spikeport.train.journal import LOGS
 from spikeport.train.quantised import fit_quantised
 
 SUMMARY = "summary.json"
+HALF = re.compile(
+    r"\.(config|metrics|summary|result|float|quantised)(\.\w+)\.[a-z0-9_]{8}\2|\.tmp[A-Za-z0-9]{6}"
+)
+"""What the names of files are like before they are whole; nothing else may go."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,10 +52,12 @@ def fit(
 ) -> Summary:
     """Train `config` into `run_folder`, made if needed. The test set is looked at once, at the end.
 
-    Raises ValueError, before anything is written, if the folder already holds a run and `resume`
-    is not set, if it holds a run of another configuration, or if device or data cannot be had.
+    Raises ValueError, and leaves the folder as it was, if it already holds a run and `resume` is
+    not set, if it holds a run of another configuration, if device or data cannot be had, or if not
+    even the first epoch succeeds.
     """
     folder, started = Path(run_folder), time.perf_counter()
+    is_new = not folder.exists()
     is_first = machine.is_first(config.train)
     if is_first:
         _check_folder(folder, config, resume=resume)
@@ -62,7 +70,14 @@ def fit(
         _forget_halves(folder)
         write_text(folder / CONFIG, to_toml(config))
     machine.launch(config.train)
-    fit_float(config, data, folder, net=net, resume=resume, progress=progress)
+    try:
+        fit_float(config, data, folder, net=net, resume=resume, progress=progress)
+    except ValueError:
+        if is_first and not (folder / FLOAT).exists():
+            (folder / CONFIG).unlink()
+            if is_new:
+                folder.rmdir()
+        raise
     tested = partial(
         evaluate, x=data.x_test, y=data.y_test, encoder=config.encode.name,
         seed=config.train.seed, device=config.train.device,
@@ -84,8 +99,8 @@ def fit(
 
 def _forget_halves(folder: Path) -> None:
     """Remove the files that a killed run was writing: ours, and those of safetensors."""
-    for pattern in (".*.*.*", ".tmp*"):
-        for half in folder.rglob(pattern):
+    for half in (*folder.glob(".*"), *folder.glob(f"{LOGS}/.*")):
+        if HALF.fullmatch(half.name) and half.is_file():
             half.unlink()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import torch
@@ -89,6 +90,11 @@ class QuantLayer(nn.Module):
     def _balance(self) -> float:
         """See `spikeport.train.scales`; of synapses on several grids the coarsest step counts."""
         scale, every = float(self.log_scale.exp()), self._every()
+        if not 0 < scale < math.inf:
+            raise ValueError(
+                f"layer {self.name!r}: training diverged, its scale is {scale:g}; choose a smaller"
+                " quantise.lr or weaker methods"
+            )
         return balance(
             max(s.step(scale) for s in every),
             weights=sum(s.weight.numel() for s in every),

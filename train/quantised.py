@@ -6,8 +6,10 @@ run/quantised.safetensors   weights, scales and thresholds of the `QuantNet`, an
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 
 from spikeport.sim.chip import TARGETS
@@ -16,7 +18,7 @@ from spikeport.train.config import Config
 from spikeport.train.data import Dataset
 from spikeport.train.encode import ENCODERS, stored
 from spikeport.train.epochs import run_epochs
-from spikeport.train.floating import load_float
+from spikeport.train.floating import CONFIG, load_float
 from spikeport.train.model import SpikingNet
 from spikeport.train.phase import Phase, common
 from spikeport.train.quant import QuantNet
@@ -83,7 +85,8 @@ def phase(config: Config) -> Phase:
 def load_quantised(run_folder: Path | str) -> tuple[QuantNet, Config]:
     """The trained integers of a run folder, in evaluation mode on the CPU, and its config.
 
-    Raises ValueError in one sentence when the run is missing, unfinished or damaged.
+    Raises ValueError in one sentence when the run is missing, unfinished, damaged, or of another
+    configuration.
     """
     net, config = load_float(run_folder)
     model = build(config, net)
@@ -93,4 +96,20 @@ def load_quantised(run_folder: Path | str) -> tuple[QuantNet, Config]:
         raise ValueError(
             f"{path}: holds epoch {found.get('epoch')} of {wanted}; resume the training first"
         )
+    _check_config(found.get("config"), config, Path(run_folder) / CONFIG)
     return model.eval(), config
+
+
+def _check_config(trained: Any, config: Config, path: Path) -> None:
+    """Refuse a configuration that was edited after training, where that changes the network; data
+    may have moved, and devices may be others."""
+    try:
+        before = Config.model_validate(trained)
+    except ValidationError:
+        before = None
+    for section in ("encode", "model", "methods", "quantise"):
+        if getattr(before, section, None) != getattr(config, section):
+            raise ValueError(
+                f"{path}: [{section}] is not what the weights were trained with; put it back, or"
+                " train again into another folder"
+            )

@@ -169,7 +169,7 @@ def changed(old: str, new: str) -> str:
         ),
         (
             changed("hidden = 33", "channels = [3, 0]"),
-            "f.toml: channels is [3, 0]; both must be at least 1",
+            "f.toml: model.channels is [3, 0]; both must be at least 1",
         ),
         (
             changed("hidden = 33", 'reset = "subtract"'),
@@ -205,6 +205,16 @@ def test_every_mistake_is_one_sentence(text: str, message: str) -> None:
             "methods.mpd_sgr.etta=1",
             "--set: unknown key 'methods.mpd_sgr.etta'; did you mean 'eta' in [methods.mpd_sgr]?",
         ),
+        ("train.eta=1", "--set: unknown key 'train.eta'; methods.mpd_sgr.eta replaces it"),
+        (
+            "train.stats=theory",
+            "--set: unknown key 'train.stats'; methods.mpd_sgr.stats replaces it",
+        ),
+        (
+            "quantise.learn_scale=true",
+            "--set: unknown key 'quantise.learn_scale'; quantise.learn replaces it",
+        ),
+        ("methods.dsd.x=1", "--set: unknown key 'methods.dsd.x'; [methods.dsd] has no keys"),
         (
             "methods.chip_margn={}",
             "--set: unknown key 'methods.chip_margn'; did you mean 'chip_margin' in [methods]?",

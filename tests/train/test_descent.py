@@ -257,3 +257,22 @@ def test_two_processes_train_one_network(tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["c.toml", "r"]
     lines = (tmp_path / "r" / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["epoch"] for line in lines] == [1, 2, 3, 1]
+
+
+class Blow(Method):
+    """Makes the weights infinite, behind the only loss of an epoch."""
+
+    def weights(self, module: nn.Module, generator: torch.Generator) -> None:
+        for p in module.parameters():
+            p.data.fill_(torch.inf)
+
+
+def test_an_epoch_that_ends_with_infinite_weights_is_not_kept(
+    digits: Dataset, tmp_path: Path
+) -> None:
+    with pytest.raises(
+        ValueError,
+        match=r"^float training diverged: a weight of epoch 1 is NaN or infinite; choose a smaller",
+    ):
+        train(digits, tmp_path, batch=150, methods=(Blow(),))
+    assert list(tmp_path.iterdir()) == []

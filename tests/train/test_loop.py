@@ -43,11 +43,50 @@ def test_a_run_leaves_config_metrics_checkpoint_and_summary(config: Config, tmp_
     assert accuracy > 0.5
 
 
+def written(folder: Path) -> dict[str, int]:
+    """When each file of a run was written; config and summary are, again, by every call."""
+    apart = ("config.toml", "summary.json")
+    files = [p for p in folder.rglob("*") if p.is_file() and p.name not in apart]
+    return {str(path): path.stat().st_mtime_ns for path in files}
+
+
+def test_only_halves_of_its_own_files_are_removed(config: Config, tmp_path: Path) -> None:
+    ours = [
+        ".config.toml.a1b2c3d_.toml", ".float.safetensors.abcdefgh.safetensors", ".tmpA1b2C3",
+        "logs/.float.csv.12345678.csv",
+    ]  # fmt: skip
+    theirs = [
+        ".config.toml.swp",
+        ".eslintrc.cjs.bak",
+        ".tmp",
+        "logs/.tmpfile.old",
+        "sub/.tmpA1b2C3",
+    ]
+    for name in (*ours, *theirs):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("x")
+    (tmp_path / ".tmpfolds").mkdir()
+    fit(override(config, ["train.epochs=1"]), tmp_path, progress=False)
+    assert not any((tmp_path / name).exists() for name in ours)
+    assert all((tmp_path / name).exists() for name in (*theirs, ".tmpfolds"))
+
+
+def test_what_fails_in_the_first_epoch_leaves_nothing(config: Config, tmp_path: Path) -> None:
+    bad = override(config, ["model.name=recurrent", "methods.mpd_sgr.stats=theory"])
+    (tmp_path / "old").mkdir()
+    for name in ("old", "new"):
+        with pytest.raises(ValueError, match=r"needs a batch norm right before layer 'rec1\.lif'"):
+            fit(bad, tmp_path / name, progress=False)
+    assert list(tmp_path.rglob("*")) == [tmp_path / "old"]
+
+
 def test_resuming_a_finished_run_trains_no_more(config: Config, tmp_path: Path) -> None:
     first = fit(config, tmp_path / "r", progress=False)
     text = (tmp_path / "r" / "metrics.jsonl").read_text()
+    before = written(tmp_path / "r")
     again = fit(config, tmp_path / "r", resume=True, progress=False)
     assert (tmp_path / "r" / "metrics.jsonl").read_text() == text
+    assert written(tmp_path / "r") == before
     assert again.float_test_accuracy == first.float_test_accuracy
 
 

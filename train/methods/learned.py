@@ -59,12 +59,13 @@ def learn(lif: Lif, name: str, form: nn.Module, start: Tensor) -> None:
 
 def learn_leak(lif: Lif, keep_v: float, where: str) -> None:
     """Let `lif` learn its leak, as a parametric LIF, from `keep_v` on."""
-    if not 0 < keep_v < 1:
+    start = torch.tensor(keep_v)
+    if not 0 < float(start) < 1:
         raise ValueError(
-            f"{where}: the share kept per step starts at {keep_v}, which a learned leak never"
+            f"{where}: the share kept per step starts at {float(start)}, which a learned leak never"
             " leaves or reaches; start between 0 and 1"
         )
-    learn(lif, "beta", Share(), torch.tensor(keep_v))
+    learn(lif, "beta", Share(), start)
 
 
 @torch.no_grad()
