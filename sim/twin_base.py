@@ -203,6 +203,13 @@ def copies(population: Population | FloatPopulation, w: float) -> bool:
     return bool(rests.all() and fires.all())
 
 
+def refuse_other_steps(a: Tensor, steps: int) -> None:
+    """ValueError unless a [T, ...] is given for each of `steps`, or [1, ...] for all of them: what
+    is compiled does not look where an array ends."""
+    if len(a) not in (1, steps):
+        raise ValueError(f"{len(a)} steps are given for {steps}; give all, or 1 for each of them")
+
+
 def joined(life: list[Stretch]) -> Tensor:
     """Spikes [T, B, n] of all stretches."""
     return life[0].spikes if len(life) == 1 else torch.cat([part.spikes for part in life])
@@ -228,10 +235,11 @@ def shown(x: Tensor, net: FixedNet | FloatNet) -> tuple[Tensor, int]:
     """`x` with a leading time axis, and the number of steps it stands for: a static [B, *shape]
     becomes [1, B, *shape] for all `net.steps`, a train [T, B, *shape] stays for its T."""
     shape = net.input.shape
-    if x.shape[1:] == shape:
+    if x.numel() and x.shape[1:] == shape:
         return x.unsqueeze(0), net.steps
-    if x.shape[2:] == shape:
+    if x.numel() and x.shape[2:] == shape:
         return x, len(x)
     raise ValueError(
-        f"twin input has shape {tuple(x.shape)}; allowed are [B, *{shape}] and [T, B, *{shape}]"
+        f"twin input has shape {tuple(x.shape)}; allowed are [B, *{shape}] and [T, B, *{shape}],"
+        " none empty"
     )

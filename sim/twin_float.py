@@ -21,7 +21,7 @@ from spikeport.sim.surrogate import Surrogate
 from spikeport.sim.synapse import FloatDense, FloatSynapse, lowered_float
 from spikeport.sim.twin import to_grid
 from spikeport.sim.twin_adjoint import Adjoint, Outputs, look_back_from, row, runs_compiled
-from spikeport.sim.twin_base import State, Stretch, TwinBase, read
+from spikeport.sim.twin_base import State, Stretch, TwinBase, read, refuse_other_steps
 from spikeport.sim.twin_kernel import live_floats
 
 
@@ -96,6 +96,7 @@ class FloatNeurons:
 def integrate(a: Tensor, neurons: FloatNeurons, *, state: State | None, steps: int) -> Stretch:
     """Run a population over sums a [T, B, n], or [1, B, n] for each of `steps`, from `state` (None:
     the initial one). Gradients reach both."""
+    refuse_other_steps(a, steps)
     spikes, fired, u, v, v_sum = _Integrate.apply(a, *(state or (None, None)), neurons, steps)
     return Stretch(spikes=spikes, fired=fired, u=u, v=v, v_sum=v_sum)
 

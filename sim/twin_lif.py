@@ -22,7 +22,7 @@ from spikeport.sim.arith import DECAY_ONE, DU_OFFSET, STATE_SHIFT
 from spikeport.sim.lif import LifParameters, tick
 from spikeport.sim.surrogate import Surrogate
 from spikeport.sim.twin_adjoint import Adjoint, Outputs, look_back_from, row, runs_compiled
-from spikeport.sim.twin_base import State, Stretch
+from spikeport.sim.twin_base import State, Stretch, refuse_other_steps
 from spikeport.sim.twin_kernel import live_integers
 
 
@@ -57,6 +57,7 @@ def integrate(
     result's spikes, fired and v are of a's type; u, which may leave 24 bits, and v_sum are float64.
     """
     steps = len(a) if steps is None else steps
+    refuse_other_steps(a, steps)
     found = _Integrate.apply(a, *(state or (None, None)), v_th, bias, neurons, steps)
     spikes, fired, u, v, v_sum, wraps, clips = found
     return Stretch(spikes=spikes, fired=fired, u=u, v=v, v_sum=v_sum, wraps=wraps, clips=clips)

@@ -20,7 +20,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from spikeport.sim.net import Input
 from spikeport.train.blocks import Recurrent, Residual, named_layers, through
 from spikeport.train.fused import Population
-from spikeport.train.neuron import Integrator, Lif
+from spikeport.train.neuron import Integrator, Lif, hooked
 from spikeport.train.regularisers import Drive
 
 STEPPED = (snntorch.Leaky, snntorch.Synaptic)
@@ -140,11 +140,13 @@ def _itself(_: str, layer: nn.Module, __: nn.Module | None) -> nn.Module | None:
 
 
 class Later(Mapping[str, Tensor]):
-    """Tensors by name, each made when it is first asked for: most steps of training never do."""
+    """Tensors by name, each made when it is first asked for: most steps of training never do. They
+    have a graph if, and only if, the pass had one, whoever looks first."""
 
     def __init__(self) -> None:
         self._makers: dict[str, Callable[[], Tensor]] = {}
         self._made: dict[str, Tensor] = {}
+        self._graph = torch.is_grad_enabled()
 
     def add(self, name: str, make: Callable[[], Tensor]) -> None:
         """One more, which `make` makes."""
@@ -152,7 +154,8 @@ class Later(Mapping[str, Tensor]):
 
     def __getitem__(self, name: str) -> Tensor:
         if name not in self._made:
-            self._made[name] = self._makers[name]()
+            with torch.set_grad_enabled(self._graph):
+                self._made[name] = self._makers[name]()
         return self._made[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -172,7 +175,7 @@ class _Firing:
 
     def pooled(self, pool: nn.Module) -> Tensor | None:
         """What `pool` makes of the spikes, if that can be had in one pass with them."""
-        if not isinstance(pool, nn.AvgPool2d) or pool.padding not in (0, (0, 0)):
+        if type(pool) is not nn.AvgPool2d or hooked(pool) or pool.padding not in (0, (0, 0)):
             return None
         side, *others = {*_pair(pool.kernel_size), *_pair(pool.stride)}
         uneven = any(length % side for length in self.current.shape[-2:])
@@ -216,7 +219,7 @@ class _Run:
             return out
         population = lif.meet(current, self.steps)
         self.spikes.add(name, partial(population.spikes, current))
-        self.membranes.add(name, lif.recall())
+        self.membranes.add(name, partial(population.membrane, current))
         return _Firing(population, current, partial(self.spikes.__getitem__, name))
 
     def _step(self, name: str, layer: nn.Module, current: Tensor) -> Tensor:
@@ -247,8 +250,10 @@ def _pair(size: int | tuple[int, int]) -> tuple[int, int]:
 
 
 def still(x: Tensor) -> Tensor:
-    """[1, ...] of a window [T, ...] that is one step, expanded; any other as it is."""
-    return x[:1] if x.stride(0) == 0 else x
+    """[1, ...] of a window [T, ...] that is one step, expanded; any other as it is, as is one whose
+    gradient is to be that of every step."""
+    every = x.is_leaf and x.requires_grad
+    return x[:1] if x.stride(0) == 0 and not every else x
 
 
 def _stepped(layer: nn.Module, current: Tensor) -> tuple[Tensor, Tensor]:

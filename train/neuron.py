@@ -107,11 +107,12 @@ class Lif(snntorch.Leaky):  # type: ignore[misc]
         if self.training and self.noise > 0:
             shape = (steps, *current.shape[1:])
             noise = torch.randn(shape, dtype=current.dtype, device=current.device) * self.noise
-        # Thresholds and decays are read once: behind a parametrisation every look computes anew.
+        # Copies: whatever the optimiser does to the originals, this window stays as it was.
         population = Population(
-            keep_v=self.beta.clamp(0, 1), v_th=self.threshold, v_init=self.v_init, steps=steps,
-            window=self.window, noise=noise, subtract=self.reset_mechanism == "subtract",
-            detach_reset=self.detach_reset, detach_time=self.detach_time,
+            keep_v=self.beta.clamp(0, 1), v_th=self.threshold.clone(), v_init=self.v_init.clone(),
+            steps=steps, window=self.window, noise=noise,
+            subtract=self.reset_mechanism == "subtract", detach_reset=self.detach_reset,
+            detach_time=self.detach_time,
         )  # fmt: skip
         self._lived = population, current
         return population
@@ -119,8 +120,7 @@ class Lif(snntorch.Leaky):  # type: ignore[misc]
     @property
     def only_spikes(self) -> bool:
         """Whether a call does nothing but `meet` a current and return its spikes."""
-        hooked = self._forward_hooks or self._forward_pre_hooks
-        return type(self).forward is Lif.forward and not hooked
+        return type(self).forward is Lif.forward and not hooked(self)
 
     @property
     def membrane(self) -> Tensor:
@@ -137,6 +137,12 @@ class Lif(snntorch.Leaky):  # type: ignore[misc]
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_lived": None}
+
+
+def hooked(layer: nn.Module) -> bool:
+    """Whether a call of `layer` does more than its forward."""
+    forward = layer._forward_hooks or layer._forward_pre_hooks
+    return bool(forward or layer._backward_hooks or layer._backward_pre_hooks)
 
 
 class Integrator(nn.Module):

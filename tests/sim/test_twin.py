@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -187,11 +188,11 @@ def test_refusals() -> None:
         match=r"^the twin cannot differentiate a first_spike readout; use count, last_v or sum_v$",
     ):
         Twin(late)
-    with pytest.raises(
-        ValueError,
-        match=r"^twin input has shape \(3, 5\); allowed are \[B, \*\(2,\)\] and \[T, B, \*\(2,\)\]",
-    ):
-        Twin(net)(torch.zeros(3, 5))
+    allowed = r"allowed are \[B, \*\(2,\)\] and \[T, B, \*\(2,\)\], none empty$"
+    for shape in ((3, 5), (0, 2), (0, 3, 2)):
+        given = re.escape(str(shape))
+        with pytest.raises(ValueError, match=rf"^twin input has shape {given}; {allowed}"):
+            Twin(net)(torch.zeros(shape))
 
 
 def straight(x: Tensor, value: Tensor) -> Tensor:

@@ -60,6 +60,26 @@ def test_one_rule_says_which_runs() -> None:
     assert not runs_compiled(torch.zeros(1, device="meta"))
 
 
+@pytest.mark.parametrize("steps", [1, 5])
+def test_sums_have_the_steps_of_the_stretch(steps: int) -> None:
+    (a, *others), _ = integers(
+        Draw(1), each=False, subtract=False, resumed=False, static=False, dtype=torch.float32,
+        sizes=(3, 2, 4), reach=6,
+    )  # fmt: skip
+    floats = FloatNeurons(
+        bias=torch.zeros(()), v_init=torch.zeros(()),
+        adjoint=adjoint(
+            Draw(2), each=False, subtract=False, detach=True, dtype=torch.float32, n=4
+        ),
+    )  # fmt: skip
+    message = rf"^3 steps are given for {steps}; give all, or 1 for each of them$"
+    v_th, bias, neurons = others
+    with pytest.raises(ValueError, match=message):
+        twin_lif.integrate(a, v_th, bias, neurons, steps=steps)
+    with pytest.raises(ValueError, match=message):
+        twin_float.integrate(a, floats, state=None, steps=steps)
+
+
 def integers(
     draw: Draw, *, each: bool, subtract: bool, resumed: bool, static: bool, dtype: torch.dtype,
     sizes: tuple[int, int, int], reach: int,
