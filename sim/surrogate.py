@@ -76,7 +76,8 @@ class Surrogate:
             raise ValueError(f"surrogate {self.name!r}: width is {self.width}; it must be positive")
 
     def in_units_of(self, unit: float) -> Surrogate:
-        """The same window for distances measured in `unit` (a threshold, say)."""
+        """The same window for distances measured in `unit` (a threshold, say). Its area stays, but
+        for superspike, whose height does: in other units its gradients are `unit` times weaker."""
         window = self.name in ("triangle", "rectangle")
         return Surrogate(self.name, self.width / unit if window else self.width * unit)
 

@@ -162,6 +162,23 @@ def test_the_export_is_the_model(name: str, bits: int) -> None:
     check_export(model, LOIHI_2, bits=bits, rates=False)
 
 
+@pytest.mark.parametrize("name", NETS)
+def test_it_answers_as_the_float_network(name: str) -> None:
+    """Behind pools, sums and loops too, up to what rounding to 8 bits does."""
+    torch.manual_seed(1)
+    net = NETS[name]()
+    x = units(shown(net.input), net.input)
+    with torch.no_grad():
+        wanted, found = net(x).logits, QuantNet(net, LOIHI_2)(x).logits
+    assert float((found - wanted).norm() / wanted.norm()) < 0.3
+
+
+def test_leaks_are_rounded_to_the_nearest() -> None:
+    net = spiking(Input(shape=(3,)), "count", fc=nn.Linear(3, 2), lif=Lif(0.7))
+    model = QuantNet(net, LOIHI_2)
+    assert model.populations()["lif"].dv == 1229  # 4096 * 0.3 = 1228.8
+
+
 @pytest.mark.parametrize("share", [0.6, -0.9])
 @pytest.mark.parametrize("chip", [LAVA, LOIHI_2], ids=lambda chip: chip.name)
 @pytest.mark.parametrize("name", ["summed", "recurrent"])

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-import pytest
 import torch
 from torch import Tensor
 
@@ -40,15 +39,19 @@ def test_equals_the_quotient_by_hand(batch_of: Any) -> None:
     step = replace(step, x=0.2 + 0.6 * step.x, encode=lambda x: x[None])  # no grid, no edge
     method = Sr(h=0.1, lam=3.0)
     penalty = method.penalty(on_its_way(method, step))
-    a, total = model.a.detach(), 0.0
+    assert penalty is not None
+    penalty.backward()
+    a, total = model.a.detach().requires_grad_(), torch.zeros(())
     for x, y in zip(step.x.flatten(1), step.y.tolist(), strict=True):
         z = x @ a
-        m = max((k for k in range(10) if k != y), key=lambda k: float(z[k]))
-        away = (x + 0.1 * (a[:, y] - a[:, m]).sign()) @ a  # p rises with z_y - z_m
+        m = max((k for k in range(10) if k != y), key=lambda k: float(z[k].detach()))
+        away = (x + 0.1 * (a[:, y] - a[:, m]).detach().sign()) @ a  # p rises with z_y - z_m
         p, q = (torch.sigmoid(v[y] - v[m]) for v in (z, away))
-        total += float((q - p) / 0.1) ** 2
-    assert penalty is not None
-    assert float(penalty.detach()) == pytest.approx(3.0 * total / 5, rel=1e-4)
+        total = total + ((q - p) / 0.1) ** 2
+    expected = 3.0 * total / 5
+    expected.backward()  # both points count
+    torch.testing.assert_close(penalty.detach(), expected.detach(), rtol=1e-4, atol=0)
+    torch.testing.assert_close(model.a.grad, a.grad, rtol=1e-3, atol=1e-5)
 
 
 def test_reaches_all_weights_and_leaves_pixels_in_range(conv_net: Any, batch_of: Any) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from spikeport.train.methods.perturb import evaluating
 from spikeport.train.methods.trades import Trades, divergence
 
 
@@ -33,6 +34,25 @@ def test_the_penalty_is_beta_times_it(conv_net: Any, batch_of: Any) -> None:
     assert values[0] > 0.01
     assert values[1] == pytest.approx(2.5 * values[0], rel=1e-5)
     assert Trades(beta=0).penalty(batch_of(conv_net())) is None
+
+
+def test_both_passes_count(conv_net: Any, batch_of: Any) -> None:
+    """KL(p(x) || p(x')), written out, of the images that it climbs to from the same draws."""
+    method = Trades(beta=4.0, eps=0.1, alpha=0.05, steps=2)
+    net, twin = conv_net(), conv_net()
+    penalty = method.penalty(batch_of(net, images=16))
+    assert penalty is not None
+    penalty.backward()
+    step = batch_of(twin, images=16)
+    with evaluating(step):
+        start = step.forward(step.x).logits.detach()
+        found = method.climb(step, step.x, lambda z: divergence(start, z) * len(z))
+    log_p, log_q = (z.log_softmax(1) for z in (step.record.logits, step.forward(found).logits))
+    expected = 4.0 * (log_p.exp() * (log_p - log_q)).sum(1).mean()
+    expected.backward()
+    torch.testing.assert_close(penalty.detach(), expected.detach(), rtol=1e-4, atol=0)
+    for one, other in zip(net.parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(one.grad, other.grad, rtol=1e-3, atol=1e-5)
 
 
 def test_it_climbs_the_divergence(conv_net: Any, batch_of: Any) -> None:
