@@ -1,0 +1,226 @@
+"""Faults planted in the twins' passes over time, compiled and stepped: either must then differ from
+the other, as it is. Kernels run uncompiled, in small blocks and portions.
+"""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from spikeport.sim import twin_adjoint, twin_float, twin_lif
+
+Planted = Callable[..., ModuleType]
+MODULES = ("sim.twin_kernel", "sim.twin_adjoint", "sim.twin_lif", "sim.twin_float")
+SMALL = (("BLOCK = 1024", "BLOCK = 3"), ("PORTION = 1 << 17", "PORTION = 30"))
+SIZES = (4, 3, 7)
+
+# What is wrong: (text, wrong text).
+INTEGERS = {
+    "sums beyond 32 bits": ("row[j] - np.trunc(row[j] * share) * period", "row[j]"),
+    "a period too short": ("PERIOD = 1 << 26", "PERIOD = 1 << 25"),
+    "u is forgotten": ("np.int32(u_last[b, low + j]) if resume else ", ""),
+    "v is forgotten": ("np.int32(v_last[b, low + j]) if resume else ", ""),
+    "u of the first block": ("u_last[b, low + j]", "u_last[b, j]"),
+    "parameters of the first block": (
+        "keep_u[low:], keep_v[low:], threshold[low:], bias[low:]",
+        "keep_u, keep_v, threshold, bias",
+    ),
+    "sums of the first block": ("len(a) > 1 else 0, b, low:]", "len(a) > 1 else 0, b]"),
+    "sums of the first step": ("a[t if len(a) > 1 else 0, b, low:]", "a[0, b, low:]"),
+    "decays change places": ("x, k_u[j], k_v[j],", "x, k_v[j], k_u[j],"),
+    "no hidden one": ("DECAY_ONE - DU_OFFSET - neurons.du,", "DECAY_ONE - neurons.du,"),
+    "fires at the threshold": ("fires = y > th[j]", "fires = y >= th[j]"),
+    "every reset is to zero": ("np.int32(y - th[j]) if subtract else ", ""),
+    "no reset": ("after if fires else y\n                    s", "y\n                    s"),
+    "fired is after the reset": ("= y\n                for", "= v[j]\n                for"),
+    "blocks are summed up": ("total[j] = 0\n", "total[j] += 0\n"),
+    "wraps of the last": ("counts[0] += wraps", "counts[0] = wraps"),
+    "clips of the last": ("counts[1] += clips", "counts[1] = clips"),
+    "u lands in the first block": ("u_last[b, low : low + size]", "u_last[b, :size]"),
+    "v lands in the first block": ("v_last[b, low : low + size]", "v_last[b, :size]"),
+    "sums land in the first block": ("v_sum[b, low : low + size]", "v_sum[b, :size]"),
+}  # fmt: skip
+FLOATS = {
+    "u is not kept": ("keep_u[j] * u[j] + row[j]", "row[j]"),
+    "no bias": ("u[j] + bias[j]", "u[j]"),
+    "fires at the threshold": ("fires = y > threshold", "fires = y >= threshold"),
+    "every reset is to zero": ("y - threshold[j] if subtract else zero", "zero"),
+    "no reset": (
+        "after if fires else y\n                    total", "y\n                    total",
+    ),
+    "the sum is of v before the reset": (
+        "v[j]\n                    s[j]", "y\n                    s[j]",
+    ),
+    "fired is after the reset": ("f[j] = y\n\n", "f[j] = v[j]\n\n"),
+    "the state is forgotten": ("if not resume:", "if True:"),
+    "sums of the first step": ("len(a) > 1 else 0, b]\n", "len(a) > len(a) else 0, b]\n"),
+    "blocks are too short": ("min(low + BLOCK, n)", "min(low + BLOCK - 1, n)"),
+}  # fmt: skip
+GRADIENTS = {
+    "u carries nothing back": ("g_u[j] += g[j]\n", "g_u[j] = g[j]\n"),
+    "u carries all back": ("g_u[j] *= keep_u[j]", "g_u[j] *= 1"),
+    "v carries all back": ("g_v[j] = keep_v[j] * g[j]", "g_v[j] = g[j]"),
+    "no gain": ("g_a[j] = g_u[j] * gain", "g_a[j] = g_u[j]"),
+    "static sums of the first step": ("g_a[j] += g_u[j] * gain", "g_a[j] = g_u[j] * gain"),
+    "static sums miss the last step": ("t < steps - 1\n", "t < steps - 2\n"),
+    "the sum's of another sample": ("g_v_sum[b, low + j]", "g_v_sum[row, low + j]"),
+    "the spikes' of another sample": ("g_spikes[t, b, low:]", "g_spikes[t, row, low:]"),
+    "fired of another sample": ("f, h, gs = fired[t, b, low:]", "f, h, gs = fired[t, row, low:]"),
+    "slopes of the step before": ("slope[t, row, low:]", "slope[max(t - 1, 0), row, low:]"),
+    "slopes of the first block": ("slope[t, row, low:]", "slope[t, row]"),
+    "every reset takes v": ("jump = th[j] if subtract else f[j]", "jump = f[j]"),
+    "the reset is detached": ("(gs[j] if detach_reset else gs[j] - gv[j] * jump)", "gs[j]"),
+    "the reset is not detached": ("gs[j] if detach_reset else gs[j] - gv", "gs[j] - gv"),
+    "subtraction stops gradients": ("f[j] > th[j] and not subtract\n", "f[j] > th[j]\n"),
+    "resets stop no gradients": ("resets = f[j] > th[j] and not subtract", "resets = False"),
+    "fired's of the first step": ("g_fired[t, b, low + j]", "g_fired[0, b, low + j]"),
+    "the bias of one step": ("g_bias[low + j] += g[j]", "g_bias[low + j] = g[j]"),
+    "every threshold is the unit": ("+ offset[low + j]", ""),
+    "no threshold is the unit": ("f[j] * rate[low + j] + ", ""),
+    "the unit is the threshold": ("relative = p.unit == p.threshold\n    rate", (
+        "relative = p.unit > 0\n    rate"
+    )),
+    "what is subtracted is forgotten": ("moved + kept", "moved"),
+    "what is subtracted is never detached": (" and not detach_reset else zero", " else zero"),
+    "the threshold of one step": ("g_threshold[low + j] -= ", "g_threshold[low + j] = -"),
+}  # fmt: skip
+STEPPED_INTEGERS = {
+    "the state is forgotten": ("= state or (torch.zeros_like(sums", "= (torch.zeros_like(sums"),
+    "thresholds are rounded up": ("v_th=v_th.long(), bias", "v_th=v_th.long() + 1, bias"),
+    "the sum is of one step": ("v_sum += v\n", "v_sum = v\n"),
+}  # fmt: skip
+STEPPED_FLOATS = {
+    "u is not kept": ("u = p.keep_u * u + arriving", "u = arriving"),
+    "no bias": ("p.keep_v * v + u + neurons.bias", "p.keep_v * v + u"),
+    "fires at the threshold": ("(v > p.threshold).to(v)", "(v >= p.threshold).to(v)"),
+    "every reset is to zero": ('v - s * p.threshold if p.reset == "subtract" else ', ""),
+    "the sum is of v before the reset": ("v_sum = v_sum + v", "v_sum = v_sum + fired[t]"),
+    "the state is forgotten": ("u, v = state or (torch.zeros_like(a", "u, v = (torch.zeros_like(a"),
+}  # fmt: skip
+STEPPED_GRADIENTS = {
+    "u carries all back": ("p.keep_u * g_u, p.keep_v", "g_u, p.keep_v"),
+    "v carries all back": ("p.keep_u * g_u, p.keep_v * g_fired", "p.keep_u * g_u, g_fired"),
+    "no gain": ("g_u * p.gain", "g_u"),
+    "static sums miss the first step": ("g_a.sum(0, keepdim", "g_a[1:].sum(0, keepdim"),
+    "slopes of the step before": ("g_s * slope[t]", "g_s * slope[max(t - 1, 0)]"),
+    "every reset takes v": ('(fired[t] if p.reset == "zero" else p.threshold)', "fired[t]"),
+    "the reset is not detached": ("if not p.detach_reset:", "if True:"),
+    "the reset is detached": ("if not p.detach_reset:", "if False:"),
+    "resets stop no gradients": ('(g_v * (1 - spikes[t]) if p.reset == "zero" else g_v)', "g_v"),
+    "fired's are lost": ("if grads.fired is None else g_fired + grads.fired[t]", ""),
+    "the bias of one step": ("g_bias = g_bias + g_fired", "g_bias = 0 * g_bias + g_fired"),
+    "no threshold is the unit": (
+        "torch.where(relative, fired[t] / p.unit, torch.ones", "(torch.ones",
+    ),
+    "what is subtracted is forgotten": ("g_th = g_th - g_v * spikes[t]", "pass"),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def kernel_tests(load_file: Callable[[Path], ModuleType]) -> Any:
+    return load_file(Path(__file__).with_name("test_twin_kernel.py"))
+
+
+def equal(found: tuple[Tensor, ...], wanted: tuple[Tensor, ...]) -> bool:
+    return all(torch.equal(mine, theirs) for mine, theirs in zip(found, wanted, strict=True))
+
+
+def integers_agree(mine: Any, theirs: Any, draws: Any) -> bool:
+    """Whether two passes of `twin_lif` do the same: at random, and where v meets the threshold."""
+    for i, reach in enumerate((6, 12, 18, 24, 36)):
+        flags = {"each": i > 1, "subtract": bool(i % 2), "resumed": i > 0, "static": i == 2}
+        given, named = draws.integers(
+            draws.Draw(i), **flags, dtype=torch.float64, sizes=SIZES, reach=reach
+        )
+        if not equal(mine(*given, **named), theirs(*given, **named)):
+            return False
+    neurons = twin_lif.Neurons(
+        du=torch.tensor(4095), dv=torch.tensor(4096), v_init=torch.tensor(0), unit=torch.tensor(1.0)
+    )
+    a = torch.full((2, 1, 1), 9.0)
+    given = (a, torch.tensor(9.0), torch.tensor(0.0), neurons)
+    return equal(mine(*given, state=None, steps=2), theirs(*given, state=None, steps=2))
+
+
+def floats_agree(mine: Any, theirs: Any, draws: Any) -> bool:
+    for subtract, resumed, static in itertools.product((False, True), repeat=3):
+        draw, (steps, batch, n) = draws.Draw(2), SIZES
+        p = draws.adjoint(draw, each=True, subtract=subtract, detach=True, dtype=torch.float64, n=n)
+        bias, v_init = 0.3 * draw.normal(n), 0.3 * draw.normal(n)
+        a, u = draw.normal(1 if static else steps, batch, n), draw.normal(batch, n)
+        a[0, 0, 0] = p.threshold[0]
+        bias[0] = v_init[0] = 0.0
+        v = draw.normal(batch, n)
+        named = {"state": (u, v) if resumed else None, "steps": steps}
+        neurons = twin_float.FloatNeurons(bias=bias, v_init=v_init, adjoint=p)
+        if not equal(mine(a, neurons, **named), theirs(a, neurons, **named)):
+            return False
+    return True
+
+
+def gradients_agree(mine: Any, theirs: Any, draws: Any) -> bool:
+    for subtract, detach, static in itertools.product((False, True), repeat=3):
+        draw, (_, batch, n) = draws.Draw(3), SIZES
+        p = draws.adjoint(
+            draw, each=True, subtract=subtract, detach=detach, dtype=torch.float64, n=n
+        )
+        fired = draw.normal(*SIZES)
+        outputs = twin_adjoint.Outputs(
+            spikes=draw.normal(*SIZES), fired=draw.normal(*SIZES), u=draw.normal(batch, n),
+            v=draw.normal(batch, n), v_sum=draw.normal(batch, n),
+        )  # fmt: skip
+        named = {"static": static, "wanted": (True, True)}
+        found, wanted = mine(fired, outputs, p, **named), theirs(fired, outputs, p, **named)
+        if not all(
+            torch.allclose(getattr(found, name), getattr(wanted, name), rtol=1e-9, atol=1e-11)
+            for name in ("a", "u", "v", "threshold", "bias")
+        ):
+            return False
+    return True
+
+
+# Who agrees, and the module of the pass.
+PASSES = {
+    "integers": (integers_agree, twin_lif), "floats": (floats_agree, twin_float),
+    "gradients": (gradients_agree, twin_adjoint),
+}  # fmt: skip
+MUTANTS = {
+    ("integers", "compiled"): INTEGERS, ("integers", "stepped"): STEPPED_INTEGERS,
+    ("floats", "compiled"): FLOATS, ("floats", "stepped"): STEPPED_FLOATS,
+    ("gradients", "compiled"): GRADIENTS, ("gradients", "stepped"): STEPPED_GRADIENTS,
+}  # fmt: skip
+EVERY = [(*where, mutant) for where, planted_ in MUTANTS.items() for mutant in planted_]
+
+
+def agree(name: str, way: str, draws: Any) -> bool:
+    """Whether a pass that is planted agrees with the true one that goes the other way."""
+    judge, true = PASSES[name]
+    mutated, other = sys.modules[true.__name__], "stepped" if way == "compiled" else "compiled"
+    assert mutated is not true
+    with np.errstate(all="ignore"):
+        return bool(judge(getattr(mutated, way), getattr(true, other), draws))
+
+
+@pytest.mark.parametrize(("name", "way"), MUTANTS)
+def test_without_a_mutant_all_agree(
+    planted: Planted, kernel_tests: Any, name: str, way: str
+) -> None:
+    planted(MODULES, *SMALL)
+    assert agree(name, way, kernel_tests)
+
+
+@pytest.mark.parametrize(("name", "way", "mutant"), EVERY)
+def test_mutant_is_caught(
+    planted: Planted, kernel_tests: Any, name: str, way: str, mutant: str
+) -> None:
+    planted(MODULES, *SMALL, MUTANTS[name, way][mutant])
+    assert not agree(name, way, kernel_tests)
