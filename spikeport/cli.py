@@ -286,7 +286,8 @@ def _show(result: Any, as_json: bool, describe: Any) -> None:
 
 def _status(quiet: bool) -> Any:
     """A callable that shows what is being done."""
-    return (lambda _: None) if quiet else (lambda text: err.print(f"  {text}", style="dim"))
+    how: Any = {"style": "dim", "soft_wrap": True, "markup": False}
+    return (lambda _: None) if quiet else (lambda text: err.print(f"  {text}", **how))
 
 
 def _exit(passed: bool) -> None:

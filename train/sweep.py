@@ -18,8 +18,9 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -86,9 +87,11 @@ def sweep(
         write_text(run / CONFIG, to_toml(own))
     done: dict[Path, Result] = {}
     threads = max(1, (os.cpu_count() or 1) // jobs)
-    for run, failure in _trained([r for r in runs if not _is_done(r)], jobs, threads, cluster):
-        done[run] = _result(run, runs[run][0], failure)
-        progress(f"{len(done)} of {len(runs)}: {describe(done[run])}")
+    wanted = [run for run in runs if not _is_done(run)]
+    with closing(_trained(wanted, jobs, threads, cluster)) as ended:
+        for run, failure in ended:
+            done[run] = _result(run, runs[run][0], failure)
+            progress(f"{len(done)} of {len(runs)}: {describe(done[run])}")
     results = [done.get(run) or _result(run, runs[run][0], None) for run in runs]
     failed = sum(result["status"] == "failed" for result in results)
     report = {"folder": str(folder), "failed": failed, "runs": results}
@@ -145,17 +148,23 @@ def _is_done(run: Path) -> bool:
 
 def _trained(
     runs: Sequence[Path], jobs: int, threads: int, cluster: str | None
-) -> Iterator[tuple[Path, str | None]]:
+) -> Generator[tuple[Path, str | None], None, None]:
     """Train `runs`, and yield each as it ends with what went wrong, if anything did."""
     if cluster is not None:
         yield from _on_cluster(runs, cluster)
         return
-    with ThreadPoolExecutor(jobs) as pool:
+    started: list[subprocess.Popen[str]] = []
+    pool = ThreadPoolExecutor(jobs)
+    try:
         futures: dict[Future[str | None], Path] = {
-            pool.submit(train_apart, str(run), threads): run for run in runs
+            pool.submit(train_apart, str(run), threads, started): run for run in runs
         }
         for future in as_completed(futures):
             yield futures[future], future.result()
+    finally:  # with runs left only if the user has stopped us
+        pool.shutdown(wait=False, cancel_futures=True)
+        for child in started:
+            child.terminate()
 
 
 def _on_cluster(runs: Sequence[Path], address: str) -> Iterator[tuple[Path, str | None]]:
@@ -182,19 +191,25 @@ def _on_cluster(runs: Sequence[Path], address: str) -> Iterator[tuple[Path, str 
             yield futures[future], str(broken) if broken else future.result()
 
 
-def train_apart(run: str, threads: int | None) -> str | None:
+def train_apart(
+    run: str, threads: int | None, started: list[subprocess.Popen[str]] | None = None
+) -> str | None:
     """Train, or go on training, the run folder `run` in a fresh process of `threads` threads (None:
-    as many as there are processors); what went wrong, None if nothing did."""
+    as many as there are processors), which is noted in `started`; what went wrong, None if nothing
+    did."""
     limits = {} if threads is None else {"OMP_NUM_THREADS": str(threads)}
     code = "import sys; from spikeport.train import sweep; sweep.train_here(sys.argv[1])"
-    done = subprocess.run(
+    child = subprocess.Popen(
         [sys.executable, "-c", code, run],
         env={**os.environ, **limits, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False,
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-    if done.returncode == 0:
+    if started is not None:
+        started.append(child)
+    _, said = child.communicate()
+    if child.returncode == 0:
         return None
-    last = done.stderr.strip().splitlines()[-1:] or [f"ended with {done.returncode}"]
+    last = said.strip().splitlines()[-1:] or [f"ended with {child.returncode}"]
     return last[0].removeprefix("ValueError: ")
 
 

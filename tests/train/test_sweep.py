@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -146,3 +147,21 @@ def test_a_cluster_trains_the_same(tmp_path: Path) -> None:
     (run,) = json.loads(done.stdout)["runs"]
     assert run["status"] == "done", run
     assert (tmp_path / "s" / "train.seed=7" / "summary.json").is_file()
+
+
+@pytest.mark.slow
+def test_a_stopped_sweep_stops_its_runs(config: Config, tmp_path: Path) -> None:
+    """The runs after the first would take many minutes."""
+    config = override(config, ["train.shift=0"])
+
+    def stop(_: str) -> None:
+        raise KeyboardInterrupt
+
+    started = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        sweep(config, {"train.epochs": [1, 50_000, 60_000]}, tmp_path, progress=stop)
+    assert time.monotonic() - started < 120
+    done = [path.parent.name for path in tmp_path.rglob("summary.json")]
+    assert done == ["train.epochs=1"]
+    again = sweep(config, {"train.epochs": [1]}, tmp_path)
+    assert again["runs"][0]["status"] == "done"
