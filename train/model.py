@@ -177,7 +177,7 @@ class _Firing:
         """What `pool` makes of the spikes, if that can be had in one pass with them."""
         if type(pool) is not nn.AvgPool2d or hooked(pool) or pool.padding not in (0, (0, 0)):
             return None
-        side, *others = {*_pair(pool.kernel_size), *_pair(pool.stride)}
+        side, *others = {*pair(pool.kernel_size), *pair(pool.stride)}
         uneven = any(length % side for length in self.current.shape[-2:])
         if others or uneven or pool.divisor_override:
             return None
@@ -245,7 +245,8 @@ def _added(a: Flow, b: Flow) -> Tensor:
     return made(a) + made(b)
 
 
-def _pair(size: int | tuple[int, int]) -> tuple[int, int]:
+def pair(size: int | tuple[int, int]) -> tuple[int, int]:
+    """(y, x) of a size that torch takes for both where it is one number."""
     return (size, size) if isinstance(size, int) else size
 
 

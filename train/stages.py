@@ -11,7 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from spikeport.sim.synapse import ConvGeometry
 from spikeport.train.blocks import Recurrent, through
-from spikeport.train.model import SpikingNet
+from spikeport.train.model import SpikingNet, pair
 from spikeport.train.neuron import Integrator, Lif
 from spikeport.train.norm import fold
 
@@ -186,7 +186,7 @@ def _folded(layer: nn.Linear | nn.Conv2d, norm: _BatchNorm | None) -> tuple[Tens
 
 def area(pool: nn.AvgPool2d) -> int:
     """Pixels in the window of a pool."""
-    return math.prod(_pair(pool.kernel_size))
+    return math.prod(pair(pool.kernel_size))
 
 
 def divisor(pool: nn.AvgPool2d) -> int:
@@ -194,12 +194,8 @@ def divisor(pool: nn.AvgPool2d) -> int:
     return pool.divisor_override or area(pool)
 
 
-def _pair(size: int | tuple[int, int]) -> tuple[int, int]:
-    return (size, size) if isinstance(size, int) else size
-
-
 def _plain_pool(name: str, pool: nn.AvgPool2d) -> nn.AvgPool2d:
-    kernel = _pair(pool.kernel_size)
+    kernel = pair(pool.kernel_size)
     plain = pool.divisor_override in (None, 1, area(pool))
     if pool.padding not in (0, (0, 0)) or pool.ceil_mode or not plain:
         raise ValueError(
@@ -207,7 +203,7 @@ def _plain_pool(name: str, pool: nn.AvgPool2d) -> nn.AvgPool2d:
             " has no exact integer form here; use plain averages, or plain sums with"
             " divisor_override=1"
         )
-    if any(k > stride for k, stride in zip(kernel, _pair(pool.stride), strict=True)):
+    if any(k > stride for k, stride in zip(kernel, pair(pool.stride), strict=True)):
         raise ValueError(
             f"layer {name!r}: pooling {pool.kernel_size} with stride {pool.stride} overlaps, so"
             " weights behind it add up beyond their bits; use a stride as large as the window"

@@ -41,7 +41,7 @@ class Perturbing(Method):
             draws = torch.rand(x.shape, generator=step.generator, device=x.device)
             found = budget.clip(found + self.eps * (2 * draws - 1), x)
         for _ in range(self.steps):
-            at = found.requires_grad_()
+            at = found.detach().requires_grad_()
             (uphill,) = torch.autograd.grad(loss(step.forward(at).logits), at)
             found = budget.clip(at.detach() + self.alpha * uphill.sign(), x)
         return found

@@ -14,10 +14,13 @@ from spikeport.train.methods.perturb import Perturbing, evaluating
 from spikeport.train.methods.sr import Sr
 
 
-def test_stays_in_the_ball_and_among_the_pixels(conv_net: Any, batch_of: Any) -> None:
+@pytest.mark.parametrize("random_start", [True, False])
+def test_stays_in_the_ball_and_among_the_pixels(
+    conv_net: Any, batch_of: Any, random_start: bool
+) -> None:
     step = batch_of(conv_net(), recorded=False)
     x = torch.where(step.x < 0.5, step.x * 0.1, 1 - step.x * 0.1)
-    attack = Perturbing(eps=0.03, alpha=0.02, steps=4)
+    attack = Perturbing(eps=0.03, alpha=0.02, steps=4, random_start=random_start)
     found = attack.climb(step, x, lambda z: functional.cross_entropy(z, step.y))
     assert float((found - x).abs().max()) <= 0.03 + 1e-6
     assert 0 <= float(found.min())
