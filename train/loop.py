@@ -66,7 +66,7 @@ def fit(
     data = load_for(config)
     net = build(config, data.shape, classes=data.classes)
     if is_first:
-        folder.mkdir(parents=True, exist_ok=True)
+        make(folder)
         _forget_halves(folder)
         write_text(folder / CONFIG, to_toml(config))
     machine.launch(config.train)
@@ -95,6 +95,16 @@ def fit(
     if is_first:
         write_text(folder / SUMMARY, json.dumps(asdict(summary), indent=1) + "\n")
     return summary
+
+
+def make(folder: Path) -> None:
+    """Make the folder of a run, or of many; ValueError where that cannot be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(
+            f"{folder}: cannot be made ({error.strerror}); name a folder where you may write"
+        ) from error
 
 
 def _forget_halves(folder: Path) -> None:

@@ -29,7 +29,7 @@ from spikeport.train.config import Config, override, to_toml
 from spikeport.train.config import load as load_config
 from spikeport.train.floating import CONFIG
 from spikeport.train.journal import METRICS, flat, table
-from spikeport.train.loop import SUMMARY, fit
+from spikeport.train.loop import SUMMARY, fit, make
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -83,7 +83,7 @@ def sweep(
         raise ValueError(f"sweep: jobs is {jobs}; it must be at least 1")
     runs = _planned(config, axes, folder)
     for run, (_, own) in runs.items():
-        run.mkdir(parents=True, exist_ok=True)
+        make(run)
         write_text(run / CONFIG, to_toml(own))
     done: dict[Path, Result] = {}
     threads = max(1, (os.cpu_count() or 1) // jobs)

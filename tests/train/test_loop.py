@@ -113,3 +113,9 @@ def test_refusals_write_nothing(config: Config, tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=r'^train\.device is "cuda", but torch sees no such '):
             fit(override(config, ["train.device=cuda"]), tmp_path / "r", progress=False)
     assert not (tmp_path / "r").exists()
+
+
+def test_a_folder_that_cannot_be_made_is_one_sentence(config: Config, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match=r"in: cannot be made \(Not a directory\); name a folder wh"):
+        fit(config, tmp_path / "file" / "in", progress=False)
