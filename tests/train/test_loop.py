@@ -117,5 +117,5 @@ def test_refusals_write_nothing(config: Config, tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_made_is_one_sentence(config: Config, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(ValueError, match=r"in: cannot be made \(Not a directory\); name a folder wh"):
+    with pytest.raises(ValueError, match=r"in: cannot be made \(Not a directory\); name a"):
         fit(config, tmp_path / "file" / "in", progress=False)
