@@ -3,7 +3,7 @@
     python benchmarks/thresholds.py --data FOLDER [--runs FOLDER] [--sets mnist fashion_mnist]
 
 FOLDER holds the folders mnist and fashion_mnist with their IDX files. A small convolutional net is
-trained in floats on 10,000 images and goes on from there on the chip's integers, at 8, 4, 3 and 2
+trained in floats on 10,000 images and goes on from there on the chip's integers, at 8, 4 and 3
 weight bits, in as many epochs whatever is learned beside weights and biases:
 
     fixed      nothing, from the largest scale that holds every weight
@@ -49,7 +49,7 @@ from spikeport.train.quantised import fit_quantised
 
 OUT = Path(__file__).parent / "results" / "thresholds.json"
 PACKAGES = ("numpy", "torch", "snntorch", "nir")
-BITS = (8, 4, 3, 2)
+BITS = (8, 4, 3)
 SEEDS = (0, 1, 2)
 CALIBRATION = 32  # training images that rounding may look at
 COMPARED = 250  # test images on which torch and chip are compared spike by spike
