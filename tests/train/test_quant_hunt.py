@@ -153,7 +153,7 @@ def differing(net: SpikingNet, rng: np.random.Generator, target: str, **settings
     )
     if net.readout == "last_v":
         last = model.populations()["out"]
-        v_last = record.logits.double() * net.steps * float(last.membrane_unit())
+        v_last = record.logits.double() * net.steps * float(last.membrane_unit().detach())
         found += int((np.rint(v_last.numpy()) != trace["out"].v_last).sum())
     return found
 

@@ -72,7 +72,7 @@ def naive(
         logits = model(image)
         loss = F.cross_entropy(logits, label)
         (g,) = torch.autograd.grad(loss, image)
-        return float(loss), g, float(margin(logits.detach(), label))
+        return float(loss.detach()), g, float(margin(logits.detach(), label))
 
     def inside(x: Tensor) -> Tensor:
         return torch.minimum(torch.maximum(x, low), high)
