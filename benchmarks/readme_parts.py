@@ -27,8 +27,9 @@ def percent(share: float | None) -> str:
 
 
 def spread(figure: dict[str, float]) -> str:
-    """Mean and standard deviation of shares, in per cent."""
-    return f"{100 * figure['mean']:.1f} ± {100 * figure['std']:.1f}"
+    """Mean and standard deviation of shares, in per cent; the mean alone of a single run."""
+    about = f" ± {100 * figure['std']:.1f}" if figure["std"] else ""
+    return f"{100 * figure['mean']:.1f}{about}"
 
 
 def made_by(result: dict[str, Any]) -> str:

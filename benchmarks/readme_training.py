@@ -75,7 +75,8 @@ def survives() -> str:
                     "no gain" if left is None else f"{left:.2f}",
                 ])  # fmt: skip
     about = (
-        "Points gained over plain, mean and standard deviation over the seeds that both have. FGSM"
+        "Points gained over plain, mean and standard deviation over the seeds that both have (one"
+        " seed where there is no deviation). FGSM"
         " and PGD-7 as that paper attacks (training surrogate only), at the set's eps."
     )
     return "\n\n".join([table(rows), about])
@@ -156,7 +157,7 @@ def _judged(found: dict[str, Any], baseline: bool) -> str:
 
 
 def _points(figure: dict[str, float]) -> str:
-    return f"{100 * figure['mean']:+.1f} ± {100 * figure['std']:.1f}"
+    return ("+" if figure["mean"] >= 0 else "") + spread(figure)
 
 
 def _mean(by_layer: dict[str, dict[str, float]], *, digits: int = 1) -> str:
