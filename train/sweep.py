@@ -22,6 +22,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import closing
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from spikeport.sim.files import write_text
@@ -153,7 +154,7 @@ def _trained(
     if cluster is not None:
         yield from _on_cluster(runs, cluster)
         return
-    started: list[subprocess.Popen[str]] = []
+    started = Children()
     pool = ThreadPoolExecutor(jobs)
     try:
         futures: dict[Future[str | None], Path] = {
@@ -163,8 +164,7 @@ def _trained(
             yield futures[future], future.result()
     finally:  # with runs left only if the user has stopped us
         pool.shutdown(wait=False, cancel_futures=True)
-        for child in started:
-            child.terminate()
+        started.stop()
 
 
 def _on_cluster(runs: Sequence[Path], address: str) -> Iterator[tuple[Path, str | None]]:
@@ -191,9 +191,28 @@ def _on_cluster(runs: Sequence[Path], address: str) -> Iterator[tuple[Path, str 
             yield futures[future], str(broken) if broken else future.result()
 
 
-def train_apart(
-    run: str, threads: int | None, started: list[subprocess.Popen[str]] | None = None
-) -> str | None:
+class Children:
+    """Processes that end when told to stop, those that are only just being started included."""
+
+    def __init__(self) -> None:
+        self._lock, self._all, self._stopped = Lock(), list[subprocess.Popen[str]](), False
+
+    def add(self, child: subprocess.Popen[str]) -> None:
+        """One more, which has no future if all were stopped meanwhile."""
+        with self._lock:
+            self._all.append(child)
+            if self._stopped:
+                child.terminate()
+
+    def stop(self) -> None:
+        """End all, now and from now on."""
+        with self._lock:
+            self._stopped = True
+            for child in self._all:
+                child.terminate()
+
+
+def train_apart(run: str, threads: int | None, started: Children | None = None) -> str | None:
     """Train, or go on training, the run folder `run` in a fresh process of `threads` threads (None:
     as many as there are processors), which is noted in `started`; what went wrong, None if nothing
     did."""
@@ -205,7 +224,7 @@ def train_apart(
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     if started is not None:
-        started.append(child)
+        started.add(child)
     _, said = child.communicate()
     if child.returncode == 0:
         return None
