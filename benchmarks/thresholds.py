@@ -31,6 +31,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from lab_summary import over
 from quantisation import accuracy
 from where import machine, versions
 
@@ -206,11 +207,6 @@ def measure(name: str, folder: Path, runs: Path) -> dict[Any, Any]:
                 )
                 print(name, seed, bits, variant, rows[bits][variant][-1], flush=True)
     return rows
-
-
-def over(values: list[float]) -> dict[str, float]:
-    """Mean and standard deviation."""
-    return {"mean": mean(values), "std": stdev(values)}
 
 
 def summary(rows: dict[Any, Any]) -> dict[str, Any]:

@@ -75,9 +75,9 @@ def train(
     with sentences():
         from spikeport import training
 
-        if axes:
+        if axes or cluster or jobs != 1:
             report = training.sweep(
-                config, out_folder, axes, overrides=set_ or [], jobs=jobs, cluster=cluster,
+                config, out_folder, axes or [], overrides=set_ or [], jobs=jobs, cluster=cluster,
                 progress=_status(as_json),
             )  # fmt: skip
             _show(report, as_json, training.describe_sweep)

@@ -46,8 +46,10 @@ RESULT = "result.json"
 def axes_of(settings: Sequence[str]) -> dict[str, list[Any]]:
     """Axes from texts such as "train.seed=0,1,2"; a value is TOML, or else plain text.
 
-    Raises ValueError for a text of another form, an empty axis, or one that comes twice.
+    Raises ValueError for no text, one of another form, an empty axis, or one that comes twice.
     """
+    if not settings:
+        raise ValueError("--jobs and --cluster are for sweeps; say what to try with --sweep")
     axes: dict[str, list[Any]] = {}
     for setting in settings:
         key, equals, text = (part.strip() for part in setting.partition("="))

@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from spikeport.cli import app
 from spikeport.train.config import DIGITS, Config, load, override
 from spikeport.train.sweep import Children, axes_of, describe, sweep
 from spikeport.training import describe_sweep
@@ -41,6 +43,14 @@ def test_axes_are_read_from_texts() -> None:
         axes_of(["train.seed"])
     with pytest.raises(ValueError, match=r": train\.seed is an axis already; name it once$"):
         axes_of(["train.seed=1", "train.seed=2"])
+
+
+@pytest.mark.parametrize("option", ["--jobs 2", "--cluster tcp://127.0.0.1:9"])
+def test_options_of_a_sweep_without_one(option: str, tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["train", "--out", str(tmp_path / "new"), *option.split()])
+    assert done.exit_code == 2
+    assert "are for sweeps; say what to try with --sweep" in done.output
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_combinations_that_cannot_be_are_refused_before_anything_runs(
