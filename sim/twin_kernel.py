@@ -71,26 +71,57 @@ def live_floats(
 ) -> None:  # fmt: skip
     """`live_integers` for neurons as `sim.floating` defines them; all arrays of one float type."""
     steps, batch, n = spikes.shape
-    zero = a.dtype.type(0)
+    kind = a.dtype
+    zero, one = kind.type(0), kind.type(1)
+    # Loops over few arrays, all near: over more of them compilers do not prove that none overlap.
+    u, v, y, total = (
+        np.empty(BLOCK, kind), np.empty(BLOCK, kind), np.empty(BLOCK, kind), np.empty(BLOCK, kind),
+    )  # fmt: skip
     for b in range(batch):
-        u, v, total = u_last[b], v_last[b], v_sum[b]
-        total[:] = zero
-        if not resume:
-            u[:] = zero
-            v[:] = v_init
         for low in range(0, n, BLOCK):
+            size = min(BLOCK, n - low)
+            part = slice(low, low + size)
+            k_u, k_v, th, shift = keep_u[part], keep_v[part], threshold[part], bias[part]
+            for j in range(size):
+                total[j] = zero
+                u[j] = u_last[b, low + j] if resume else zero
+            for j in range(size):
+                v[j] = v_last[b, low + j] if resume else v_init[low + j]
             for t in range(steps):
-                row = a[t if len(a) > 1 else 0, b]
-                s, f = spikes[t, b], fired[t, b]
-                for j in range(low, min(low + BLOCK, n)):
-                    u[j] = keep_u[j] * u[j] + row[j]
-                    y = keep_v[j] * v[j] + u[j] + bias[j]
-                    fires = y > threshold[j]
-                    after = y - threshold[j] if subtract else zero
-                    v[j] = after if fires else y
+                row = a[t if len(a) > 1 else 0, b, part]
+                s, f = spikes[t, b, part], fired[t, b, part]
+                step(u[:size], v[:size], row, k_u, k_v, shift, y[:size])
+                fire(y[:size], th, subtract, v[:size], s, f)
+                for j in range(size):
                     total[j] += v[j]
-                    s[j] = fires
-                    f[j] = y
+            for j in range(size):
+                u_last[b, low + j] = u[j]
+            for j in range(size):
+                v_last[b, low + j] = v[j]
+            for j in range(size):
+                v_sum[b, low + j] = total[j]
+
+
+@compiled
+def step(u: Any, v: Any, a: Any, keep_u: Any, keep_v: Any, bias: Any, y: Any) -> None:
+    """Carry u on by one step of sums `a`, and v to `y`, which is before the reset."""
+    for j in range(len(u)):
+        u[j] = keep_u[j] * u[j] + a[j]
+    for j in range(len(y)):
+        y[j] = keep_v[j] * v[j] + u[j] + bias[j]
+
+
+@compiled
+def fire(y: Any, threshold: Any, subtract: Any, v: Any, spikes: Any, fired: Any) -> None:
+    """v after the reset, `spikes` and, as they are, `fired`, from `y`, v before the reset."""
+    zero, one = y.dtype.type(0), y.dtype.type(1)
+    for j in range(len(y)):
+        spikes[j] = one if y[j] > threshold[j] else zero
+    for j in range(len(y)):
+        fired[j] = y[j]
+    for j in range(len(y)):
+        after = y[j] - threshold[j] if subtract else zero
+        v[j] = after if y[j] > threshold[j] else y[j]
 
 
 @compiled

@@ -19,7 +19,7 @@ from torch import Tensor
 from spikeport.sim.attack.budget import Budget
 from spikeport.sim.attack.guard import Model, logits_in_batches
 from spikeport.sim.attack.losses import margin
-from spikeport.sim.attack.run import BLIND, Result, Spec, attack, name_of, settings, worst_of
+from spikeport.sim.attack.run import BLIND, Result, Spec, attack_views, name_of, settings
 from spikeport.sim.twin import Twin
 from spikeport.sim.twin_float import FloatTwin
 
@@ -135,8 +135,8 @@ def evaluate(
                 progress(f"{label} on {name}", m * len(specs) + a, len(models) * len(specs))
             start = time.perf_counter()
             views = _views(model)[:1] if name_of(spec) in BLIND else _views(model)
-            results = [attack(v, x, y, spec, budget=budget, seed=seed, batch=batch) for v in views]
-            worst[name].add(label, worst_of(results), seconds=time.perf_counter() - start)
+            found = attack_views(views, x, y, spec, budget=budget, seed=seed, batch=batch)
+            worst[name].add(label, found, seconds=time.perf_counter() - start)
     if progress:
         progress("transfer", len(models) * len(specs), len(models) * len(specs))
     shown = {name: _views(model)[0] for name, model in models.items()}

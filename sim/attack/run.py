@@ -80,22 +80,36 @@ class Result:
         return _mean(self.fooled[self.clean_margin > 0])
 
 
-def worst_of(results: Sequence[Result]) -> Result:
-    """Per sample the worst of several results of one attack on the same images; queries add up,
-    the path is the first one's."""
-    first, *others = results
-    for other in others:
-        worse = other.margin < first.margin
-        rows = worse.reshape(-1, *[1] * (first.x_adv.ndim - 1))
-        margin = torch.where(worse, other.margin, first.margin)
-        first = replace(
-            first,
-            x_adv=torch.where(rows, other.x_adv, first.x_adv),
-            margin=margin,
-            fooled=margin <= 0,
-            queries=first.queries + other.queries,
-        )
-    return first
+def attack_views(
+    views: Sequence[Model],
+    x: Tensor,
+    y: Tensor,
+    spec: Spec,
+    *,
+    budget: Budget,
+    seed: int,
+    batch: int = 256,
+) -> Result:
+    """`attack` on views of one network, of equal logits and different gradients, one after the
+    other: each takes on the samples that the ones before it left standing. Queries add up; the path
+    is the first view's."""
+    found = attack(views[0], x, y, spec, budget=budget, seed=seed, batch=batch)
+    for view in views[1:]:
+        left = (~found.fooled).nonzero().squeeze(1)
+        if len(left):
+            more = attack(view, x[left], y[left], spec, budget=budget, seed=seed, batch=batch)
+            found = _with_worse(found, more, left)
+    return found
+
+
+def _with_worse(found: Result, more: Result, rows: Tensor) -> Result:
+    """`found` with what is worse in `more`, the result on those `rows` alone."""
+    worse = rows[more.margin < found.margin[rows]]
+    x_adv, margin = found.x_adv.clone(), found.margin.clone()
+    x_adv[worse] = more.x_adv[more.margin < found.margin[rows]]
+    margin[worse] = more.margin[more.margin < found.margin[rows]]
+    queries = found.queries.index_add(0, rows, more.queries)
+    return replace(found, x_adv=x_adv, margin=margin, fooled=margin <= 0, queries=queries)
 
 
 def attack(
