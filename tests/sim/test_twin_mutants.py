@@ -29,7 +29,7 @@ INTEGERS = {
     "a period too short": ("PERIOD = 1 << 26", "PERIOD = 1 << 25"),
     "u is forgotten": ("np.int32(u_last[b, low + j]) if resume else ", ""),
     "v is forgotten": ("np.int32(v_last[b, low + j]) if resume else ", ""),
-    "u of the first block": ("u_last[b, low + j]", "u_last[b, j]"),
+    "u of the first block": ("np.int32(u_last[b, low + j])", "np.int32(u_last[b, j])"),
     "parameters of the first block": (
         "keep_u[low:], keep_v[low:], threshold[low:], bias[low:]",
         "keep_u, keep_v, threshold, bias",
@@ -50,20 +50,32 @@ INTEGERS = {
     "sums land in the first block": ("v_sum[b, low : low + size]", "v_sum[b, :size]"),
 }  # fmt: skip
 FLOATS = {
-    "u is not kept": ("keep_u[j] * u[j] + row[j]", "row[j]"),
+    "u is not kept": ("keep_u[j] * u[j] + a[j]", "a[j]"),
+    "v is not kept": ("keep_v[j] * v[j] + u[j]", "v[j] + u[j]"),
     "no bias": ("u[j] + bias[j]", "u[j]"),
-    "fires at the threshold": ("fires = y > threshold", "fires = y >= threshold"),
-    "every reset is to zero": ("y - threshold[j] if subtract else zero", "zero"),
-    "no reset": (
-        "after if fires else y\n                    total", "y\n                    total",
-    ),
+    "fires at the threshold": ("one if y[j] > threshold", "one if y[j] >= threshold"),
+    "every reset is to zero": ("y[j] - threshold[j] if subtract else zero", "zero"),
+    "no reset": ("after if y[j] > threshold[j] else y[j]", "y[j]"),
     "the sum is of v before the reset": (
-        "v[j]\n                    s[j]", "y\n                    s[j]",
+        "total[j] += v[j]\n            for", "total[j] += y[j]\n            for",
     ),
-    "fired is after the reset": ("f[j] = y\n\n", "f[j] = v[j]\n\n"),
-    "the state is forgotten": ("if not resume:", "if True:"),
-    "sums of the first step": ("len(a) > 1 else 0, b]\n", "len(a) > len(a) else 0, b]\n"),
-    "blocks are too short": ("min(low + BLOCK, n)", "min(low + BLOCK - 1, n)"),
+    "fired is after the reset": ("fired[j] = y[j]", "fired[j] = v[j]"),
+    "u is forgotten": ("u[j] = u_last[b, low + j] if resume else zero", "u[j] = zero"),
+    "v is forgotten": ("v_last[b, low + j] if resume else v_init", "v_init"),
+    "blocks are summed up": ("total[j] = zero", "total[j] += zero"),
+    "sums of the first step": ("a[t if len(a) > 1 else 0, b, part]", "a[0, b, part]"),
+    "sums of the first block": ("len(a) > 1 else 0, b, part]", "len(a) > 1 else 0, b]"),
+    "parameters of the first block": (
+        "keep_u[part], keep_v[part], threshold[part], bias[part]",
+        "keep_u, keep_v, threshold, bias",
+    ),
+    "blocks are too short": (
+        "size = min(BLOCK, n - low)\n            part",
+        "size = min(BLOCK - 1, n - low)\n            part",
+    ),
+    "u lands in the first block": ("u_last[b, low + j] = u[j]", "u_last[b, j] = u[j]"),
+    "v lands in the first block": ("v_last[b, low + j] = v[j]", "v_last[b, j] = v[j]"),
+    "sums land in the first block": ("v_sum[b, low + j] = total", "v_sum[b, j] = total"),
 }  # fmt: skip
 GRADIENTS = {
     "u carries nothing back": ("g_u[j] += g[j]\n", "g_u[j] = g[j]\n"),
