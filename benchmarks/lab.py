@@ -5,8 +5,9 @@
 
 FOLDER holds the folders mnist, fashion_mnist and cifar10 with their files. Every run is trained,
 exported and attacked by a process of its own (`lab_run.py`) with one thread and writes its figures
-into its folder under --runs; after each the result is written anew, so that a stop at any time
-leaves a table, and the same command goes on. Scales: the default fits on two cores of a small
+into its folder under --runs; after each the result is written anew, and beside it a line for every
+run (`lab_rows.py`), so that a stop at any time leaves a table, and the same command goes on, on
+another machine too; --again runs everything anew. Scales: the default fits on two cores of a small
 machine, with stated, fixed, stratified subsets; --full is the whole of the data on a GPU; --paper
 is the reproduction of the MPD-SGR paper alone (VGG-11, 8 steps, its attacks); --tiny only shows
 that the way is open. What each means stands in `lab_plan.py`, the recipes in `recipes.toml`.
@@ -28,8 +29,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import lab_rows
 from lab_plan import PAPER_SETTINGS, RECIPES, SCALES, SETS, Job, jobs, recipes
-from lab_run import finished
+from lab_rows import Row
 from lab_summary import compared, described
 from where import machine, versions
 
@@ -52,9 +54,10 @@ def run_in_process(job: Job) -> tuple[float, str]:
     return time.perf_counter() - started, (told or lines)[-1] if done.returncode else ""
 
 
-def summary(todo: Sequence[Job], failed: dict[str, str], *, command: str) -> dict[str, Any]:
-    """The result of all runs that are finished."""
-    runs = [found for job in todo if (found := finished(job))]
+def summary(
+    todo: Sequence[Job], runs: Sequence[Row], failed: dict[str, str], *, command: str
+) -> dict[str, Any]:
+    """The result of those `runs` of all to do that are finished."""
     scale = SCALES[todo[0].scale]
     known = recipes(todo[0].recipe_file)
     return {
@@ -83,16 +86,22 @@ def summary(todo: Sequence[Job], failed: dict[str, str], *, command: str) -> dic
     }
 
 
-def work(todo: Sequence[Job], *, workers: int, out: Path, command: str) -> dict[str, Any]:
+def work(
+    todo: Sequence[Job], *, workers: int, out: Path, command: str, again: bool
+) -> dict[str, Any]:
     """Run what is not finished, `workers` at a time, and write the result after each."""
     failed: dict[str, str] = {}
+    kept = {} if again else lab_rows.read(lab_rows.path_beside(out))
 
     def write() -> dict[str, Any]:
-        found = summary(todo, failed, command=command)
+        runs = [row for job in todo if (row := lab_rows.of(job, kept))]
+        kept.update({row["run"]: row for row in runs})
+        lab_rows.write(lab_rows.path_beside(out), kept.values())
+        found = summary(todo, runs, failed, command=command)
         files.write_text(out, json.dumps(found, indent=1) + "\n")
         return found
 
-    missing = [job for job in todo if finished(job) is None]
+    missing = [job for job in todo if lab_rows.of(job, kept) is None]
     if not workers:
         return write()
     print(f"{len(todo) - len(missing)} of {len(todo)} runs are finished", flush=True)
@@ -122,6 +131,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--recipes", nargs="+", default=None)
     parser.add_argument("--recipe-file", type=Path, default=RECIPES)
+    parser.add_argument("--again", action="store_true", help="whatever was run elsewhere")
     parser.add_argument("--jobs", type=int, default=2, help="0: only sum up what is finished")
     scale = parser.add_mutually_exclusive_group()
     for name in ("full", "paper", "tiny"):
@@ -151,7 +161,9 @@ def main() -> int:
                 _ = job.config  # a recipe that does not fit is told before anything runs
             given.out.parent.mkdir(parents=True, exist_ok=True)
             command = f"python benchmarks/lab.py --data FOLDER{_option(given.scale)}"
-            found = work(todo, workers=given.jobs, out=given.out, command=command)
+            found = work(
+                todo, workers=given.jobs, out=given.out, command=command, again=given.again
+            )
     except ValueError as error:
         print(f"lab.py: {error}", file=sys.stderr)
         return 2

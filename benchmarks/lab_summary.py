@@ -157,7 +157,7 @@ def paper_targets(runs: Sequence[Run]) -> dict[str, Any]:
             found[recipe] = {
                 "published": target,
                 "measured": over_runs([r["paper"]["float"] for r in mine]),
-                "model": mine[0]["settings"]["config"]["model"],
+                "model": mine[0]["model"],
                 "steps": mine[0]["steps"],
             }
     return found

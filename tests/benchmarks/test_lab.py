@@ -119,7 +119,7 @@ def test_a_tiny_lab_goes_on_where_it_was(
         assert robust["worst case"]["mean"] <= robust["own worst"]["mean"] <= least
         assert list(figures["paper"][network]) == ["clean", "fgsm", "pgd-7", "bim-7"]
     assert str(folder) not in out.read_text("utf-8")
-    # Figures survive the loss of the summary; those of other settings do not count.
+    # Figures survive the loss of the summary and of the runs; those of other settings do not count.
     out.unlink()
     assert lab(*options) == 0
     assert "1 of 1 runs are finished" in capsys.readouterr().out
@@ -131,6 +131,19 @@ def test_a_tiny_lab_goes_on_where_it_was(
         data=folder, runs=folder / "runs", scale="tiny", set="digits", recipe="mpd_sgr", seed=5
     )
     assert run.finished(job) == kept
+    place.unlink()
+    assert lab(*options) == 0
+    assert "1 of 1 runs are finished" in capsys.readouterr().out
+    assert json.loads(out.read_text("utf-8")) == result
+    lines = out.with_suffix(".jsonl")
+    (row,) = map(json.loads, lines.read_text("utf-8").splitlines())
+    assert row["run"] == "tiny/digits/mpd_sgr-T3-seed5"
+    rows = script("lab_rows")
+    assert rows.of(job, {row["run"]: row}) == row
+    assert rows.of(job, {row["run"]: row | {"digest": "of other settings"}}) is None
+    lines.write_text("{}", "utf-8")
+    assert lab(*options) == 2
+    assert "holds no runs of the lab" in capsys.readouterr().err
     place.write_text(json.dumps(kept | {"settings": {"robust": None}}), "utf-8")
     assert run.finished(job) is None
     # Evaluated again, not trained again: the same figures.
