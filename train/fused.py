@@ -21,10 +21,12 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from spikeport.sim.twin_base import refuse_other_steps
-from spikeport.train.fused_kernel import BLOCK, KINDS, MAPS, run_backward, run_forward
+from spikeport.train.fused_kernel import BLOCK, KINDS, run_backward, run_forward
 from spikeport.train.window import Window, slope
 
 SPIKES, MEMBRANE = "spikes", "membrane"
+MAPS = 5
+"""Axes of currents over maps, [T, B, C, H, W]."""
 WORTH_A_THREAD = 1 << 18
 """Neuron-steps: about half a millisecond."""
 
@@ -81,7 +83,7 @@ class _Live(torch.autograd.Function):
         ctx: Any, current: Tensor, keep_v: Tensor, v_th: Tensor, v_init: Tensor, p: Population,
         wanted: str, pool: int,
     ) -> Tensor:  # fmt: skip
-        current = current.contiguous()
+        current = dense(current)
         ctx.save_for_backward(current, keep_v, v_th, v_init)
         ctx.p, ctx.wanted, ctx.pool = p, wanted, pool
         run = compiled_forward if current.device.type == "cpu" else stepped_forward
@@ -94,7 +96,7 @@ class _Live(torch.autograd.Function):
         run = compiled_backward if current.device.type == "cpu" else stepped_backward
         asked = tuple(ctx.needs_input_grad[1:4])
         found = run(
-            grads[0].contiguous(), current, tuple(scalars), ctx.p, ctx.wanted, asked, ctx.pool
+            dense(grads[0]), current, tuple(scalars), ctx.p, ctx.wanted, asked, ctx.pool
         )
         return *found, None, None, None
 
@@ -109,7 +111,12 @@ def compiled_forward(
     shape = list(current.shape[1:])
     if pool > 1:
         shape[-2:] = [side // pool for side in shape[-2:]]
-    found, nothing = current.new_empty((p.steps, *shape)), current.new_empty((0, 1))
+    if current.ndim == MAPS:
+        batch, channels, *sides = shape
+        found = current.new_empty((p.steps, batch, *sides, channels)).movedim(-1, 2)
+    else:
+        found = current.new_empty((p.steps, *shape))
+    nothing = current.new_empty((0, 1))
     given = (
         _rows(current), *_numbers(scalars), p.subtract, _noise(p, current),
         *_blocks(current, pool),
@@ -160,20 +167,34 @@ def _share(
         list(workers.map(lambda start: run(start, min(start + each, n)), range(0, n, each)))
 
 
-def _blocks(current: Tensor, pool: int) -> tuple[int, int, int]:
-    """Neurons to a block, the pool's side, and the width of a map."""
+def _blocks(current: Tensor, pool: int) -> tuple[int, int, int, int]:
+    """Neurons to a block, the pool's side, neurons in a row of maps and how far neighbours in it
+    are apart."""
     if pool == 1:
-        return BLOCK, 1, 1
-    size = current.shape[-2] * current.shape[-1]
-    return max(1, MAPS // size) * size, pool, current.shape[-1]
+        return BLOCK, 1, 1, 1
+    channels, _, width = current.shape[2:]
+    rows = pool * width * channels
+    return max(1, BLOCK // rows) * rows, pool, width * channels, channels
+
+
+def dense(x: Tensor) -> Tensor:
+    """`x` without gaps in memory, on the CPU maps [T, B, C, H, W] with their channels last: so
+    convolutions, whose inputs and outputs they are, are faster, and pools find longer rows."""
+    if x.ndim == MAPS and x.device.type == "cpu":
+        return x.movedim(2, -1).contiguous().movedim(-1, 2)
+    return x.contiguous()
 
 
 def _rows(x: Tensor) -> Any:
-    return x.detach().reshape(len(x), -1).numpy() if len(x) else x.numpy()
+    """A dense `x` as numpy rows, one a step, in the order of memory."""
+    if not len(x):
+        return x.numpy()
+    x = x.detach().movedim(2, -1) if x.ndim == MAPS else x.detach()
+    return x.view(len(x), -1).numpy()
 
 
 def _noise(p: Population, like: Tensor) -> Any:
-    return _rows(like.new_empty((0, 1)) if p.noise is None else p.noise.to(like).contiguous())
+    return _rows(like.new_empty((0, 1)) if p.noise is None else dense(p.noise.to(like)))
 
 
 def _numbers(scalars: Scalars) -> tuple[Any, Any, Any]:

@@ -3,8 +3,9 @@
 Currents are [T, n] and contiguous, all arrays of one float type; a `current` of one row stands for
 all steps. Neurons are taken a block at a time, so that what a block needs stays in the nearest
 cache for all its steps; the backward pass computes the potentials again there, which is cheaper
-than to write them down and read them back. Spikes may leave averaged over squares of a map, `pool`
-by `pool` of rows of `width`; a block then is whole maps.
+than to write them down and read them back. Spikes may leave averaged over squares of maps, `pool`
+by `pool`, of rows of `width` neurons; a block then is so many rows that no square is cut. The
+channels of maps come last, which puts neighbours in a row `lanes` apart.
 """
 
 from __future__ import annotations
@@ -17,8 +18,6 @@ from spikeport.sim.kernel import compiled
 from spikeport.sim.surrogate import SURROGATES
 
 BLOCK = 1024
-MAPS = 3136
-"""About as many neurons of whole maps: loops over single small maps would be too short."""
 KINDS = tuple(SURROGATES)
 TRIANGLE, RECTANGLE, ATAN, SIGMOID, SUPERSPIKE, GAUSS = range(6)
 
@@ -26,7 +25,7 @@ TRIANGLE, RECTANGLE, ATAN, SIGMOID, SUPERSPIKE, GAUSS = range(6)
 @compiled
 def run_forward(
     current: Any, keep_v: Any, v_th: Any, v_init: Any, subtract: Any, noise: Any, block: Any,
-    pool: Any, width: Any, start: Any, stop: Any, membrane: Any, spikes: Any,
+    pool: Any, width: Any, lanes: Any, start: Any, stop: Any, membrane: Any, spikes: Any,
 ) -> None:  # fmt: skip
     """Fill `membrane` (U, before the reset) and `spikes` (0 or 1, or their averages), each unless
     of size 0, of the neurons from `start` to `stop`.
@@ -36,7 +35,7 @@ def run_forward(
     """
     steps = max(len(membrane), len(spikes))
     us, met = np.empty((steps, block), current.dtype), np.empty((steps, block), current.dtype)
-    fired = np.empty(block, current.dtype)
+    fired, rows = np.empty(block, current.dtype), np.empty(block // pool, current.dtype)
     if noise.size == 0:
         met = us
     for first in range(start, stop, block):
@@ -44,11 +43,12 @@ def run_forward(
         live(current, keep_v, v_th, v_init, subtract, noise, first, size, us, met)
         for t in range(steps):
             if membrane.size:
-                membrane[t, first : first + size] = us[t, :size]
+                copy(us[t, :size], membrane[t, first : first + size])
             if spikes.size and pool > 1:
                 above(met[t], v_th, fired[:size])
                 area = pool * pool
-                average(fired, pool, width, spikes[t, first // area : (first + size) // area])
+                means = spikes[t, first // area : (first + size) // area]
+                average(fired[:size], pool, width, lanes, rows, means)
             elif spikes.size:
                 above(met[t], v_th, spikes[t, first : first + size])
 
@@ -86,57 +86,80 @@ def above(met: Any, v_th: Any, spikes: Any) -> None:
 
 
 @compiled
-def average(spikes: Any, pool: Any, width: Any, out: Any) -> None:
-    """Means over squares of `spikes`, maps of rows of `width`."""
+def average(spikes: Any, pool: Any, width: Any, lanes: Any, rows: Any, out: Any) -> None:
+    """Means over squares of `spikes`, maps in rows of `width` neurons, neighbours in a row `lanes`
+    apart; `rows`: room for the sums over the heights of squares."""
     part = spikes.dtype.type(1) / spikes.dtype.type(pool * pool)
-    narrow = width // pool
-    row = np.empty(width, spikes.dtype)
-    for y in range(len(out) // narrow):
-        row[:] = spikes[y * pool * width : (y * pool + 1) * width]
-        for k in range(1, pool):
-            other = spikes[(y * pool + k) * width : (y * pool + k + 1) * width]
-            for x in range(width):
-                row[x] += other[x]
-        line = out[y * narrow : (y + 1) * narrow]
-        if pool == 2:
-            for x in range(narrow):
-                line[x] = (row[2 * x] + row[2 * x + 1]) * part
-        else:
-            for x in range(narrow):
-                total = row[pool * x]
-                for k in range(1, pool):
-                    total += row[pool * x + k]
-                line[x] = total * part
+    for y in range(len(spikes) // (pool * width)):
+        first = y * pool * width
+        total, row = rows[y * width : (y + 1) * width], spikes[first : first + width]
+        other = spikes[first + width : first + 2 * width]
+        for x in range(width):
+            total[x] = row[x] + other[x]
+        for k in range(2, pool):
+            add(spikes[first + k * width : first + (k + 1) * width], total)
+    # A side divides the width, so that no square goes over the end of a row.
+    for x in range(len(out) // lanes):
+        mean, left = out[x * lanes : (x + 1) * lanes], rows[x * pool * lanes :]
+        right = left[lanes:]
+        for c in range(lanes):
+            mean[c] = (left[c] + right[c]) * part
+        for k in range(2, pool):
+            other = left[k * lanes :]
+            for c in range(lanes):
+                mean[c] += other[c] * part
 
 
 @compiled
-def spread(grad: Any, pool: Any, width: Any, out: Any) -> None:
+def spread(grad: Any, pool: Any, width: Any, lanes: Any, rows: Any, out: Any) -> None:
     """The adjoint of `average`: each mean's gradient to all of its square."""
     part = grad.dtype.type(1) / grad.dtype.type(pool * pool)
-    narrow = width // pool
-    for y in range(len(grad) // narrow):
-        line = grad[y * narrow : (y + 1) * narrow]
-        row = out[y * pool * width : (y * pool + 1) * width]
-        if pool == 2:
-            for x in range(narrow):
-                row[2 * x] = row[2 * x + 1] = line[x] * part
-        else:
-            for x in range(width):
-                row[x] = line[x // pool] * part
-        for k in range(1, pool):
-            out[(y * pool + k) * width : (y * pool + k + 1) * width] = row
+    for x in range(len(grad) // lanes):
+        mean, left = grad[x * lanes : (x + 1) * lanes], rows[x * pool * lanes :]
+        right = left[lanes:]
+        for c in range(lanes):
+            left[c] = right[c] = mean[c] * part
+        for k in range(2, pool):
+            copy(left[:lanes], left[k * lanes : (k + 1) * lanes])
+    for y in range(len(out) // (pool * width)):
+        row = rows[y * width : (y + 1) * width]
+        for k in range(y * pool, (y + 1) * pool):
+            copy(row, out[k * width : (k + 1) * width])
 
 
 @compiled
-def arrived(g_spikes: Any, t: Any, first: Any, pool: Any, width: Any, g: Any) -> None:
+def copy(x: Any, out: Any) -> None:
+    """out = x; a loop, which is several times faster here than assigning slices."""
+    for j in range(len(out)):
+        out[j] = x[j]
+
+
+@compiled
+def arrived(
+    g_spikes: Any, t: Any, first: Any, pool: Any, width: Any, lanes: Any, rows: Any, g: Any
+) -> None:  # fmt: skip
     """g = the gradient of the spikes of step t from neuron `first` on; 0 if g_spikes is empty."""
     size, area = len(g), pool * pool
     if g_spikes.size == 0:
         g[:] = g.dtype.type(0)
     elif pool > 1:
-        spread(g_spikes[t, first // area : (first + size) // area], pool, width, g)
+        spread(g_spikes[t, first // area : (first + size) // area], pool, width, lanes, rows, g)
     else:
-        g[:] = g_spikes[t, first : first + size]
+        copy(g_spikes[t, first : first + size], g)
+
+
+@compiled
+def left_behind(g: Any, keep: Any, g_v: Any) -> None:
+    """g_v = the gradient of what the step before leaves behind, from `g`, that of its potentials."""
+    for j in range(len(g)):
+        g_v[j] = keep * g[j]
+
+
+@compiled
+def add(x: Any, total: Any) -> None:
+    """total += x."""
+    for j in range(len(x)):
+        total[j] += x[j]
 
 
 @compiled
@@ -193,7 +216,8 @@ def through_threshold(
             g[j] = g[j] * h[j] + g_v[j]
     else:
         for j in range(len(g)):
-            g[j] = g[j] * h[j] + (zero if met[j] > v_th else g_v[j])
+            left = g_v[j]  # taken first: a load that depends on a choice is slow
+            g[j] = g[j] * h[j] + (zero if met[j] > v_th else left)
 
 
 @compiled
@@ -209,8 +233,8 @@ def add_kept(u: Any, met: Any, g: Any, v_th: Any, subtract: Any, g_keep: Any) ->
 def run_backward(
     g_spikes: Any, g_membrane: Any, current: Any, noise: Any, kind: Any, widths: Any,
     relative: Any, keep_v: Any, v_th: Any, v_init: Any, subtract: Any, detach_reset: Any,
-    detach_time: Any, block: Any, pool: Any, width: Any, start: Any, stop: Any, g_current: Any,
-    g_keep: Any, g_th: Any, g_init: Any,
+    detach_time: Any, block: Any, pool: Any, width: Any, lanes: Any, start: Any, stop: Any,
+    g_current: Any, g_keep: Any, g_th: Any, g_init: Any,
 ) -> None:  # fmt: skip
     """The adjoint of `run_forward`, time backward, for the neurons from `start` to `stop`.
 
@@ -223,6 +247,7 @@ def run_backward(
     if noise.size == 0:
         met = us
     h, g, g_v = np.empty(block, kinds), np.empty(block, kinds), np.empty(block, kinds)
+    rows = np.empty(block // pool, kinds)
     zero, one = kinds.type(0), kinds.type(1)
     unit = one / v_th if relative else one
     keep = zero if detach_time else keep_v
@@ -236,21 +261,21 @@ def run_backward(
         for t in range(steps - 1, -1, -1):
             u, m = us[t], met[t]
             slopes(kind, widths[t], m, v_th, unit, h[:size])
-            arrived(g_spikes, t, first, pool, width, g[:size])
+            arrived(g_spikes, t, first, pool, width, lanes, rows, g[:size])
             through_threshold(
                 u[:size], m[:size], h[:size], g_v[:size], v_th, unit, subtract, detach_reset,
                 relative, g[:size], g_th[part] if g_th.size else g_th,
             )  # fmt: skip
             if g_membrane.size:
-                g[:size] += g_membrane[t, part]
+                add(g_membrane[t, part], g[:size])
             if len(current) == 1:
-                g_current[0, part] += g[:size]
+                add(g[:size], g_current[0, part])
             else:
-                g_current[t, part] = g[:size]
+                copy(g[:size], g_current[t, part])
             if g_keep.size and t:
                 add_kept(us[t - 1], met[t - 1], g[:size], v_th, subtract, g_keep[part])
             elif g_keep.size:
                 g_keep[part] += g[:size] * v_init
-            g_v[:size] = keep * g[:size]
+            left_behind(g[:size], keep, g_v[:size])
         if g_init.size:
             g_init[part] = g_v[:size]

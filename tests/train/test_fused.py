@@ -179,10 +179,10 @@ def test_pooled_spikes_are_those_behind_torch_s_pool(
 
 @pytest.mark.parametrize("pool", [1, 2])
 def test_threads_change_nothing(pool: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    current = random(3, 5, 7, 30, 32, seed=2, dtype=torch.float32)
+    current = fused.dense(random(3, 5, 7, 30, 32, seed=2, dtype=torch.float32))
     keep_v, v_th, v_init = (torch.tensor(x) for x in (0.6, 0.5, 0.1))
     p = Population(keep_v=keep_v, v_th=v_th, v_init=v_init, window=Fixed(FORM), steps=3)
-    g = random(3, 5, 7, 30 // pool, 32 // pool, seed=3, dtype=torch.float32)
+    g = fused.dense(random(3, 5, 7, 30 // pool, 32 // pool, seed=3, dtype=torch.float32))
     found = []
     for threads in (1, 3):
         monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
