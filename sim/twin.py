@@ -19,7 +19,7 @@ from spikeport.sim.arith import FLOAT32_EXACT, STATE_SHIFT, U_LIMIT
 from spikeport.sim.net import FixedNet, Input, Projection
 from spikeport.sim.reference import refuse_overflow
 from spikeport.sim.surrogate import Surrogate
-from spikeport.sim.synapse import Conv2d, ConvGeometry, Dense, Shape, Synapse, largest_sum, lowered
+from spikeport.sim.synapse import Conv2d, ConvGeometry, Dense, Shape, largest_sum, lowered
 from spikeport.sim.trace import PopulationTrace, Trace
 from spikeport.sim.twin_base import State, Stretch, TwinBase, joined, read
 from spikeport.sim.twin_lif import Neurons, integrate
@@ -48,8 +48,9 @@ class Twin(TwinBase):
     ) -> None:
         super().__init__(net, surrogate=surrogate, detach_reset=detach_reset)
         for i, projection in enumerate(net.projections):
-            w = _integers(net, projection).to(_exact_type(net, projection.target))
-            self.register_buffer(f"w{i}", w, persistent=False)
+            w = self.parts_of(i, _integers(net, projection))
+            exact = torch.from_numpy(w).to(_exact_type(net, projection.target))
+            self.register_buffer(f"w{i}", exact, persistent=False)
         self._wraps = [_can_wrap(net, projection) for projection in net.projections]
 
     @property
@@ -85,7 +86,17 @@ class Twin(TwinBase):
 
     def _sum(self, i: int, s: Tensor) -> Tensor:
         synapse, w = self.net.projections[i].synapse, self.get_buffer(f"w{i}")
-        return synapse_sum(synapse, w, s, wraps=self._wraps[i])
+        part = lowered(synapse, tuple(s.shape[2:]))
+        steps, batch = s.shape[:2]
+        s = s.flatten(0, 1).to(w.dtype)
+        if isinstance(part, Dense):
+            total = s.flatten(1) @ w.T
+            total = wrapped(total, DENSE_BITS) if self._wraps[i] else total
+            total = shifted(total, part.w_exp)
+        else:
+            total = rounded(self._convolved(i, s, w))
+            total = wrapped(total, CONV_BITS) if self._wraps[i] else total
+        return total.reshape(steps, batch, -1)
 
     def _integrator(
         self, name: str, device: torch.device, *, steps: int
@@ -134,32 +145,17 @@ def to_grid(x: Tensor, source: Input) -> Tensor:
     return rounded + (scaled - scaled.detach())
 
 
-def synapse_sum(synapse: Synapse, w: Any, s: Tensor, *, wraps: bool = True) -> Tensor:
-    """Synaptic sums [T, B, n_out] (floats carrying integers) for source values [T, B, *shape].
-
-    `w`: the synapse's integers as floats of a type wide enough to be exact. Exponents, and the wrap
-    (24 bits behind convolutions, else 32), act on the value and are transparent to the gradient
-    except for their scale. Without `wraps` no sum is said to reach the wrap.
-    """
-    steps, batch, *shape = s.shape
-    part = lowered(synapse, tuple(shape))
-    s = s.to(w.dtype)
-    if isinstance(part, Dense):
-        total = s.reshape(steps * batch, -1) @ w.T
-        total = shifted(wrapped(total, DENSE_BITS) if wraps else total, part.w_exp)
-    else:
-        total = convolve(s.reshape(steps * batch, *shape), w, part.geometry)
-        total = wrapped(total, CONV_BITS) if wraps else total
-    return total.reshape(steps, batch, -1)
-
-
 def convolve(s: Tensor, w: Tensor, geometry: ConvGeometry) -> Tensor:
     """Cross-correlation of [N, C, H, W]; rounded, so that float kernels cannot leave residue."""
-    total = F.conv2d(
+    return rounded(F.conv2d(
         s, w, None, geometry.stride, geometry.padding, geometry.dilation, geometry.groups
-    )
-    rounded: Tensor = _Rounded.apply(total)
-    return rounded
+    ))  # fmt: skip
+
+
+def rounded(x: Tensor) -> Tensor:
+    """x rounded in place, identity backward."""
+    found: Tensor = _Rounded.apply(x)
+    return found
 
 
 class _Rounded(torch.autograd.Function):
@@ -190,11 +186,11 @@ def wrapped(total: Tensor, bits: int) -> Tensor:
     return total + (wrap - total).detach()
 
 
-def _integers(net: FixedNet, projection: Projection) -> Tensor:
+def _integers(net: FixedNet, projection: Projection) -> NDArray[np.int64]:
     """int64 weights of a projection as its core multiplies with them."""
     shape: Shape = net.shape_of(projection.source)
     part = lowered(projection.synapse, shape)
-    return torch.from_numpy(part.w_chip if isinstance(part, Dense) else part.w.astype(np.int64))
+    return part.w_chip if isinstance(part, Dense) else part.w.astype(np.int64)
 
 
 def _exact_type(net: FixedNet, target: str) -> torch.dtype:

@@ -16,9 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from spikeport.sim.surrogate import Surrogate
+from spikeport.sim.surrogate_kernel import KINDS
 from spikeport.sim.twin_kernel import look_back
-
-PORTION = 1 << 17  # slopes made at a time; measured: their intermediate values stay in the cache
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,17 +98,14 @@ def compiled(
         for g in (grads.u, grads.v)
     )
     g_a = np.empty((1 if static else steps, batch, n), kind)
-    keep_u, keep_v, threshold, rates, offsets = (
-        row(x, n, kind) for x in (p.keep_u, p.keep_v, p.threshold, rate, ~relative)
+    keep_u, keep_v, threshold, unit, rates, offsets = (
+        row(x, n, kind) for x in (p.keep_u, p.keep_v, p.threshold, p.unit, rate, ~relative)
     )
-    samples = max(1, PORTION // (steps * n))
-    for first in range(0, batch, samples):
-        slope = p.slope(fired[:, first : first + samples]).contiguous().numpy()
-        look_back(
-            fired.numpy(), slope, first, g_spikes, g_fired, g_v_sum, keep_u, keep_v, threshold,
-            rates, offsets, kind.type(p.gain), p.reset == "subtract", p.detach_reset, g_a, g_u, g_v,
-            *sums,
-        )  # fmt: skip
+    look_back(
+        fired.numpy(), KINDS.index(p.surrogate.name), kind.type(p.surrogate.width), g_spikes,
+        g_fired, g_v_sum, keep_u, keep_v, threshold, unit, rates, offsets, kind.type(p.gain),
+        p.reset == "subtract", p.detach_reset, g_a, g_u, g_v, *sums,
+    )  # fmt: skip
     found = (torch.from_numpy(x) if want else None for x, want in zip(sums, wanted, strict=True))
     a, u, v = (torch.from_numpy(x) for x in (g_a, g_u, g_v))
     return Inputs(a=a, u=u, v=v, threshold=next(found), bias=next(found))

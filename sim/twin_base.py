@@ -5,8 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from spikeport.sim import effective
@@ -20,8 +23,16 @@ from spikeport.sim.net import (
     Projection,
 )
 from spikeport.sim.surrogate import Surrogate
-from spikeport.sim.synapse import FloatSumPool2d, SumPool2d
+from spikeport.sim.synapse import (
+    Dense,
+    FloatDense,
+    FloatSumPool2d,
+    SumPool2d,
+    lowered,
+    lowered_float,
+)
 from spikeport.sim.topology import blocks, is_loop
+from spikeport.sim.twin_pooled import Parts, sum_pool, taken_apart
 
 LEAST_SAMPLES = 16  # fewer at a time cost more in calls than they save
 
@@ -72,6 +83,7 @@ class TwinBase(nn.Module):
             name: [(i, p) for i, p in enumerate(projections) if p.target == name]
             for name in self._shapes
         }
+        self._parts: dict[int, Parts] = {}
         found = {p.name: self._copied_by(p) for p in net.populations}
         self._copied = {name: weight for name, weight in found.items() if weight}
 
@@ -86,6 +98,24 @@ class TwinBase(nn.Module):
         source = self.net.input
         ones = incoming[0].source != "input" or source.largest == source.scale == 1
         return float(pool.w) if is_one and ones and copies(population, pool.w) else 0.0
+
+    def parts_of(self, i: int, w: NDArray[Any]) -> NDArray[Any]:
+        """The weights w of projection `i`, as `_convolved` takes them if it is a convolution."""
+        projection = self.net.projections[i]
+        source = self.net.shape_of(projection.source)
+        lower: Any = lowered if isinstance(self.net, FixedNet) else lowered_float
+        part = lower(projection.synapse, source)
+        if isinstance(part, (Dense, FloatDense)):
+            return w
+        self._parts[i] = taken_apart(w, part.geometry, source)
+        return self._parts[i].w
+
+    def _convolved(self, i: int, s: Tensor, w: Tensor) -> Tensor:
+        """[N, C_out, H_out, W_out] that projection `i`, a convolution, makes of s [N, C, H, W] with
+        the weights that `parts_of` gave."""
+        g = self._parts[i].geometry
+        s = sum_pool(s, self._parts[i].pool)
+        return F.conv2d(s, w, None, g.stride, g.padding, g.dilation, g.groups)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits [B, K]; see the class."""

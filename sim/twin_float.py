@@ -12,13 +12,12 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from spikeport.sim.net import FloatNet
 from spikeport.sim.surrogate import Surrogate
-from spikeport.sim.synapse import FloatDense, FloatSynapse, lowered_float
+from spikeport.sim.synapse import FloatDense, lowered_float
 from spikeport.sim.twin import to_grid
 from spikeport.sim.twin_adjoint import Adjoint, Outputs, look_back_from, row, runs_compiled
 from spikeport.sim.twin_base import State, Stretch, TwinBase, read, refuse_other_steps
@@ -48,7 +47,7 @@ class FloatTwin(TwinBase):
         self.dtype = dtype
         for i, projection in enumerate(net.projections):
             part = lowered_float(projection.synapse, net.shape_of(projection.source))
-            w = torch.tensor(np.array(part.w), dtype=dtype)
+            w = torch.tensor(self.parts_of(i, np.array(part.w)), dtype=dtype)
             self.register_buffer(f"w{i}", w, persistent=False)
 
     def _logits(self, s: Tensor, *, steps: int) -> Tensor:
@@ -58,7 +57,11 @@ class FloatTwin(TwinBase):
         return raw if readout.kind == "count" else raw / steps
 
     def _sum(self, i: int, s: Tensor) -> Tensor:
-        return synapse_sum(self.net.projections[i].synapse, self.get_buffer(f"w{i}"), s)
+        part = lowered_float(self.net.projections[i].synapse, tuple(s.shape[2:]))
+        steps, batch = s.shape[:2]
+        w, s = self.get_buffer(f"w{i}"), s.flatten(0, 1)
+        total = s.flatten(1) @ w.T if isinstance(part, FloatDense) else self._convolved(i, s, w)
+        return total.reshape(steps, batch, -1)
 
     def _integrator(
         self, name: str, device: torch.device, *, steps: int
@@ -160,14 +163,3 @@ def stepped(
         v = v - s * p.threshold if p.reset == "subtract" else v * (1 - s)
         v_sum = v_sum + v
     return spikes, fired, u, v, v_sum
-
-
-def synapse_sum(synapse: FloatSynapse, w: Tensor, s: Tensor) -> Tensor:
-    """Synaptic sums [T, B, n_out] for source values [T, B, *shape]."""
-    steps, batch, *shape = s.shape
-    part = lowered_float(synapse, tuple(shape))
-    if isinstance(part, FloatDense):
-        return s.reshape(steps, batch, -1) @ w.T
-    g = part.geometry
-    out = F.conv2d(s.flatten(0, 1), w, None, g.stride, g.padding, g.dilation, g.groups)
-    return out.reshape(steps, batch, -1)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from spikeport.sim.kernel import compiled, tick
+from spikeport.sim.surrogate_kernel import slopes
 
 BLOCK = 1024
 
@@ -72,7 +73,7 @@ def live_floats(
     """`live_integers` for neurons as `sim.floating` defines them; all arrays of one float type."""
     steps, batch, n = spikes.shape
     kind = a.dtype
-    zero, one = kind.type(0), kind.type(1)
+    zero = kind.type(0)
     # Loops over few arrays, all near: over more of them compilers do not prove that none overlap.
     u, v, y, total = (
         np.empty(BLOCK, kind), np.empty(BLOCK, kind), np.empty(BLOCK, kind), np.empty(BLOCK, kind),
@@ -125,6 +126,16 @@ def fire(y: Any, threshold: Any, subtract: Any, v: Any, spikes: Any, fired: Any)
 
 
 @compiled
+def slopes_at(kind: Any, width: Any, fired: Any, threshold: Any, unit: Any, h: Any) -> None:
+    """h = ds/dv where v is `fired` before the reset."""
+    for j in range(len(h)):
+        h[j] = (fired[j] - threshold[j]) / unit[j]
+    slopes(kind, width, h, h)
+    for j in range(len(h)):
+        h[j] /= unit[j]
+
+
+@compiled
 def leave(
     g: Any, g_u: Any, g_v: Any, keep_u: Any, keep_v: Any, gain: Any, adds: Any, g_a: Any
 ) -> None:
@@ -145,37 +156,39 @@ def leave(
 
 @compiled
 def look_back(
-    fired: Any, slope: Any, first: Any, g_spikes: Any, g_fired: Any, g_v_sum: Any, keep_u: Any,
-    keep_v: Any, threshold: Any, rate: Any, offset: Any, gain: Any, subtract: Any,
+    fired: Any, kind: Any, width: Any, g_spikes: Any, g_fired: Any, g_v_sum: Any, keep_u: Any,
+    keep_v: Any, threshold: Any, unit: Any, rate: Any, offset: Any, gain: Any, subtract: Any,
     detach_reset: Any, g_a: Any, g_u: Any, g_v: Any, g_threshold: Any, g_bias: Any,
 ) -> None:  # fmt: skip
-    """The adjoint of both, for the samples whose `slope` [T, b, n] is given, from `first` on.
+    """The adjoint of both, with the surrogate of that `kind` and `width` (`surrogate_kernel`).
 
     fired, g_spikes [T, B, n], g_fired (or of size 0) and g_v_sum [B, n] (or of size 0): v before
     the reset, and gradients of the results. g_u, g_v [B, n]: those of the last state, replaced by
-    those of the first. keep_u, keep_v, threshold [n]. A threshold moves a spike by fired * rate +
-    offset [n] times the slope. gain: v per unit of a sum. Filled: g_a, [T, B, n] or [1, B, n] for
-    the sum of all steps. Added to, if not of size 0: g_threshold and g_bias, float64 [n].
+    those of the first. keep_u, keep_v, threshold, unit (of d) [n]. A threshold moves a
+    spike by fired * rate + offset [n] times the slope. gain: v per unit of a sum. Filled: g_a,
+    [T, B, n] or [1, B, n] for the sum of all steps. Added to, if not of size 0: g_threshold and
+    g_bias, float64 [n].
     """
-    steps, batch, n = slope.shape
-    zero = fired.dtype.type(0)
-    through, g = np.empty(BLOCK, fired.dtype), np.empty(BLOCK, fired.dtype)
-    for row in range(batch):
-        b = first + row
+    steps, batch, n = fired.shape
+    kinds = fired.dtype
+    zero = kinds.type(0)
+    through, g, h = np.empty(BLOCK, kinds), np.empty(BLOCK, kinds), np.empty(BLOCK, kinds)
+    for b in range(batch):
         for low in range(0, n, BLOCK):
             size = min(BLOCK, n - low)
-            k_u, k_v, th = keep_u[low:], keep_v[low:], threshold[low:]
+            k_u, k_v, th, d1 = keep_u[low:], keep_v[low:], threshold[low:], unit[low:]
             gu, gv = g_u[b, low:], g_v[b, low:]
             for t in range(steps - 1, -1, -1):
-                f, h, gs = fired[t, b, low:], slope[t, row, low:], g_spikes[t, b, low:]
+                f, gs = fired[t, b, low:], g_spikes[t, b, low:]
+                slopes_at(kind, width, f, th, d1, h[:size])
                 if g_v_sum.size:
                     for j in range(size):
                         gv[j] += g_v_sum[b, low + j]
                 for j in range(size):
-                    jump = th[j] if subtract else f[j]
-                    through[j] = (gs[j] if detach_reset else gs[j] - gv[j] * jump) * h[j]
+                    left, jump = gv[j], th[j] if subtract else f[j]
+                    through[j] = (gs[j] if detach_reset else gs[j] - left * jump) * h[j]
                     resets = f[j] > th[j] and not subtract
-                    g[j] = through[j] + (zero if resets else gv[j])
+                    g[j] = through[j] + (zero if resets else left)
                 if g_fired.size:
                     for j in range(size):
                         g[j] += g_fired[t, b, low + j]

@@ -20,8 +20,9 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from spikeport.sim.surrogate_kernel import KINDS
 from spikeport.sim.twin_base import refuse_other_steps
-from spikeport.train.fused_kernel import BLOCK, KINDS, run_backward, run_forward
+from spikeport.train.fused_kernel import BLOCK, run_backward, run_forward
 from spikeport.train.window import Window, slope
 
 SPIKES, MEMBRANE = "spikes", "membrane"
@@ -95,9 +96,7 @@ class _Live(torch.autograd.Function):
         current, *scalars = ctx.saved_tensors
         run = compiled_backward if current.device.type == "cpu" else stepped_backward
         asked = tuple(ctx.needs_input_grad[1:4])
-        found = run(
-            dense(grads[0]), current, tuple(scalars), ctx.p, ctx.wanted, asked, ctx.pool
-        )
+        found = run(dense(grads[0]), current, tuple(scalars), ctx.p, ctx.wanted, asked, ctx.pool)
         return *found, None, None, None
 
 

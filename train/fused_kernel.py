@@ -15,11 +15,10 @@ from typing import Any
 import numpy as np
 
 from spikeport.sim.kernel import compiled
-from spikeport.sim.surrogate import SURROGATES
+from spikeport.sim.squares_kernel import add, copy, gather, spread
+from spikeport.sim.surrogate_kernel import slopes
 
 BLOCK = 1024
-KINDS = tuple(SURROGATES)
-TRIANGLE, RECTANGLE, ATAN, SIGMOID, SUPERSPIKE, GAUSS = range(6)
 
 
 @compiled
@@ -36,6 +35,7 @@ def run_forward(
     steps = max(len(membrane), len(spikes))
     us, met = np.empty((steps, block), current.dtype), np.empty((steps, block), current.dtype)
     fired, rows = np.empty(block, current.dtype), np.empty(block // pool, current.dtype)
+    share = current.dtype.type(1) / current.dtype.type(pool * pool)
     if noise.size == 0:
         met = us
     for first in range(start, stop, block):
@@ -48,7 +48,7 @@ def run_forward(
                 above(met[t], v_th, fired[:size])
                 area = pool * pool
                 means = spikes[t, first // area : (first + size) // area]
-                average(fired[:size], pool, width, lanes, rows, means)
+                gather(fired[:size], pool, width, lanes, share, rows, means)
             elif spikes.size:
                 above(met[t], v_th, spikes[t, first : first + size])
 
@@ -86,55 +86,6 @@ def above(met: Any, v_th: Any, spikes: Any) -> None:
 
 
 @compiled
-def average(spikes: Any, pool: Any, width: Any, lanes: Any, rows: Any, out: Any) -> None:
-    """Means over squares of `spikes`, maps in rows of `width` neurons, neighbours in a row `lanes`
-    apart; `rows`: room for the sums over the heights of squares."""
-    part = spikes.dtype.type(1) / spikes.dtype.type(pool * pool)
-    for y in range(len(spikes) // (pool * width)):
-        first = y * pool * width
-        total, row = rows[y * width : (y + 1) * width], spikes[first : first + width]
-        other = spikes[first + width : first + 2 * width]
-        for x in range(width):
-            total[x] = row[x] + other[x]
-        for k in range(2, pool):
-            add(spikes[first + k * width : first + (k + 1) * width], total)
-    # A side divides the width, so that no square goes over the end of a row.
-    for x in range(len(out) // lanes):
-        mean, left = out[x * lanes : (x + 1) * lanes], rows[x * pool * lanes :]
-        right = left[lanes:]
-        for c in range(lanes):
-            mean[c] = (left[c] + right[c]) * part
-        for k in range(2, pool):
-            other = left[k * lanes :]
-            for c in range(lanes):
-                mean[c] += other[c] * part
-
-
-@compiled
-def spread(grad: Any, pool: Any, width: Any, lanes: Any, rows: Any, out: Any) -> None:
-    """The adjoint of `average`: each mean's gradient to all of its square."""
-    part = grad.dtype.type(1) / grad.dtype.type(pool * pool)
-    for x in range(len(grad) // lanes):
-        mean, left = grad[x * lanes : (x + 1) * lanes], rows[x * pool * lanes :]
-        right = left[lanes:]
-        for c in range(lanes):
-            left[c] = right[c] = mean[c] * part
-        for k in range(2, pool):
-            copy(left[:lanes], left[k * lanes : (k + 1) * lanes])
-    for y in range(len(out) // (pool * width)):
-        row = rows[y * width : (y + 1) * width]
-        for k in range(y * pool, (y + 1) * pool):
-            copy(row, out[k * width : (k + 1) * width])
-
-
-@compiled
-def copy(x: Any, out: Any) -> None:
-    """out = x; a loop, which is several times faster here than assigning slices."""
-    for j in range(len(out)):
-        out[j] = x[j]
-
-
-@compiled
 def arrived(
     g_spikes: Any, t: Any, first: Any, pool: Any, width: Any, lanes: Any, rows: Any, g: Any
 ) -> None:  # fmt: skip
@@ -143,56 +94,28 @@ def arrived(
     if g_spikes.size == 0:
         g[:] = g.dtype.type(0)
     elif pool > 1:
-        spread(g_spikes[t, first // area : (first + size) // area], pool, width, lanes, rows, g)
+        share = g.dtype.type(1) / g.dtype.type(area)
+        means = g_spikes[t, first // area : (first + size) // area]
+        spread(means, pool, width, lanes, share, rows, g)
     else:
         copy(g_spikes[t, first : first + size], g)
 
 
 @compiled
 def left_behind(g: Any, keep: Any, g_v: Any) -> None:
-    """g_v = the gradient of what the step before leaves behind, from `g`, that of its potentials."""
+    """g_v = the gradient of what the step before left, from `g`, that of this one's potentials."""
     for j in range(len(g)):
         g_v[j] = keep * g[j]
 
 
 @compiled
-def add(x: Any, total: Any) -> None:
-    """total += x."""
-    for j in range(len(x)):
-        total[j] += x[j]
-
-
-@compiled
-def slopes(kind: Any, width: Any, met: Any, v_th: Any, unit: Any, h: Any) -> None:
-    """h = `SURROGATES[KINDS[kind]](d, width)` * unit of d = (met - v_th) * unit."""
-    kinds = h.dtype
-    zero, one, two = kinds.type(0), kinds.type(1), kinds.type(2)
-    if kind == TRIANGLE:
-        scale = unit / (width * width)
-        for j in range(len(h)):
-            h[j] = max(width - abs((met[j] - v_th) * unit), zero) * scale
-    elif kind == RECTANGLE:
-        half, height = width / two, unit / width
-        for j in range(len(h)):
-            h[j] = height if abs((met[j] - v_th) * unit) < half else zero
-    elif kind == ATAN:
-        top, steep = unit * width / two, kinds.type(np.pi / 2) * width
-        for j in range(len(h)):
-            x = steep * ((met[j] - v_th) * unit)
-            h[j] = top / (one + x * x)
-    elif kind == SIGMOID:
-        for j in range(len(h)):
-            x = np.exp(-abs(width * ((met[j] - v_th) * unit)))
-            h[j] = unit * width * x / ((one + x) * (one + x))
-    elif kind == SUPERSPIKE:
-        for j in range(len(h)):
-            x = one + width * abs((met[j] - v_th) * unit)
-            h[j] = unit / (x * x)
-    else:
-        top = unit * width * kinds.type(1 / np.sqrt(2 * np.pi))
-        for j in range(len(h)):
-            x = width * ((met[j] - v_th) * unit)
-            h[j] = top * np.exp(-x * x / two)
+def slopes_at(kind: Any, width: Any, met: Any, v_th: Any, unit: Any, h: Any) -> None:
+    """h = ds/dU where `met` meets the threshold; unit: distances to it per membrane unit."""
+    for j in range(len(h)):
+        h[j] = (met[j] - v_th) * unit
+    slopes(kind, width, h, h)
+    for j in range(len(h)):
+        h[j] *= unit
 
 
 @compiled
@@ -260,7 +183,7 @@ def run_backward(
             g_current[0, part] = zero
         for t in range(steps - 1, -1, -1):
             u, m = us[t], met[t]
-            slopes(kind, widths[t], m, v_th, unit, h[:size])
+            slopes_at(kind, widths[t], m[:size], v_th, unit, h[:size])
             arrived(g_spikes, t, first, pool, width, lanes, rows, g[:size])
             through_threshold(
                 u[:size], m[:size], h[:size], g_v[:size], v_th, unit, subtract, detach_reset,

@@ -12,9 +12,10 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
 from spikeport.sim.surrogate import SURROGATES, Surrogate, spike
+from spikeport.sim.surrogate_kernel import KINDS
 from spikeport.train import fused
 from spikeport.train.fused import Population
-from spikeport.train.fused_kernel import BLOCK, KINDS
+from spikeport.train.fused_kernel import BLOCK
 from spikeport.train.window import Fixed, slope
 
 FLAGS = list(itertools.product([False, True], repeat=4))
