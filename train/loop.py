@@ -20,6 +20,7 @@ from pathlib import Path
 import torch
 
 from spikeport.sim.files import write_text
+from spikeport.sim.memory import keep_freed
 from spikeport.train import machine
 from spikeport.train.config import Config, to_toml
 from spikeport.train.config import load as load_config
@@ -56,6 +57,7 @@ def fit(
     not set, if it holds a run of another configuration, if device or data cannot be had, or if not
     even the first epoch succeeds.
     """
+    keep_freed()
     folder, started = Path(run_folder), time.perf_counter()
     is_new = not folder.exists()
     is_first = machine.is_first(config.train)

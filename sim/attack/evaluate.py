@@ -20,6 +20,7 @@ from spikeport.sim.attack.budget import Budget
 from spikeport.sim.attack.guard import Model, logits_in_batches
 from spikeport.sim.attack.losses import margin
 from spikeport.sim.attack.run import BLIND, Result, Spec, attack_views, name_of, settings
+from spikeport.sim.memory import keep_freed
 from spikeport.sim.twin import Twin
 from spikeport.sim.twin_float import FloatTwin
 
@@ -127,6 +128,7 @@ def evaluate(
     besides what a Twin says of itself (encoder, batch norm ...), plain JSON values by model name.
     """
     _check_names(models, specs, notes)
+    keep_freed()
     worst: dict[str, _Worst] = {}
     for m, (name, model) in enumerate(models.items()):
         worst[name] = _Worst()

@@ -20,8 +20,8 @@ from spikeport.sim.surrogate import Surrogate, spike
 from spikeport.train.window import Fixed
 
 Planted = Callable[..., ModuleType]
-MODULES = ("train.window", "train.fused_kernel", "train.fused")
-BLOCKS = (("BLOCK = ", "BLOCK = 5  # "), ("MAPS = ", "MAPS = 20  # "))
+MODULES = ("sim.squares_kernel", "train.window", "train.fused_kernel", "train.fused")
+BLOCKS = (("BLOCK = 1024", "BLOCK = 5"),)
 STEPPED = (
     ('compiled_forward if current.device.type == "cpu" else ', ""),
     ('compiled_backward if current.device.type == "cpu" else ', ""),
@@ -46,20 +46,31 @@ MUTANTS = {
     "noise does not reset": ("v[j] = zero if m[j]", "v[j] = zero if u[j]"),
     "fires at the threshold": ("one if met[j] > v_th", "one if met[j] >= v_th"),
     "reset at the threshold": ("v[j] = zero if m[j] > v_th", "v[j] = zero if m[j] >= v_th"),
-    "membranes are what met": ("= us[t, :size]", "= met[t, :size]"),
-    "pools add": ("part = spikes.dtype.type(1) / spikes", "part = spikes.dtype.type(1) # "),
-    "pools miss a row": (
-        "k in range(1, pool):\n            other", "k in range(2, pool):\n            other",
+    "membranes are what met": ("copy(us[t, :size], membrane", "copy(met[t, :size], membrane"),
+    "pools add": ("share = current.dtype.type(1) / ", "share = current.dtype.type(1)  # "),
+    "pools miss a row": ("total[j] = row[j] + other[j]", "total[j] = row[j]"),
+    "pools miss a third row": (
+        "add(x[first + k * width : first + (k + 1) * width], total)", "pass",
     ),
+    "pools miss a column": ("square[c] = left[c] + right[c]", "square[c] = left[c]"),
+    "pools miss a third column": (
+        "add(left[k * lanes : (k + 1) * lanes], square)", "pass",
+    ),
+    "pools of one channel miss a column": ("rows[2 * j] + rows[2 * j + 1]", "rows[2 * j]"),
     "pooled gradients are not divided": (
-        "part = grad.dtype.type(1) / grad", "part = grad.dtype.type(1) # ",
+        "share = g.dtype.type(1) / ", "share = g.dtype.type(1)  # ",
     ),
-    "pooled gradients reach one row": ("* width] = row", "* width] = 0 * row"),
-    "pooled gradients of a map before": (
-        "spread(g_spikes[t, first // area : (first + size) // area]",
-        "spread(g_spikes[t, : size // area]",
+    "pooled gradients reach one row": (
+        "for k in range(y * pool, (y + 1) * pool):", "for k in range(y * pool, y * pool + 1):",
     ),
-    "gradients of the first step's spikes": ("g[:] = g_spikes[t, ", "g[:] = g_spikes[0, "),
+    "pooled gradients miss a third column": (
+        "copy(left[:lanes], left[k * lanes : (k + 1) * lanes])", "pass",
+    ),
+    "pooled gradients of a block before": (
+        "means = g_spikes[t, first // area : (first + size) // area]",
+        "means = g_spikes[t, : size // area]",
+    ),
+    "gradients of the first step's spikes": ("copy(g_spikes[t, ", "copy(g_spikes[0, "),
     "the reset is not detached": ("if not detach_reset:", "if True:"),
     "the reset is detached": ("if not detach_reset:", "if False:"),
     "the reset takes the threshold": ("g_v[j] * (v_th if subtract else u[j])", "g_v[j] * v_th"),
@@ -68,7 +79,7 @@ MUTANTS = {
     "the threshold without noise": ("(met[j] * unit if", "(u[j] * unit if"),
     "the threshold without what resets take": ("g_th[j] -= moved + lost", "g_th[j] -= moved"),
     "the threshold of one step": ("g_th[j] -= moved + lost", "g_th[j] = -moved - lost"),
-    "resets to zero pass gradients": ("(zero if met[j] > v_th else g_v[j])", "g_v[j]"),
+    "resets to zero pass gradients": ("(zero if met[j] > v_th else left)", "left"),
     "resets by subtraction do not": (
         "g[j] * h[j] + g_v[j]", "g[j] * h[j] + (zero if met[j] > v_th else g_v[j])",
     ),
@@ -78,21 +89,21 @@ MUTANTS = {
         "g_keep[part] += g[:size] * v_init", "g_keep[part] += zero",
     ),
     "the decay of the step itself": ("add_kept(us[t - 1], met[t - 1]", "add_kept(u, m"),
-    "slopes of the step before": ("widths[t], m,", "widths[t], met[max(t - 1, 0)],"),
-    "slopes without noise": ("widths[t], m,", "widths[t], u,"),
-    "widths of the first step": ("widths[t], m,", "widths[0], m,"),
+    "slopes of the step before": ("widths[t], m[:size]", "widths[t], met[max(t - 1, 0)][:size]"),
+    "slopes without noise": ("widths[t], m[:size]", "widths[t], u[:size]"),
+    "widths of the first step": ("widths[t], m[:size]", "widths[0], m[:size]"),
     "no window is relative": ("unit = one / v_th if relative else one", "unit = one"),
     "every window is relative": ("unit = one / v_th if relative else one", "unit = one / v_th"),
     "time is not detached": ("keep = zero if detach_time else keep_v", "keep = keep_v"),
     "time is detached": ("keep = zero if detach_time else keep_v", "keep = zero"),
     "a still current misses a step": (
-        "g_current[0, part] += g[:size]", "g_current[0, part] += g[:size] * (t > 0)",
+        "add(g[:size], g_current[0, part])", "add(g[:size] * (t > 0), g_current[0, part])",
     ),
     "gradients of the first membrane": ("g_membrane[t, part]", "g_membrane[0, part]"),
-    "no decay of gradients": ("= keep * g[:size]", "= g[:size]"),
+    "no decay of gradients": ("g_v[j] = keep * g[j]", "g_v[j] = g[j]"),
     "the start does not decay": ("g_init[part] = g_v[:size]", "g_init[part] = g[:size]"),
     "a block goes on where one ended": ("g_v[:size] = zero", "g_v[:size] += zero"),
-    "maps are turned": ("pool, current.shape[-1]\n", "pool, current.shape[-2]\n"),
+    "maps are turned": ("channels, _, width = ", "channels, width, _ = "),
 }  # fmt: skip
 STEPPED_MUTANTS = {
     "every window starts from zero": ("v = v_init.expand_as(current[0])", "v = 0 * current[0]"),
@@ -152,7 +163,7 @@ def plainly(current: Tensor, p: Any) -> tuple[Tensor, Tensor]:
 
 def agrees(
     module: ModuleType, *, pool: int = 1, noisy: bool = False, static: bool = False,
-    relative: bool = False, **flags: bool,
+    relative: bool = False, channels: int = 2, **flags: bool,
 ) -> bool:  # fmt: skip
     """Whether values and all gradients are those of `plainly`."""
     generator = torch.Generator().manual_seed(6)
@@ -161,9 +172,11 @@ def agrees(
         return torch.randn(shape, generator=generator, dtype=torch.float64)
 
     sides = (2, 4) if pool < 3 else (3, 6)
-    start, noise = normal(1 if static else STEPS, 3, *sides) + 0.4, normal(STEPS, 3, *sides) / 3
-    start[0, 0, 0, 0], noise[0, 0, 0, 0] = 0.625, 0.0  # meets the threshold exactly
-    g_s, g_u = normal(STEPS, 3, *(side // pool for side in sides)), normal(STEPS, 3, *sides)
+    maps = (3, channels, *sides)
+    start, noise = normal(1 if static else STEPS, *maps) + 0.4, normal(STEPS, *maps) / 3
+    start[0, 0, 0, 0, 0], noise[0, 0, 0, 0, 0] = 0.625, 0.0  # meets the threshold exactly
+    g_s = normal(STEPS, 3, channels, *(side // pool for side in sides))
+    g_u = normal(STEPS, *maps)
     found = []
     for ours in (True, False):
         keep_v, v_th, v_init = (
@@ -178,7 +191,7 @@ def agrees(
             s, u = p.spikes(current, pool=pool), p.membrane(current)
         else:
             s, u = plainly(current, p)
-            s = avg_pool2d(s, pool)
+            s = avg_pool2d(s.flatten(0, 1), pool).unflatten(0, s.shape[:2])
         leaves = (current, keep_v, v_th, v_init)
         each = [torch.autograd.grad((x * g).sum(), leaves, allow_unused=True, retain_graph=True)
                 for x, g in ((s, g_s), (u, g_u))]  # fmt: skip
@@ -196,6 +209,7 @@ CASES: tuple[dict[str, Any], ...] = (
     {"noisy": True, "relative": True, "detach_reset": False},
     {"subtract": True, "relative": True, "detach_reset": False, "static": True},
     {"detach_time": True, "detach_reset": False}, {"pool": 2}, {"pool": 3, "noisy": True},
+    {"pool": 2, "channels": 1},
 )  # fmt: skip
 
 
