@@ -55,8 +55,8 @@ class Population:
         """0 or 1, [T, B, ...], for a current [T, B, ...] or, the same in every step, [1, B, ...].
         Half precision is computed, and returned, in float32.
 
-        pool: of maps [T, B, C, H, W] whose sides it divides, the means over squares of that side, in one
-        pass with the neurons.
+        pool: of maps [T, B, C, H, W] whose sides it divides, the means over squares of that side,
+        in one pass with the neurons.
         """
         return self._live(current, SPIKES, pool)
 
