@@ -32,37 +32,51 @@ def live_integers(
     the state to begin with.
     """
     steps, batch, n = spikes.shape
-    period, share = a.dtype.type(PERIOD), a.dtype.type(1 / PERIOD)
-    u, v, total = np.empty(BLOCK, np.int32), np.empty(BLOCK, np.int32), np.empty(BLOCK, np.int64)
+    # Loops over few arrays, all near: over more of them compilers do not prove that none overlap.
+    x, u, v, y, total = (
+        np.empty(BLOCK, np.int32), np.empty(BLOCK, np.int32), np.empty(BLOCK, np.int32),
+        np.empty(BLOCK, np.int32), np.empty(BLOCK, np.int64),
+    )  # fmt: skip
     for b in range(batch):
         for low in range(0, n, BLOCK):
             size = min(BLOCK, n - low)
-            k_u, k_v, th, shift = keep_u[low:], keep_v[low:], threshold[low:], bias[low:]
+            part = slice(low, low + size)
+            k_u, k_v, th, shift = keep_u[part], keep_v[part], threshold[part], bias[part]
             for j in range(size):
                 u[j] = np.int32(u_last[b, low + j]) if resume else np.int32(0)
                 v[j] = np.int32(v_last[b, low + j]) if resume else v_init[low + j]
                 total[j] = 0
             for t in range(steps):
-                row = a[t if len(a) > 1 else 0, b, low:]
-                s, f = spikes[t, b, low:], fired[t, b, low:]
-                wraps, clips = np.int32(0), np.int32(0)
-                for j in range(size):
-                    x = np.int32(row[j] - np.trunc(row[j] * share) * period)
-                    u[j], y, wrapped, clipped = tick(u[j], v[j], x, k_u[j], k_v[j], shift[j])
-                    wraps += wrapped
-                    clips += clipped
-                    fires = y > th[j]
-                    after = np.int32(y - th[j]) if subtract else np.int32(0)
-                    v[j] = after if fires else y
-                    s[j] = fires
-                    f[j] = y
-                for j in range(size):
-                    total[j] += v[j]
+                arrive(a[t if len(a) > 1 else 0, b, part], x[:size])
+                wraps, clips = ticks(u[:size], v[:size], x, k_u, k_v, shift, y)
                 counts[0] += wraps
                 counts[1] += clips
-            u_last[b, low : low + size] = u[:size]
-            v_last[b, low : low + size] = v[:size]
-            v_sum[b, low : low + size] = total[:size]
+                fire(y[:size], th, subtract, v[:size], spikes[t, b, part], fired[t, b, part])
+                for j in range(size):
+                    total[j] += v[j]
+            u_last[b, part] = u[:size]
+            v_last[b, part] = v[:size]
+            v_sum[b, part] = total[:size]
+
+
+@compiled
+def arrive(a: Any, x: Any) -> None:
+    """x = sums `a`, floats that carry integers, as the chip's int32 shifts them."""
+    period, share = a.dtype.type(PERIOD), a.dtype.type(1 / PERIOD)
+    for j in range(len(x)):
+        x[j] = np.int32(a[j] - np.trunc(a[j] * share) * period)
+
+
+@compiled
+def ticks(u: Any, v: Any, x: Any, keep_u: Any, keep_v: Any, bias: Any, y: Any) -> Any:
+    """Carry u on by one step of sums x, and v to `y`, which is before the reset; how many wrapped
+    and were clipped."""
+    wraps, clips = np.int32(0), np.int32(0)
+    for j in range(len(u)):
+        u[j], y[j], wrapped, clipped = tick(u[j], v[j], x[j], keep_u[j], keep_v[j], bias[j])
+        wraps += wrapped
+        clips += clipped
+    return wraps, clips
 
 
 @compiled
@@ -74,7 +88,6 @@ def live_floats(
     steps, batch, n = spikes.shape
     kind = a.dtype
     zero = kind.type(0)
-    # Loops over few arrays, all near: over more of them compilers do not prove that none overlap.
     u, v, y, total = (
         np.empty(BLOCK, kind), np.empty(BLOCK, kind), np.empty(BLOCK, kind), np.empty(BLOCK, kind),
     )  # fmt: skip
@@ -115,13 +128,14 @@ def step(u: Any, v: Any, a: Any, keep_u: Any, keep_v: Any, bias: Any, y: Any) ->
 @compiled
 def fire(y: Any, threshold: Any, subtract: Any, v: Any, spikes: Any, fired: Any) -> None:
     """v after the reset, `spikes` and, as they are, `fired`, from `y`, v before the reset."""
-    zero, one = y.dtype.type(0), y.dtype.type(1)
+    zero, one = spikes.dtype.type(0), spikes.dtype.type(1)
     for j in range(len(y)):
         spikes[j] = one if y[j] > threshold[j] else zero
     for j in range(len(y)):
         fired[j] = y[j]
+    silence = y.dtype.type(0)
     for j in range(len(y)):
-        after = y[j] - threshold[j] if subtract else zero
+        after = y.dtype.type(y[j] - threshold[j]) if subtract else silence
         v[j] = after if y[j] > threshold[j] else y[j]
 
 

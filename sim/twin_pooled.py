@@ -48,10 +48,10 @@ def taken_apart(w: NDArray[Any], geometry: ConvGeometry, source: Shape) -> Parts
 
 
 def sum_pool(x: Tensor, pool: int) -> Tensor:
-    """Sums over squares of maps [N, C, H, W]; `pool` divides H and W."""
+    """Sums over squares of maps [N, C, H, W]; what is left over at their far ends is left out."""
     if pool == 1:
         return x
-    if runs_compiled(x):
+    if runs_compiled(x) and not any(side % pool for side in x.shape[2:]):
         found: Tensor = _SumPool.apply(x, pool)
         return found
     return F.avg_pool2d(x, pool, divisor_override=1)

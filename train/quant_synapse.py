@@ -10,6 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spikeport.sim.twin import convolve, shifted
+from spikeport.sim.twin_pooled import sum_pool
+from spikeport.train.model import pair
 from spikeport.train.stages import Path, area
 
 SHIFT_MAX = 7  # w_exp = -1 - shift must not fall below -8
@@ -18,6 +20,14 @@ SHIFT_MAX = 7  # w_exp = -1 - shift must not fall below -8
 def straight_round(x: Tensor) -> Tensor:
     """Round half to even, identity backward."""
     return x + (x.round() - x).detach()
+
+
+def summed(s: Tensor, pool: nn.AvgPool2d) -> Tensor:
+    """Maps [N, C, H, W] summed over the windows of a pool without padding."""
+    (height, width), stride = pair(pool.kernel_size), pair(pool.stride)
+    if height == width and stride == (height, width):
+        return sum_pool(s, height)
+    return F.avg_pool2d(s, pool.kernel_size, pool.stride, divisor_override=1)
 
 
 class QuantSynapse(nn.Module):
@@ -80,7 +90,7 @@ class QuantSynapse(nn.Module):
         steps = s.shape[:2]
         s = s.flatten(0, 1)
         for pool in self.pools:
-            s = F.avg_pool2d(s, pool.kernel_size, pool.stride, divisor_override=1)
+            s = summed(s, pool)
         if self.geometry is None:
             total = shifted(s.flatten(1) @ q.T, -self.shift)
         else:

@@ -25,36 +25,46 @@ SIZES = (4, 3, 7)
 
 # What is wrong: (text, wrong text).
 INTEGERS = {
-    "sums beyond 32 bits": ("row[j] - np.trunc(row[j] * share) * period", "row[j]"),
+    "sums beyond 32 bits": ("a[j] - np.trunc(a[j] * share) * period", "a[j]"),
     "a period too short": ("PERIOD = 1 << 26", "PERIOD = 1 << 25"),
-    "u is forgotten": ("np.int32(u_last[b, low + j]) if resume else ", ""),
-    "v is forgotten": ("np.int32(v_last[b, low + j]) if resume else ", ""),
+    "u is forgotten": ("np.int32(u_last[b, low + j]) if resume else np.int32", "np.int32"),
+    "v is forgotten": ("np.int32(v_last[b, low + j]) if resume else v_init", "v_init"),
     "u of the first block": ("np.int32(u_last[b, low + j])", "np.int32(u_last[b, j])"),
     "parameters of the first block": (
-        "keep_u[low:], keep_v[low:], threshold[low:], bias[low:]",
-        "keep_u, keep_v, threshold, bias",
+        "keep_u[part], keep_v[part], threshold[part], bias[part]\n"
+        "            for j in range(size):\n                u[j] = np",
+        "keep_u, keep_v, threshold, bias\n"
+        "            for j in range(size):\n                u[j] = np",
     ),
-    "sums of the first block": ("len(a) > 1 else 0, b, low:]", "len(a) > 1 else 0, b]"),
-    "sums of the first step": ("a[t if len(a) > 1 else 0, b, low:]", "a[0, b, low:]"),
-    "decays change places": ("x, k_u[j], k_v[j],", "x, k_v[j], k_u[j],"),
+    "sums of the first block": ("arrive(a[t if len(a) > 1 else 0, b, part]", (
+        "arrive(a[t if len(a) > 1 else 0, b]"
+    )),
+    "sums of the first step": ("arrive(a[t if len(a) > 1 else 0, b", "arrive(a[0, b"),
+    "decays change places": ("x[j], keep_u[j], keep_v[j],", "x[j], keep_v[j], keep_u[j],"),
     "no hidden one": ("DECAY_ONE - DU_OFFSET - neurons.du,", "DECAY_ONE - neurons.du,"),
-    "fires at the threshold": ("fires = y > th[j]", "fires = y >= th[j]"),
-    "every reset is to zero": ("np.int32(y - th[j]) if subtract else ", ""),
-    "no reset": ("after if fires else y\n                    s", "y\n                    s"),
-    "fired is after the reset": ("= y\n                for", "= v[j]\n                for"),
+    "fires at the threshold": ("one if y[j] > threshold", "one if y[j] >= threshold"),
+    "every reset is to zero": (
+        "y.dtype.type(y[j] - threshold[j]) if subtract else silence", "silence",
+    ),
+    "no reset": ("after if y[j] > threshold[j] else y[j]", "y[j]"),
+    "fired is after the reset": ("fired[j] = y[j]", "fired[j] = v[j]"),
     "blocks are summed up": ("total[j] = 0\n", "total[j] += 0\n"),
     "wraps of the last": ("counts[0] += wraps", "counts[0] = wraps"),
     "clips of the last": ("counts[1] += clips", "counts[1] = clips"),
-    "u lands in the first block": ("u_last[b, low : low + size]", "u_last[b, :size]"),
-    "v lands in the first block": ("v_last[b, low : low + size]", "v_last[b, :size]"),
-    "sums land in the first block": ("v_sum[b, low : low + size]", "v_sum[b, :size]"),
+    "u lands in the first block": ("u_last[b, part] = u[:size]", "u_last[b, :size] = u[:size]"),
+    "v lands in the first block": ("v_last[b, part] = v[:size]", "v_last[b, :size] = v[:size]"),
+    "sums land in the first block": (
+        "v_sum[b, part] = total[:size]", "v_sum[b, :size] = total[:size]",
+    ),
 }  # fmt: skip
 FLOATS = {
     "u is not kept": ("keep_u[j] * u[j] + a[j]", "a[j]"),
     "v is not kept": ("keep_v[j] * v[j] + u[j]", "v[j] + u[j]"),
     "no bias": ("u[j] + bias[j]", "u[j]"),
     "fires at the threshold": ("one if y[j] > threshold", "one if y[j] >= threshold"),
-    "every reset is to zero": ("y[j] - threshold[j] if subtract else zero", "zero"),
+    "every reset is to zero": (
+        "y.dtype.type(y[j] - threshold[j]) if subtract else silence", "silence",
+    ),
     "no reset": ("after if y[j] > threshold[j] else y[j]", "y[j]"),
     "the sum is of v before the reset": (
         "total[j] += v[j]\n            for", "total[j] += y[j]\n            for",
@@ -63,15 +73,15 @@ FLOATS = {
     "u is forgotten": ("u[j] = u_last[b, low + j] if resume else zero", "u[j] = zero"),
     "v is forgotten": ("v_last[b, low + j] if resume else v_init", "v_init"),
     "blocks are summed up": ("total[j] = zero", "total[j] += zero"),
-    "sums of the first step": ("a[t if len(a) > 1 else 0, b, part]", "a[0, b, part]"),
-    "sums of the first block": ("len(a) > 1 else 0, b, part]", "len(a) > 1 else 0, b]"),
+    "sums of the first step": ("row = a[t if len(a) > 1 else 0", "row = a[0"),
+    "sums of the first block": ("row = a[t if len(a) > 1 else 0, b, part]", (
+        "row = a[t if len(a) > 1 else 0, b]"
+    )),
     "parameters of the first block": (
-        "keep_u[part], keep_v[part], threshold[part], bias[part]",
-        "keep_u, keep_v, threshold, bias",
-    ),
-    "blocks are too short": (
-        "size = min(BLOCK, n - low)\n            part",
-        "size = min(BLOCK - 1, n - low)\n            part",
+        "keep_u[part], keep_v[part], threshold[part], bias[part]\n"
+        "            for j in range(size):\n                total",
+        "keep_u, keep_v, threshold, bias\n"
+        "            for j in range(size):\n                total",
     ),
     "u lands in the first block": ("u_last[b, low + j] = u[j]", "u_last[b, j] = u[j]"),
     "v lands in the first block": ("v_last[b, low + j] = v[j]", "v_last[b, j] = v[j]"),
