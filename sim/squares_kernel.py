@@ -15,7 +15,7 @@ import numpy as np
 
 from spikeport.sim.kernel import compiled
 
-BLOCK = 4096
+BLOCK = 1 << 12
 
 
 @compiled

@@ -14,7 +14,7 @@ import numpy as np
 from spikeport.sim.kernel import compiled, tick
 from spikeport.sim.surrogate_kernel import slopes
 
-BLOCK = 1024
+BLOCK = 4096
 
 PERIOD = 1 << 26  # sums that differ by it are the same in 32 bits, once shifted by STATE_SHIFT
 

@@ -18,7 +18,7 @@ from spikeport.sim.kernel import compiled
 from spikeport.sim.squares_kernel import add, copy, gather, spread
 from spikeport.sim.surrogate_kernel import slopes
 
-BLOCK = 1024
+BLOCK = 4096
 
 
 @compiled

@@ -20,7 +20,7 @@ from spikeport.sim import twin_adjoint, twin_float, twin_lif
 
 Planted = Callable[..., ModuleType]
 MODULES = ("sim.twin_kernel", "sim.twin_adjoint", "sim.twin_lif", "sim.twin_float")
-SMALL = (("BLOCK = 1024", "BLOCK = 3"),)
+SMALL = (("BLOCK = 4096", "BLOCK = 3"),)
 SIZES = (4, 3, 7)
 
 # What is wrong: (text, wrong text).

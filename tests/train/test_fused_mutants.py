@@ -21,7 +21,7 @@ from spikeport.train.window import Fixed
 
 Planted = Callable[..., ModuleType]
 MODULES = ("sim.squares_kernel", "train.window", "train.fused_kernel", "train.fused")
-BLOCKS = (("BLOCK = 1024", "BLOCK = 5"),)
+BLOCKS = (("BLOCK = 4096", "BLOCK = 5"),)
 STEPPED = (
     ('compiled_forward if current.device.type == "cpu" else ', ""),
     ('compiled_backward if current.device.type == "cpu" else ', ""),
