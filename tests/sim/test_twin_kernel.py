@@ -210,7 +210,7 @@ def test_gradients_of_more_than_a_block(subtract: bool, static: bool) -> None:
     found, expected = both(
         draw, p, static=static, wanted=(True, True), dtype=torch.float64, sizes=sizes
     )
-    assert expected.a.abs().min() > 0
+    assert (expected.a != 0).double().mean() > 0.1
     assert_alike(found, expected, torch.float64)
 
 
