@@ -24,6 +24,8 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+GRADED = ("direct", "counts")
+"""Encodings whose spikes carry values."""
 REPLACED = {
     **{f"train.{key}": f"methods.mpd_sgr.{key}" for key in ("eta", "gamma", "stats")},
     **dict.fromkeys(("quantise.learn_scale", "quantise.learn_threshold"), "quantise.learn"),
@@ -158,6 +160,11 @@ class Config(Section):
     @model_validator(mode="after")
     def _runs_on_target(self) -> Config:
         reset, target = self.model.reset, self.quantise.target
+        if self.encode.name in GRADED and not TARGETS[target].graded_bits:
+            raise ValueError(
+                f"encode.name is {self.encode.name!r}, but spikes of target {target!r} carry no "
+                "values; use poisson for images or bits for events, or another target"
+            )
         if reset not in TARGETS[target].resets:
             raise ValueError(
                 f"model.reset is {reset!r}, but target {target!r} resets to zero and would spike "

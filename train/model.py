@@ -99,7 +99,10 @@ class SpikingNet(nn.Module):
                 and isinstance(before, _BatchNorm)
                 and before.affine
             ):
-                found[name] = Drive(before.bias, before.weight, float(layer.beta.detach()))
+                found[name] = Drive(
+                    before.bias, before.weight, float(layer.beta.detach()),
+                    float(getattr(layer, "v_init", 0.0)),
+                )  # fmt: skip
             return layer
 
         through(self.layers._modules, None, visit=note, add=lambda a, b: None)

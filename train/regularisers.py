@@ -27,11 +27,13 @@ FLOOR = 1e-6
 @dataclass(frozen=True, eq=False)
 class Drive:
     """What is known beforehand of the current into a layer: mean and deviation [C] per channel
-    (the bias and the weight of its norm), and the share of the potential kept per step."""
+    (the bias and the weight of its norm), the share of the potential kept per step, and the
+    potential that every window starts from."""
 
     mean: Tensor
     deviation: Tensor
     keep_v: float
+    v_init: float = 0.0
 
 
 def omega(mu: Tensor, sigma: Tensor, gamma: float) -> Tensor:
@@ -101,7 +103,8 @@ def _empirical(d: Tensor, gamma: float) -> Tensor:
 
 
 def _theory(membrane: Tensor, v_th: Tensor | float, drive: Drive, gamma: float) -> Tensor:
-    """Theorem 1, with S(t) = sum over i < t of keep^(t-i) E[U(i) O(i)], what resets took away."""
+    """Theorem 1, with S(t) = sum over i < t of keep^(t-i) E[U(i) O(i)], what resets took away, and
+    keep^t times the potential at the start."""
     lost = _channel_mean(membrane * (membrane > v_th))
     gone = torch.zeros_like(lost)
     for t in range(1, len(gone)):
@@ -109,7 +112,8 @@ def _theory(membrane: Tensor, v_th: Tensor | float, drive: Drive, gamma: float) 
     steps = torch.arange(len(gone), device=gone.device)
     kept = torch.cumsum(drive.keep_v**steps, 0)[:, None]
     kept_squared = torch.cumsum(drive.keep_v ** (2 * steps), 0)[:, None]
-    mu = (drive.mean.float() * kept - gone) / v_th - 1
+    start = drive.v_init * drive.keep_v ** (steps + 1)[:, None]
+    mu = (drive.mean.float() * kept - gone + start) / v_th - 1
     variance = (drive.deviation.float() / v_th) ** 2 * kept_squared
     return omega(mu, (variance + FLOOR).sqrt(), gamma).mean()
 

@@ -45,7 +45,7 @@ lr = 1
 seed = 7
 device = "cpu"
 [quantise]
-target = "loihi1"
+target = "loihi2"
 """
 
 
@@ -54,7 +54,7 @@ def test_reads_values_and_fills_defaults() -> None:
     assert (config.data.name, config.data.folder) == ("mnist", 'C:\\data "x"')
     assert (config.model.hidden, config.model.channels) == (33, (12, 24))
     assert (config.train.lr, config.train.seed, config.train.shift) == (1.0, 7, 0.0)
-    assert (config.encode.steps, config.quantise.target) == (8, "loihi1")
+    assert (config.encode.steps, config.quantise.target) == (8, "loihi2")
     assert config.methods.active() == {}
     with pytest.raises(ValidationError):
         config.train.lr = 3.0
@@ -173,13 +173,18 @@ def changed(old: str, new: str) -> str:
         ),
         (
             changed("hidden = 33", 'reset = "subtract"'),
-            "f.toml: model.reset is 'subtract', but target 'loihi1' resets to zero and would "
+            "f.toml: model.reset is 'subtract', but target 'loihi2' resets to zero and would "
             'spike differently; train with reset = "zero"',
         ),
         (
-            changed("hidden = 33", 'reset = "subtract"').replace("loihi1", "lava"),
+            changed("hidden = 33", 'reset = "subtract"').replace("loihi2", "lava"),
             "f.toml: model.reset is 'subtract', but training on the chip's integers knows neurons "
             'that reset to zero only; train with reset = "zero", or compile a model of your own',
+        ),
+        (
+            changed("loihi2", "loihi1"),
+            "f.toml: encode.name is 'direct', but spikes of target 'loihi1' carry no values; use "
+            "poisson for images or bits for events, or another target",
         ),
         (
             changed("lr = 1", "lr = = 1"),

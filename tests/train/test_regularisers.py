@@ -77,11 +77,12 @@ def test_empirical_is_the_mean_over_channels_then_layers() -> None:
     assert float(got.detach()) == pytest.approx(wanted / 2, abs=1e-6)
 
 
-def drive(channels: int) -> Drive:
+def drive(channels: int, *, v_init: float = 0.0) -> Drive:
     return Drive(
         mean=normal(channels, seed=7).double().requires_grad_(),
         deviation=(normal(channels, seed=8).double().abs() + 0.3).requires_grad_(),
         keep_v=0.6,
+        v_init=v_init,
     )
 
 
@@ -103,10 +104,11 @@ def test_gradient_equals_numerical_differentiation(stats: str) -> None:
         )
 
 
-def test_theory_follows_theorem_1_with_the_resets_taken_off() -> None:
+@pytest.mark.parametrize("v_init", [0.0, 0.7])
+def test_theory_follows_theorem_1_with_the_resets_taken_off(v_init: float) -> None:
     keep, v_th, gamma = 0.6, 0.9, 0.5
     u = normal(4, 8, 2, 3, 3) + 0.5
-    known = drive(2)
+    known = drive(2, v_init=v_init)
     got = mpd_sgr({"a": u}, {"a": v_th}, gamma=gamma, stats="theory", drives={"a": known})
     wanted = []
     for t in range(1, 5):
@@ -114,7 +116,7 @@ def test_theory_follows_theorem_1_with_the_resets_taken_off() -> None:
         for c in range(2):
             fired = [float((u[i, :, c] * (u[i, :, c] > v_th)).mean()) for i in range(t - 1)]
             lost = sum(p * e for p, e in zip(powers, fired, strict=False))
-            mu = float(known.mean.detach()[c]) * sum(powers) - lost
+            mu = float(known.mean.detach()[c]) * sum(powers) - lost + keep**t * v_init
             variance = (float(known.deviation.detach()[c]) / v_th) ** 2 * sum(p**2 for p in powers)
             wanted.append(
                 float(omega(torch.tensor(mu / v_th - 1), torch.tensor(variance**0.5), gamma))
