@@ -14,7 +14,8 @@ TRIANGLE, RECTANGLE, ATAN, SIGMOID, SUPERSPIKE, GAUSS = range(6)
 
 @compiled
 def slopes(kind: Any, width: Any, d: Any, h: Any) -> None:
-    """h = `SURROGATES[KINDS[kind]](d, width)`; `h` may be `d`. All are of one float type."""
+    """h = `SURROGATES[KINDS[kind]](d, width)`, all of one float type. If `h` were `d`, compilers
+    could not show that no entry needs another and would take them one by one."""
     kinds = h.dtype
     zero, one, two = kinds.type(0), kinds.type(1), kinds.type(2)
     if kind == TRIANGLE:

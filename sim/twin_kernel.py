@@ -140,11 +140,13 @@ def fire(y: Any, threshold: Any, subtract: Any, v: Any, spikes: Any, fired: Any)
 
 
 @compiled
-def slopes_at(kind: Any, width: Any, fired: Any, threshold: Any, unit: Any, h: Any) -> None:
-    """h = ds/dv where v is `fired` before the reset."""
-    for j in range(len(h)):
-        h[j] = (fired[j] - threshold[j]) / unit[j]
-    slopes(kind, width, h, h)
+def slopes_at(
+    kind: Any, width: Any, fired: Any, threshold: Any, unit: Any, d: Any, h: Any
+) -> None:  # fmt: skip
+    """h = ds/dv where v is `fired` before the reset; d: its distance to the threshold."""
+    for j in range(len(d)):
+        d[j] = (fired[j] - threshold[j]) / unit[j]
+    slopes(kind, width, d, h)
     for j in range(len(h)):
         h[j] /= unit[j]
 
@@ -186,15 +188,16 @@ def look_back(
     steps, batch, n = fired.shape
     kinds = fired.dtype
     zero = kinds.type(0)
-    through, g, h = np.empty(BLOCK, kinds), np.empty(BLOCK, kinds), np.empty(BLOCK, kinds)
+    through, g = np.empty(BLOCK, kinds), np.empty(BLOCK, kinds)
+    d, h = np.empty(BLOCK, kinds), np.empty(BLOCK, kinds)
     for b in range(batch):
         for low in range(0, n, BLOCK):
             size = min(BLOCK, n - low)
-            k_u, k_v, th, d1 = keep_u[low:], keep_v[low:], threshold[low:], unit[low:]
+            k_u, k_v, th, per = keep_u[low:], keep_v[low:], threshold[low:], unit[low:]
             gu, gv = g_u[b, low:], g_v[b, low:]
             for t in range(steps - 1, -1, -1):
                 f, gs = fired[t, b, low:], g_spikes[t, b, low:]
-                slopes_at(kind, width, f, th, d1, h[:size])
+                slopes_at(kind, width, f, th, per, d[:size], h[:size])
                 if g_v_sum.size:
                     for j in range(size):
                         gv[j] += g_v_sum[b, low + j]

@@ -109,11 +109,11 @@ def left_behind(g: Any, keep: Any, g_v: Any) -> None:
 
 
 @compiled
-def slopes_at(kind: Any, width: Any, met: Any, v_th: Any, unit: Any, h: Any) -> None:
-    """h = ds/dU where `met` meets the threshold; unit: distances to it per membrane unit."""
-    for j in range(len(h)):
-        h[j] = (met[j] - v_th) * unit
-    slopes(kind, width, h, h)
+def slopes_at(kind: Any, width: Any, met: Any, v_th: Any, unit: Any, d: Any, h: Any) -> None:
+    """h = ds/dU where `met` meets the threshold; unit: distances d to it per membrane unit."""
+    for j in range(len(d)):
+        d[j] = (met[j] - v_th) * unit
+    slopes(kind, width, d, h)
     for j in range(len(h)):
         h[j] *= unit
 
@@ -170,7 +170,7 @@ def run_backward(
     if noise.size == 0:
         met = us
     h, g, g_v = np.empty(block, kinds), np.empty(block, kinds), np.empty(block, kinds)
-    rows = np.empty(block // pool, kinds)
+    rows, d = np.empty(block // pool, kinds), np.empty(block, kinds)
     zero, one = kinds.type(0), kinds.type(1)
     unit = one / v_th if relative else one
     keep = zero if detach_time else keep_v
@@ -183,7 +183,7 @@ def run_backward(
             g_current[0, part] = zero
         for t in range(steps - 1, -1, -1):
             u, m = us[t], met[t]
-            slopes_at(kind, widths[t], m[:size], v_th, unit, h[:size])
+            slopes_at(kind, widths[t], m[:size], v_th, unit, d[:size], h[:size])
             arrived(g_spikes, t, first, pool, width, lanes, rows, g[:size])
             through_threshold(
                 u[:size], m[:size], h[:size], g_v[:size], v_th, unit, subtract, detach_reset,
