@@ -10,9 +10,11 @@ direct coding, one thread. Three ways to train the same parameters, forward, bac
     stepped  layers see all steps at once, only `snntorch.Leaky` is called once per step
     fused    layers see all steps at once, neurons live through theirs in one compiled pass
 
-They take turns, so that a busy machine slows all alike. Without batch norm all three are the same
-function and their gradients are compared. With it the norm's statistics run over time, which a
-loop over whole networks cannot do: its norm sees one step at a time, so that only times compare.
+They take turns, so that a busy machine slows all alike, and freed memory is kept for all, as
+`spikeport train` does it. Without batch norm all three are the same function and their gradients
+are compared. With it the norm's statistics run over time, which a loop over whole networks cannot
+do: its norm sees one step at a time, so that only times compare. Sums are added in another order,
+so that in float32 a spike may fall the other way and move the gradients; in float64 none does.
 """
 
 from __future__ import annotations
@@ -42,6 +44,7 @@ from torch.nn.functional import cross_entropy  # noqa: E402
 from where import machine, versions  # noqa: E402
 
 from spikeport.sim import files  # noqa: E402
+from spikeport.sim.memory import keep_freed  # noqa: E402
 from spikeport.train.config import ModelConfig  # noqa: E402
 from spikeport.train.encode import direct, source  # noqa: E402
 from spikeport.train.model import SpikingNet  # noqa: E402
@@ -123,42 +126,56 @@ def stepped_net(net: SpikingNet) -> SpikingNet:
     )
 
 
-def measure(*, norm: bool) -> dict[str, Any]:
-    """Seconds of a training step of all, taking turns, and how far their gradients are apart."""
+Models = dict[str, tuple[nn.Module, Callable[[Tensor], Tensor]]]
+"""name -> module, and how logits come out of it for a window [T, B, ...] of one image."""
+
+
+def models(*, norm: bool) -> Models:
+    """The three."""
     net = fused_net(norm=norm)
     loop, stepped = Loop(net), stepped_net(net)
+    return {
+        "loop": (loop, lambda x: loop(x[0])),
+        "stepped": (stepped, lambda x: stepped(x).logits),
+        "fused": (net, lambda x: net(x).logits),
+    }
+
+
+def measure(*, norm: bool) -> dict[str, Any]:
+    """Seconds of a training step of all, taking turns, and how far their gradients are apart."""
     generator = torch.Generator().manual_seed(SEED)
     x = direct(torch.rand(BATCH, *SHAPE, generator=generator), STEPS)
     y = torch.randint(CLASSES, (BATCH,), generator=generator)
-    models: dict[str, tuple[nn.Module, Callable[[], Tensor]]] = {
-        "loop": (loop, lambda: loop(x[0])),
-        "stepped": (stepped, lambda: stepped(x).logits),
-        "fused": (net, lambda: net(x).logits),
-    }
-    gradients = {}
-    for name, (model, logits) in models.items():
-        cross_entropy(logits(), y).backward()
-        gradients[name] = [p.grad.clone() for p in model.parameters()]
-    optimisers = {name: torch.optim.Adam(m.parameters()) for name, (m, _) in models.items()}
-    seconds: dict[str, list[float]] = {name: [] for name in models}
+    compared = {"float32": differences(norm, x, y), "float64": differences(norm, x.double(), y)}
+    found = models(norm=norm)
+    optimisers = {name: torch.optim.Adam(m.parameters()) for name, (m, _) in found.items()}
+    seconds: dict[str, list[float]] = {name: [] for name in found}
     for repetition in range(WARM_UP + REPETITIONS):
-        for name, (_, logits) in models.items():
+        for name, (_, logits) in found.items():
             start = time.perf_counter()
             optimisers[name].zero_grad()
-            cross_entropy(logits(), y).backward()
+            cross_entropy(logits(x), y).backward()
             optimisers[name].step()
             if repetition >= WARM_UP:
                 seconds[name].append(time.perf_counter() - start)
     middle = {name: median(times) for name, times in seconds.items()}
-    others = ("stepped",) if norm else ("loop", "stepped")
     return {
         "seconds": middle,
         "ratios": {name: middle[name] / middle["fused"] for name in ("loop", "stepped")},
-        "spikes_per_neuron_step": _rate(net, x),
-        "gradient_difference": {
-            name: max(map(_apart, gradients["fused"], gradients[name])) for name in others
-        },
+        "spikes_per_neuron_step": _rate(found["fused"][0], x),
+        "gradient_difference": compared,
     }
+
+
+def differences(norm: bool, x: Tensor, y: Tensor) -> dict[str, float]:
+    """How far the gradients of the others are from the fused ones, in the type of `x`."""
+    gradients = {}
+    for name, (model, logits) in models(norm=norm).items():
+        model.to(x.dtype)
+        cross_entropy(logits(x), y).backward()
+        gradients[name] = [p.grad.clone() for p in model.parameters()]
+    others = ("stepped",) if norm else ("loop", "stepped")
+    return {name: max(map(_apart, gradients["fused"], gradients[name])) for name in others}
 
 
 def _apart(a: Tensor, b: Tensor) -> float:
@@ -167,7 +184,7 @@ def _apart(a: Tensor, b: Tensor) -> float:
 
 
 @torch.no_grad()
-def _rate(net: SpikingNet, x: Tensor) -> float:
+def _rate(net: nn.Module, x: Tensor) -> float:
     spikes = net(x).spikes.values()
     return float(sum(s.sum() for s in spikes) / sum(s.numel() for s in spikes))
 
@@ -178,10 +195,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=OUT)
     arguments = parser.parse_args()
     torch.set_num_threads(THREADS)
+    kept = keep_freed()
     result = {
         "command": "python benchmarks/fused.py",
         "machine": machine(),
         "versions": versions(PACKAGES),
+        "freed_memory_kept": kept,
         "threads": THREADS, "steps": STEPS, "batch": BATCH, "shape": SHAPE,
         "without_norm": measure(norm=False),
         "with_norm": measure(norm=True),
