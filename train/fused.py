@@ -28,6 +28,8 @@ from spikeport.train.window import Window, slope
 SPIKES, MEMBRANE = "spikes", "membrane"
 MAPS = 5
 """Axes of currents over maps, [T, B, C, H, W]."""
+LEAST_BLOCK, BLOCK_STEPS = 256, 1 << 15
+"""Blocks of long windows are smaller, so that the potentials of all steps stay near."""
 WORTH_A_THREAD = 1 << 18
 """Neuron-steps: about half a millisecond."""
 
@@ -118,7 +120,7 @@ def compiled_forward(
     nothing = current.new_empty((0, 1))
     given = (
         _rows(current), *_numbers(scalars), p.subtract, _noise(p, current),
-        *_blocks(current, pool),
+        *_blocks(current, p.steps, pool),
     )  # fmt: skip
     filled = (
         _rows(found if wanted == MEMBRANE else nothing),
@@ -142,7 +144,7 @@ def compiled_backward(
         _rows(grad if wanted == MEMBRANE else nothing),
         _rows(current), _noise(p, current), KINDS.index(p.window.form), widths.numpy(),
         p.window.relative, *_numbers(scalars), p.subtract, p.detach_reset, p.detach_time,
-        *_blocks(current, pool),
+        *_blocks(current, p.steps, pool),
     )  # fmt: skip
     filled = (_rows(g_current), g_keep.numpy(), g_th.numpy(), g_init.numpy())
     _share(lambda start, stop: run_backward(*given, start, stop, *filled), current, p.steps, pool)
@@ -156,7 +158,7 @@ def _share(
 ) -> None:  # fmt: skip
     """Run all neurons, in as many threads as torch may use where there is enough to do: they share
     nothing, and compiled passes leave other threads alone."""
-    n, block = current[0].numel(), _blocks(current, pool)[0]
+    n, block = current[0].numel(), _blocks(current, steps, pool)[0]
     threads = min(torch.get_num_threads(), n * steps // WORTH_A_THREAD)
     if threads < 2:
         run(0, n)
@@ -166,14 +168,15 @@ def _share(
         list(workers.map(lambda start: run(start, min(start + each, n)), range(0, n, each)))
 
 
-def _blocks(current: Tensor, pool: int) -> tuple[int, int, int, int]:
+def _blocks(current: Tensor, steps: int, pool: int) -> tuple[int, int, int, int]:
     """Neurons to a block, the pool's side, neurons in a row of maps and how far neighbours in it
     are apart."""
+    block = min(BLOCK, max(LEAST_BLOCK, BLOCK_STEPS // steps))
     if pool == 1:
-        return BLOCK, 1, 1, 1
+        return block, 1, 1, 1
     channels, _, width = current.shape[2:]
     rows = pool * width * channels
-    return max(1, BLOCK // rows) * rows, pool, width * channels, channels
+    return max(1, block // rows) * rows, pool, width * channels, channels
 
 
 def dense(x: Tensor) -> Tensor:
