@@ -14,6 +14,10 @@ from spikeport import tables
 Run = dict[str, Any]
 NETWORKS = ("float", "integer")
 PAPER_ATTACKS = ("fgsm", "pgd-7")
+WITHOUT = {
+    "mpd_sgr": "plain", "mpd_sgr_hinge": "plain", "at_mpd_sgr": "at", "sgd_mpd_sgr": "sgd",
+}  # fmt: skip
+"""Recipes with MPD-SGR, and what each is without it."""
 
 
 def over(values: Iterable[float]) -> dict[str, float]:
@@ -74,23 +78,25 @@ def gains(
 
 
 def survival(runs: Sequence[Run]) -> dict[str, Any]:
-    """How much of what a recipe gains over plain under the paper's attacks, at the set's radius,
-    is left under the worst case of all ours: set -> recipe -> network."""
+    """How much of what MPD-SGR gains under the paper's attacks, at the set's radius, is left under
+    the worst case of all ours: set -> recipe -> network; and over which recipe."""
     found: dict[str, Any] = {}
     attacked = [run for run in runs if "robust" in run]
     for name in dict.fromkeys(run["set"] for run in attacked):
         mine = [run for run in attacked if run["set"] == name]
         for recipe in dict.fromkeys(run["recipe"] for run in mine):
-            if recipe.startswith("mpd_sgr"):
+            if recipe in WITHOUT:
                 each = {network: _surviving(mine, recipe, network) for network in NETWORKS}
                 if all(each.values()):
-                    found.setdefault(name, {})[recipe] = each
+                    found.setdefault(name, {})[recipe] = {"over": WITHOUT[recipe], **each}
     return found
 
 
 def _surviving(runs: Sequence[Run], recipe: str, network: str) -> dict[str, Any] | None:
     def gain(key: str, attack: str) -> dict[str, float] | None:
-        return gains(runs, lambda run: run[key][network][attack], of=recipe)
+        return gains(
+            runs, lambda run: run[key][network][attack], of=recipe, over_recipe=WITHOUT[recipe]
+        )
 
     paper = {attack: gain("paper_attacks_at_eps", attack) for attack in PAPER_ATTACKS}
     worst = gain("robust", "worst case")

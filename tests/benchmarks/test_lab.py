@@ -219,7 +219,11 @@ def test_what_survives_of_a_gain(script: Script) -> None:
         a_run("mpd_sgr", 1, paper=0.5, worst=0.2, test=0.8, steps=4),
         a_run("mpd_sgr", 2, paper=0.9, worst=0.9, test=0.8, steps=4),  # no plain run to compare
     ]
+    other = a_run("at_mpd_sgr", 0, paper=0.6, worst=0.2, test=1, steps=4)
+    compared = summary.compared([*runs, other])["mpd_sgr_survives"]["mnist"]
+    assert compared.keys() == {"mpd_sgr"}  # the other has nothing to be compared with
     found = summary.compared(runs)
+    assert found["mpd_sgr_survives"]["mnist"]["mpd_sgr"]["over"] == "plain"
     left = found["mpd_sgr_survives"]["mnist"]["mpd_sgr"]["integer"]
     assert left["at_eps"]["pgd-7"] == {
         "mean": pytest.approx(0.3),
