@@ -7,10 +7,10 @@ FOLDER holds the folders mnist, fashion_mnist and cifar10 with their files. Ever
 exported and attacked by a process of its own (`lab_run.py`) with one thread and writes its figures
 into its folder under --runs; after each the result is written anew, and beside it a line for every
 run (`lab_rows.py`), so that a stop at any time leaves a table, and the same command goes on, on
-another machine too; --again runs everything anew. Scales: the default fits on two cores of a small
-machine, with stated, fixed, stratified subsets; --full is the whole of the data on a GPU; --paper
-is the reproduction of the MPD-SGR paper alone (VGG-11, 8 steps, its attacks); --tiny only shows
-that the way is open. What each means stands in `lab_plan.py`, the recipes in `recipes.toml`.
+another machine too; --again counts only what is in --runs. Scales: the default fits on two cores of
+a small machine, with stated, fixed, stratified subsets; --full is the whole of the data on a GPU;
+--paper is the reproduction of the MPD-SGR paper alone (VGG-11, 8 steps, its attacks); --tiny only
+shows that the way is open. What each means stands in `lab_plan.py`, the recipes in `recipes.toml`.
 """
 
 from __future__ import annotations
@@ -91,17 +91,18 @@ def work(
 ) -> dict[str, Any]:
     """Run what is not finished, `workers` at a time, and write the result after each."""
     failed: dict[str, str] = {}
-    kept = {} if again else lab_rows.read(lab_rows.path_beside(out))
+    kept = lab_rows.read(lab_rows.path_beside(out))
+    counted = {} if again else kept  # what is kept stays until a new run takes its place
 
     def write() -> dict[str, Any]:
-        runs = [row for job in todo if (row := lab_rows.of(job, kept))]
+        runs = [row for job in todo if (row := lab_rows.of(job, counted))]
         kept.update({row["run"]: row for row in runs})
         lab_rows.write(lab_rows.path_beside(out), kept.values())
         found = summary(todo, runs, failed, command=command)
         files.write_text(out, json.dumps(found, indent=1) + "\n")
         return found
 
-    missing = [job for job in todo if lab_rows.of(job, kept) is None]
+    missing = [job for job in todo if lab_rows.of(job, counted) is None]
     if not workers:
         return write()
     print(f"{len(todo) - len(missing)} of {len(todo)} runs are finished", flush=True)
@@ -131,7 +132,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--recipes", nargs="+", default=None)
     parser.add_argument("--recipe-file", type=Path, default=RECIPES)
-    parser.add_argument("--again", action="store_true", help="whatever was run elsewhere")
+    parser.add_argument("--again", action="store_true", help="count only runs in --runs")
     parser.add_argument("--jobs", type=int, default=2, help="0: only sum up what is finished")
     scale = parser.add_mutually_exclusive_group()
     for name in ("full", "paper", "tiny"):

@@ -73,7 +73,7 @@ def survives() -> str:
                 gained = (found["clean"], paper["fgsm"], paper["pgd-7"], found["worst_case"])
                 rows.append([
                     name, f"{recipe} over {networks['over']}", network, *map(_points, gained),
-                    "no gain" if left is None else f"{left:.2f}",
+                    "no gain" if left is None else f"{max(left, 0):.2f}",
                 ])  # fmt: skip
     about = (
         "Points gained, mean and standard deviation over the seeds that both have (one"

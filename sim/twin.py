@@ -19,7 +19,7 @@ from spikeport.sim.arith import FLOAT32_EXACT, STATE_SHIFT, U_LIMIT
 from spikeport.sim.net import FixedNet, Input, Projection
 from spikeport.sim.reference import refuse_overflow
 from spikeport.sim.surrogate import Surrogate
-from spikeport.sim.synapse import Conv2d, ConvGeometry, Dense, Shape, largest_sum, lowered
+from spikeport.sim.synapse import Conv2d, ConvGeometry, Dense, largest_sum, lowered
 from spikeport.sim.trace import PopulationTrace, Trace
 from spikeport.sim.twin_base import State, Stretch, TwinBase, joined, read
 from spikeport.sim.twin_lif import Neurons, integrate
@@ -48,8 +48,11 @@ class Twin(TwinBase):
     ) -> None:
         super().__init__(net, surrogate=surrogate, detach_reset=detach_reset)
         for i, projection in enumerate(net.projections):
-            w = self.parts_of(i, _integers(net, projection))
-            exact = torch.from_numpy(w).to(_exact_type(net, projection.target))
+            part = lowered(projection.synapse, net.shape_of(projection.source))
+            w = part.w_chip if isinstance(part, Dense) else part.w.astype(np.int64)
+            exact = torch.from_numpy(self._taken(i, part, w)).to(
+                _exact_type(net, projection.target)
+            )
             self.register_buffer(f"w{i}", exact, persistent=False)
         self._wraps = [_can_wrap(net, projection) for projection in net.projections]
 
@@ -184,13 +187,6 @@ def wrapped(total: Tensor, bits: int) -> Tensor:
     half = 2.0 ** (bits - 1)
     wrap = torch.remainder(total + half, 2 * half) - half
     return total + (wrap - total).detach()
-
-
-def _integers(net: FixedNet, projection: Projection) -> NDArray[np.int64]:
-    """int64 weights of a projection as its core multiplies with them."""
-    shape: Shape = net.shape_of(projection.source)
-    part = lowered(projection.synapse, shape)
-    return part.w_chip if isinstance(part, Dense) else part.w.astype(np.int64)
 
 
 def _exact_type(net: FixedNet, target: str) -> torch.dtype:

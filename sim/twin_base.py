@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from spikeport.sim import effective
@@ -24,12 +23,12 @@ from spikeport.sim.net import (
 )
 from spikeport.sim.surrogate import Surrogate
 from spikeport.sim.synapse import (
+    Conv2d,
     Dense,
+    FloatConv2d,
     FloatDense,
     FloatSumPool2d,
     SumPool2d,
-    lowered,
-    lowered_float,
 )
 from spikeport.sim.topology import blocks, is_loop
 from spikeport.sim.twin_pooled import Parts, sum_pool, taken_apart
@@ -99,20 +98,18 @@ class TwinBase(nn.Module):
         ones = incoming[0].source != "input" or source.largest == source.scale == 1
         return float(pool.w) if is_one and ones and copies(population, pool.w) else 0.0
 
-    def parts_of(self, i: int, w: NDArray[Any]) -> NDArray[Any]:
-        """The weights w of projection `i`, as `_convolved` takes them if it is a convolution."""
-        projection = self.net.projections[i]
-        source = self.net.shape_of(projection.source)
-        lower: Any = lowered if isinstance(self.net, FixedNet) else lowered_float
-        part = lower(projection.synapse, source)
+    def _taken(self, i: int, part: Dense | Conv2d | FloatDense | FloatConv2d, w: Any) -> Any:
+        """The weights w, an array, of projection `i` with synapse `part` as its sums take them: of
+        convolutions those that `_convolved` wants."""
         if isinstance(part, (Dense, FloatDense)):
             return w
+        source = self.net.shape_of(self.net.projections[i].source)
         self._parts[i] = taken_apart(w, part.geometry, source)
         return self._parts[i].w
 
     def _convolved(self, i: int, s: Tensor, w: Tensor) -> Tensor:
         """[N, C_out, H_out, W_out] that projection `i`, a convolution, makes of s [N, C, H, W] with
-        the weights that `parts_of` gave."""
+        the weights that `_taken` gave."""
         g = self._parts[i].geometry
         s = sum_pool(s, self._parts[i].pool)
         return F.conv2d(s, w, None, g.stride, g.padding, g.dilation, g.groups)

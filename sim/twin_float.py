@@ -47,7 +47,7 @@ class FloatTwin(TwinBase):
         self.dtype = dtype
         for i, projection in enumerate(net.projections):
             part = lowered_float(projection.synapse, net.shape_of(projection.source))
-            w = torch.tensor(self.parts_of(i, np.array(part.w)), dtype=dtype)
+            w = torch.tensor(self._taken(i, part, np.array(part.w)), dtype=dtype)
             self.register_buffer(f"w{i}", w, persistent=False)
 
     def _logits(self, s: Tensor, *, steps: int) -> Tensor:

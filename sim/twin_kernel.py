@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from spikeport.sim.kernel import compiled, tick
+from spikeport.sim.squares_kernel import add, copy
 from spikeport.sim.surrogate_kernel import slopes
 
 BLOCK = 4096
@@ -52,11 +53,16 @@ def live_integers(
                 counts[0] += wraps
                 counts[1] += clips
                 fire(y[:size], th, subtract, v[:size], spikes[t, b, part], fired[t, b, part])
-                for j in range(size):
-                    total[j] += v[j]
-            u_last[b, part] = u[:size]
-            v_last[b, part] = v[:size]
-            v_sum[b, part] = total[:size]
+                add(v[:size], total[:size])
+            keep(u[:size], v[:size], total[:size], u_last[b, part], v_last[b, part], v_sum[b, part])
+
+
+@compiled
+def keep(u: Any, v: Any, total: Any, u_last: Any, v_last: Any, v_sum: Any) -> None:
+    """Write down the state that a block ends with."""
+    copy(u, u_last)
+    copy(v, v_last)
+    copy(total, v_sum)
 
 
 @compiled
@@ -106,14 +112,8 @@ def live_floats(
                 s, f = spikes[t, b, part], fired[t, b, part]
                 step(u[:size], v[:size], row, k_u, k_v, shift, y[:size])
                 fire(y[:size], th, subtract, v[:size], s, f)
-                for j in range(size):
-                    total[j] += v[j]
-            for j in range(size):
-                u_last[b, low + j] = u[j]
-            for j in range(size):
-                v_last[b, low + j] = v[j]
-            for j in range(size):
-                v_sum[b, low + j] = total[j]
+                add(v[:size], total[:size])
+            keep(u[:size], v[:size], total[:size], u_last[b, part], v_last[b, part], v_sum[b, part])
 
 
 @compiled
@@ -131,8 +131,7 @@ def fire(y: Any, threshold: Any, subtract: Any, v: Any, spikes: Any, fired: Any)
     zero, one = spikes.dtype.type(0), spikes.dtype.type(1)
     for j in range(len(y)):
         spikes[j] = one if y[j] > threshold[j] else zero
-    for j in range(len(y)):
-        fired[j] = y[j]
+    copy(y, fired)
     silence = y.dtype.type(0)
     for j in range(len(y)):
         after = y.dtype.type(y[j] - threshold[j]) if subtract else silence

@@ -16,6 +16,7 @@ from typing import Any, Literal, get_args
 from pydantic import Field, ValidationError, model_validator
 
 from spikeport.sim.chip import TARGETS
+from spikeport.train.encode import source
 from spikeport.train.methods import Methods
 from spikeport.train.methods.base import Section
 
@@ -24,8 +25,6 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-GRADED = ("direct", "counts")
-"""Encodings whose spikes carry values."""
 REPLACED = {
     **{f"train.{key}": f"methods.mpd_sgr.{key}" for key in ("eta", "gamma", "stats")},
     **dict.fromkeys(("quantise.learn_scale", "quantise.learn_threshold"), "quantise.learn"),
@@ -160,7 +159,8 @@ class Config(Section):
     @model_validator(mode="after")
     def _runs_on_target(self) -> Config:
         reset, target = self.model.reset, self.quantise.target
-        if self.encode.name in GRADED and not TARGETS[target].graded_bits:
+        graded = source(self.encode.name, (1, 1, 1)).kind == "graded"
+        if graded and not TARGETS[target].graded_bits:
             raise ValueError(
                 f"encode.name is {self.encode.name!r}, but spikes of target {target!r} carry no "
                 "values; use poisson for images or bits for events, or another target"

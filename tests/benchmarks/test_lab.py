@@ -141,6 +141,10 @@ def test_a_tiny_lab_goes_on_where_it_was(
     rows = script("lab_rows")
     assert rows.of(job, {row["run"]: row}) == row
     assert rows.of(job, {row["run"]: row | {"digest": "of other settings"}}) is None
+    # Asked for again, it is not counted, but what is kept is not lost before there is better.
+    assert lab(*options, "--again", "--jobs", "0") == 0
+    assert json.loads(out.read_text("utf-8"))["finished"] == 0
+    assert list(map(json.loads, lines.read_text("utf-8").splitlines())) == [row]
     lines.write_text("{}", "utf-8")
     assert lab(*options) == 2
     assert "holds no runs of the lab" in capsys.readouterr().err

@@ -84,7 +84,8 @@ TWIN_MUTANTS = {
     ),
     "the last potential is the first": ("return life[-1].v", "return life[0].v"),
     "the sum is of v before the reset": (
-        "total[j] += v[j]\n            u_last", "total[j] += y[j]\n            u_last",
+        "fired[t, b, part])\n                add(v[:size]",
+        "fired[t, b, part])\n                add(y[:size]",
     ),
     "wraps not counted": ("counts[0] += wraps", "counts[0] += 0"),
     "clips not counted": ("counts[1] += clips", "counts[1] += 0"),

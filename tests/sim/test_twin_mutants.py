@@ -47,14 +47,18 @@ INTEGERS = {
         "y.dtype.type(y[j] - threshold[j]) if subtract else silence", "silence",
     ),
     "no reset": ("after if y[j] > threshold[j] else y[j]", "y[j]"),
-    "fired is after the reset": ("fired[j] = y[j]", "fired[j] = v[j]"),
+    "fired is after the reset": ("copy(y, fired)", "copy(v, fired)"),
     "blocks are summed up": ("total[j] = 0\n", "total[j] += 0\n"),
     "wraps of the last": ("counts[0] += wraps", "counts[0] = wraps"),
     "clips of the last": ("counts[1] += clips", "counts[1] = clips"),
-    "u lands in the first block": ("u_last[b, part] = u[:size]", "u_last[b, :size] = u[:size]"),
-    "v lands in the first block": ("v_last[b, part] = v[:size]", "v_last[b, :size] = v[:size]"),
-    "sums land in the first block": (
-        "v_sum[b, part] = total[:size]", "v_sum[b, :size] = total[:size]",
+    "u is not kept": ("copy(u, u_last)", "pass"),
+    "v is not kept": ("copy(v, v_last)", "pass"),
+    "sums are not kept": ("copy(total, v_sum)", "pass"),
+    "the state lands in the first block": (
+        "fired[t, b, part])\n                add(v[:size], total[:size])\n            keep("
+        "u[:size], v[:size], total[:size], u_last[b, part], v_last[b, part], v_sum[b, part])",
+        "fired[t, b, part])\n                add(v[:size], total[:size])\n            keep("
+        "u[:size], v[:size], total[:size], u_last[b], v_last[b], v_sum[b, part])",
     ),
 }  # fmt: skip
 FLOATS = {
@@ -67,9 +71,9 @@ FLOATS = {
     ),
     "no reset": ("after if y[j] > threshold[j] else y[j]", "y[j]"),
     "the sum is of v before the reset": (
-        "total[j] += v[j]\n            for", "total[j] += y[j]\n            for",
+        "s, f)\n                add(v[:size]", "s, f)\n                add(y[:size]",
     ),
-    "fired is after the reset": ("fired[j] = y[j]", "fired[j] = v[j]"),
+    "fired is after the reset": ("copy(y, fired)", "copy(v, fired)"),
     "u is forgotten": ("u[j] = u_last[b, low + j] if resume else zero", "u[j] = zero"),
     "v is forgotten": ("v_last[b, low + j] if resume else v_init", "v_init"),
     "blocks are summed up": ("total[j] = zero", "total[j] += zero"),
@@ -83,9 +87,13 @@ FLOATS = {
         "keep_u, keep_v, threshold, bias\n"
         "            for j in range(size):\n                total",
     ),
-    "u lands in the first block": ("u_last[b, low + j] = u[j]", "u_last[b, j] = u[j]"),
-    "v lands in the first block": ("v_last[b, low + j] = v[j]", "v_last[b, j] = v[j]"),
-    "sums land in the first block": ("v_sum[b, low + j] = total", "v_sum[b, j] = total"),
+    "the state is not written down": ("copy(v, v_last)", "pass"),
+    "the state lands in the first block": (
+        "s, f)\n                add(v[:size], total[:size])\n            keep("
+        "u[:size], v[:size], total[:size], u_last[b, part], v_last[b, part], v_sum[b, part])",
+        "s, f)\n                add(v[:size], total[:size])\n            keep("
+        "u[:size], v[:size], total[:size], u_last[b], v_last[b], v_sum[b, part])",
+    ),
 }  # fmt: skip
 GRADIENTS = {
     "u carries nothing back": ("g_u[j] += g[j]\n", "g_u[j] = g[j]\n"),
