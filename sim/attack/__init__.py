@@ -13,13 +13,16 @@ from spikeport.sim.attack.evaluate import Evaluation, evaluate
 from spikeport.sim.attack.gradient import Bim, Fgsm, Pgd
 from spikeport.sim.attack.masking import Check
 from spikeport.sim.attack.noise import Noise
+from spikeport.sim.attack.oracle import Oracle
 from spikeport.sim.attack.probe import Effort, run_checks
 from spikeport.sim.attack.run import ATTACKS, Result, Sweep, attack, sweep
+from spikeport.sim.attack.spec import Attack
 from spikeport.sim.attack.square import Square
 
 __all__ = [
     "ATTACKS",
     "Apgd",
+    "Attack",
     "Bim",
     "Budget",
     "Check",
@@ -27,6 +30,7 @@ __all__ = [
     "Evaluation",
     "Fgsm",
     "Noise",
+    "Oracle",
     "Pgd",
     "Result",
     "Square",

@@ -7,23 +7,29 @@ that AutoAttack begins with. Nothing is left to tune but how long it runs.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from spikeport.sim import checks
+from spikeport.sim.attack.budget import Budget
 from spikeport.sim.attack.losses import LOSSES
+from spikeport.sim.attack.norms import rows
 from spikeport.sim.attack.oracle import Oracle
+from spikeport.sim.attack.spec import Attack
 
 MOMENTUM = 0.75
 """Share of the new step in a move; the rest repeats the last move."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Apgd:
+class Apgd(Attack):
     """`steps` moves from each of `restarts` random points. loss: "ce" or "dlr". rho: share of the
     moves since the last checkpoint that must have raised the loss, 0..1, or the step is halved."""
 
+    name = "apgd"
+    norms = ("linf", "l2")
     steps: int = 100
     restarts: int = 1
     loss: str = "ce"
@@ -36,9 +42,27 @@ class Apgd:
         if not 0 <= self.rho <= 1:
             raise ValueError(f"apgd: rho is {self.rho}; allowed are 0..1, a share of the moves")
 
+    def run(self, oracle: Oracle) -> None:
+        """Climb from random points on the ball's hull; restart r draws the same point however many
+        follow it. Every point on the way is judged by the oracle."""
+        for _ in range(self.restarts):
+            if oracle.done:
+                return
+            _climb(oracle, on_the_hull(oracle), self)
+
+    def resolved(self, budget: Budget) -> dict[str, Any]:
+        """The length of the first step."""
+        return {"first_step": first_step(budget.radius)}
+
+
+def on_the_hull(oracle: Oracle) -> Tensor:
+    """Random points [B, ...] as far away as the budget allows."""
+    noise = 2 * oracle.streams.uniform(*oracle.x0.shape[1:]) - 1
+    return oracle.budget.hull(noise, oracle.x0)
+
 
 def first_step(radius: float) -> float:
-    """Length of the first step, pixel units."""
+    """Length of the first step, in units of the radius' norm."""
     return 2 * radius
 
 
@@ -66,21 +90,11 @@ def to_halve(
     return (rises <= rho * (len(losses) - 1)) | (~halved & (best <= best_before))
 
 
-def run_apgd(oracle: Oracle, spec: Apgd) -> None:
-    """Climb from random points on the ball's hull; restart r draws the same point however many
-    follow it. Every point on the way is judged by the oracle."""
-    for _ in range(spec.restarts):
-        if oracle.done:
-            return
-        noise = 2 * oracle.streams.uniform(*oracle.x0.shape[1:]) - 1
-        largest = noise.abs().flatten(1).amax(1).clamp_min(1e-12)
-        start = oracle.x0 + oracle.budget.radius * noise / _rows(largest, noise)
-        _climb(oracle, oracle.budget.clip(start, oracle.x0), spec)
-
-
 def _climb(oracle: Oracle, x: Tensor, spec: Apgd) -> None:
     """All moves of one restart; a halved sample goes on from its best point."""
-    clip, x0, loss = oracle.budget.clip, oracle.x0, LOSSES[spec.loss]
+    oracle.restart()
+    budget, x0, loss = oracle.budget, oracle.x0, LOSSES[spec.loss]
+    clip = budget.clip
     length = torch.full_like(oracle.margin, first_step(oracle.budget.radius))
     gradient, before = oracle.gradient(x, loss), x
     losses = [oracle.path[-1]]
@@ -91,7 +105,7 @@ def _climb(oracle: Oracle, x: Tensor, spec: Apgd) -> None:
     for move in range(1, spec.steps + 1):
         if oracle.done:
             return
-        ahead = clip(x + _rows(length, x) * gradient.sign(), x0)
+        ahead = clip(x + rows(length, x) * budget.ascent(gradient), x0)
         if move > 1:
             ahead = clip(x + MOMENTUM * (ahead - x) + (1 - MOMENTUM) * (x - before), x0)
         before, x = x, ahead
@@ -102,19 +116,14 @@ def _climb(oracle: Oracle, x: Tensor, spec: Apgd) -> None:
         losses.append(oracle.path[-1])
         better = losses[-1] > best  # never where NaN: lost samples stay as they are
         best = torch.where(better, losses[-1], best)
-        best_x = torch.where(_rows(better, x), x, best_x)
-        best_gradient = torch.where(_rows(better, x), gradient, best_gradient)
+        best_x = torch.where(rows(better, x), x, best_x)
+        best_gradient = torch.where(rows(better, x), gradient, best_gradient)
         if move in judged:
             since = torch.stack(losses)
             halved = to_halve(
                 since, best=best, best_before=best_before, halved=halved, rho=spec.rho
             )
             length = torch.where(halved, length / 2, length)
-            x = torch.where(_rows(halved, x), best_x, x)
-            gradient = torch.where(_rows(halved, x), best_gradient, gradient)
+            x = torch.where(rows(halved, x), best_x, x)
+            gradient = torch.where(rows(halved, x), best_gradient, gradient)
             best_before, losses = best, losses[-1:]
-
-
-def _rows(values: Tensor, like: Tensor) -> Tensor:
-    """[B] -> [B, 1, ...], to broadcast against `like`."""
-    return values.reshape(-1, *[1] * (like.ndim - 1))

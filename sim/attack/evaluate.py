@@ -19,7 +19,8 @@ from torch import Tensor
 from spikeport.sim.attack.budget import Budget
 from spikeport.sim.attack.guard import Model, logits_in_batches
 from spikeport.sim.attack.losses import margin
-from spikeport.sim.attack.run import BLIND, Result, Spec, attack_views, name_of, settings
+from spikeport.sim.attack.run import Result, attack_views
+from spikeport.sim.attack.spec import Attack
 from spikeport.sim.memory import keep_freed
 from spikeport.sim.twin import Twin
 from spikeport.sim.twin_float import FloatTwin
@@ -113,7 +114,7 @@ def evaluate(
     x: Tensor,
     y: Tensor,
     *,
-    specs: Mapping[str, Spec],
+    specs: Mapping[str, Attack],
     budget: Budget,
     seed: int,
     batch: int = 256,
@@ -136,7 +137,7 @@ def evaluate(
             if progress:
                 progress(f"{label} on {name}", m * len(specs) + a, len(models) * len(specs))
             start = time.perf_counter()
-            views = _views(model)[:1] if name_of(spec) in BLIND else _views(model)
+            views = _views(model)[:1] if spec.blind else _views(model)
             found = attack_views(views, x, y, spec, budget=budget, seed=seed, batch=batch)
             worst[name].add(label, found, seconds=time.perf_counter() - start)
     if progress:
@@ -161,7 +162,7 @@ def evaluate(
 
 
 def _check_names(
-    models: Mapping[str, Any], specs: Mapping[str, Spec], notes: Mapping[str, Any] | None
+    models: Mapping[str, Any], specs: Mapping[str, Attack], notes: Mapping[str, Any] | None
 ) -> None:
     if not models or not specs:
         raise ValueError("evaluate: models and specs must each name at least one entry")
@@ -188,7 +189,7 @@ class _Worst:
         self.x_adv = torch.where(_as_rows(worse, self.x_adv), result.x_adv, self.x_adv)
         self.margin = torch.where(worse, result.margin, self.margin)
         self.attacks[label] = AttackFigures(
-            settings=settings(result.spec, result.budget),
+            settings=result.spec.settings(result.budget),
             robust_accuracy=result.robust_accuracy,
             success_rate=_share(result.fooled[self.right]),
             queries_mean=float(result.queries.double().mean()),

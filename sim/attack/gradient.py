@@ -6,6 +6,7 @@ FGSM: Goodfellow et al. 2015. BIM: Kurakin et al. 2017. PGD: Madry et al. 2018.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
@@ -13,85 +14,100 @@ from spikeport.sim import checks
 from spikeport.sim.attack.budget import Budget
 from spikeport.sim.attack.losses import LOSSES, Loss
 from spikeport.sim.attack.oracle import Oracle
+from spikeport.sim.attack.spec import Attack
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fgsm:
-    """One step of the whole radius along the sign of the gradient. loss: "ce" or "dlr"."""
+class Fgsm(Attack):
+    """One step of the whole radius up the gradient. loss: "ce" or "dlr"."""
 
+    name = "fgsm"
     loss: str = "ce"
 
     def __post_init__(self) -> None:
         checks.choice(self.loss, tuple(LOSSES), where="fgsm: loss")
 
+    def run(self, oracle: Oracle) -> None:
+        """Try x0 + radius times the direction of the gradient at x0."""
+        climb(oracle, oracle.x0, LOSSES[self.loss], steps=1, length=oracle.budget.radius)
+
+    def resolved(self, budget: Budget) -> dict[str, Any]:
+        """The length of the step, pixel units."""
+        return {"step_size": budget.radius}
+
 
 @dataclass(frozen=True, kw_only=True)
-class Bim:
-    """`steps` sign steps from the original. step_size: pixel units, None = 2.5 radius / steps."""
+class Bim(Attack):
+    """`steps` steps from the original. step_size: in units of the radius' norm, None = 2.5 radius /
+    steps."""
 
+    name = "bim"
     steps: int = 10
     step_size: float | None = None
     loss: str = "ce"
 
     def __post_init__(self) -> None:
-        _check_steps("bim", self.steps, self.step_size, loss=self.loss)
+        check_steps(self.name, self.steps, self.step_size, loss=self.loss)
+
+    def run(self, oracle: Oracle) -> None:
+        """Climb from the original."""
+        length = step_length(self.steps, self.step_size, oracle.budget)
+        climb(oracle, oracle.x0, LOSSES[self.loss], steps=self.steps, length=length)
+
+    def resolved(self, budget: Budget) -> dict[str, Any]:
+        """The length of one step."""
+        return {"step_size": step_length(self.steps, self.step_size, budget)}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pgd:
-    """BIM from `restarts` uniform random points of the ball; the worst of all iterates counts."""
+class Pgd(Attack):
+    """BIM from `restarts` random points of the ball; the worst of all iterates counts."""
 
+    name = "pgd"
     steps: int = 40
     step_size: float | None = None
     restarts: int = 1
     loss: str = "ce"
 
     def __post_init__(self) -> None:
-        _check_steps("pgd", self.steps, self.step_size, loss=self.loss)
+        check_steps(self.name, self.steps, self.step_size, loss=self.loss)
         checks.whole(self.restarts, where="pgd: restarts", low=1, high=1 << 20)
 
+    def run(self, oracle: Oracle) -> None:
+        """Climb from random points; restart r draws the same point however many follow it."""
+        length = step_length(self.steps, self.step_size, oracle.budget)
+        for _ in range(self.restarts):
+            if oracle.done:
+                return
+            noise = 2 * oracle.streams.uniform(*oracle.x0.shape[1:]) - 1
+            start = oracle.budget.clip(oracle.x0 + oracle.budget.radius * noise, oracle.x0)
+            climb(oracle, start, LOSSES[self.loss], steps=self.steps, length=length)
 
-def step_size(spec: Fgsm | Bim | Pgd, budget: Budget) -> float:
-    """Length of one step of `spec`, pixel units."""
-    if isinstance(spec, Fgsm):
-        return budget.radius
-    return 2.5 * budget.radius / spec.steps if spec.step_size is None else spec.step_size
-
-
-def run_fgsm(oracle: Oracle, spec: Fgsm) -> None:
-    """Try x0 + radius sign(gradient at x0)."""
-    length = step_size(spec, oracle.budget)
-    _climb(oracle, oracle.x0, LOSSES[spec.loss], steps=1, length=length)
-
-
-def run_bim(oracle: Oracle, spec: Bim) -> None:
-    """Climb from the original."""
-    length = step_size(spec, oracle.budget)
-    _climb(oracle, oracle.x0, LOSSES[spec.loss], steps=spec.steps, length=length)
+    def resolved(self, budget: Budget) -> dict[str, Any]:
+        """The length of one step."""
+        return {"step_size": step_length(self.steps, self.step_size, budget)}
 
 
-def run_pgd(oracle: Oracle, spec: Pgd) -> None:
-    """Climb from random points; restart r draws the same point however many follow it."""
-    length = step_size(spec, oracle.budget)
-    for _ in range(spec.restarts):
-        if oracle.done:
-            return
-        noise = 2 * oracle.streams.uniform(*oracle.x0.shape[1:]) - 1
-        start = oracle.budget.clip(oracle.x0 + oracle.budget.radius * noise, oracle.x0)
-        _climb(oracle, start, LOSSES[spec.loss], steps=spec.steps, length=length)
+def step_length(steps: int, length: float | None, budget: Budget) -> float:
+    """`length`, or if None so much that `steps` of it could go 2.5 times from rim to middle."""
+    return 2.5 * budget.radius / steps if length is None else length
 
 
-def _climb(oracle: Oracle, x: Tensor, loss: Loss, *, steps: int, length: float) -> None:
-    """`steps` projected sign steps from `x`; every point on the way is judged by the oracle."""
+def climb(oracle: Oracle, x: Tensor, loss: Loss, *, steps: int, length: float) -> None:
+    """`steps` projected steps up the gradient from `x`; the oracle judges every point on the way,
+    and models whose gradients remember begin anew."""
+    oracle.restart()
+    budget = oracle.budget
     for _ in range(steps):
         if oracle.done:
             return
-        x = oracle.budget.clip(x + length * oracle.gradient(x, loss).sign(), oracle.x0)
+        x = budget.clip(x + length * budget.ascent(oracle.gradient(x, loss)), oracle.x0)
     oracle.ask(x)
 
 
-def _check_steps(name: str, steps: int, length: float | None, *, loss: str) -> None:
+def check_steps(name: str, steps: int, length: float | None, *, loss: str) -> None:
+    """Raise ValueError unless an iterative attack can run with these."""
     checks.whole(steps, where=f"{name}: steps", low=1, high=1 << 20)
-    if length is not None and not 0 < length <= 1:
-        raise ValueError(f"{name}: step_size is {length}; allowed are 0..1 pixel units, above 0")
+    if length is not None and not length > 0:
+        raise ValueError(f"{name}: step_size is {length}; it must be above 0 (or None to derive it)")
     checks.choice(loss, tuple(LOSSES), where=f"{name}: loss")

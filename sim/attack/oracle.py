@@ -7,13 +7,36 @@ succeed with an illegal image, forget a success, or spend queries on a sample th
 
 from __future__ import annotations
 
+from typing import Any, Protocol
+
 import torch
 from torch import Tensor
 
-from spikeport.sim.attack.budget import Budget
 from spikeport.sim.attack.guard import Model, check_labels, logits_of
 from spikeport.sim.attack.losses import Loss, margin
 from spikeport.sim.attack.streams import Streams
+
+
+class Legality(Protocol):
+    """What an oracle asks of a budget: `attack.Budget` for images, or one of your own. Attacks may
+    ask more of it."""
+
+    @property
+    def norm(self) -> str:
+        """How changes are measured; an attack's `norms` names those it can search."""
+
+    @property
+    def radius(self) -> float:
+        """0 where nothing may change."""
+
+    def legal(self, x: Tensor, x0: Tensor) -> Tensor:
+        """Legal samples [B, ...] near `x`, around the originals `x0`."""
+
+    def measure(self, x: Tensor, x0: Tensor) -> Tensor:
+        """Size of each sample's change, float64 [B]."""
+
+    def check(self, x: Tensor) -> None:
+        """Raise ValueError unless `x` holds legal originals."""
 
 
 class Oracle:
@@ -23,20 +46,30 @@ class Oracle:
     margin so far, at first the original. queries int64 [B]: images of the sample shown to the
     model, the original included. path: a [B] for each gradient, the loss at that point, NaN for
     samples that had left (margin <= 0).
+
+    A model whose gradients remember (`sim.twin_rules.Assg`) has methods attend(rows), rows int64
+    [b]: which samples of the batch it is shown next, and forget(); others need none.
     """
 
-    def __init__(self, model: Model, x: Tensor, y: Tensor, *, budget: Budget, streams: Streams):
+    def __init__(self, model: Model, x: Tensor, y: Tensor, *, budget: Any, streams: Streams):
         self.model, self.x0, self.y, self.budget, self.streams = model, x, y, budget, streams
         self.x_adv = x.clone()
         self.margin = x.new_full((len(x),), float("inf"))
         self.queries = torch.zeros(len(x), dtype=torch.int64, device=x.device)
         self.path: list[Tensor] = []
+        self._attend = getattr(model, "attend", None)
+        self.restart()
         self.clean_margin = self.ask(x)
 
     @property
     def done(self) -> bool:
         """Whether every sample is fooled."""
         return bool((self.margin <= 0).all())
+
+    def restart(self) -> None:
+        """A climb begins: what gradients remember of earlier ones is forgotten."""
+        if self._attend is not None:
+            self.model.forget()  # type: ignore[attr-defined]
 
     def ask(self, x: Tensor) -> Tensor:
         """Margins [B] at the legal images nearest to `x`; lost samples repeat their last one."""
@@ -59,6 +92,8 @@ class Oracle:
             return gradient
         with torch.set_grad_enabled(True):
             legal.requires_grad_()
+            if self._attend is not None:
+                self._attend(rows)
             logits = logits_of(self.model, legal)
             values = loss(logits, self.y[rows])
             gradient[rows] = _input_gradient(values, legal).nan_to_num(0, 0, 0)

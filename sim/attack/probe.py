@@ -22,7 +22,8 @@ from spikeport.sim.attack.guard import (
 from spikeport.sim.attack.losses import LOSSES, margin
 from spikeport.sim.attack.masking import Check
 from spikeport.sim.attack.noise import Noise
-from spikeport.sim.attack.run import Result, Spec, attack, sweep
+from spikeport.sim.attack.run import Result, attack, sweep
+from spikeport.sim.attack.spec import Attack
 from spikeport.sim.attack.square import Square
 
 LEAST_EPS = 8 / 255
@@ -89,12 +90,12 @@ class _Probe:
     seed: int
     batch: int
 
-    def under(self, spec: Spec) -> Result:
+    def under(self, spec: Attack) -> Result:
         return attack(
             self.model, self.x, self.y, spec, budget=self.budget, seed=self.seed, batch=self.batch
         )
 
-    def accuracies(self, spec: Spec, epsilons: tuple[float, ...]) -> list[float]:
+    def accuracies(self, spec: Attack, epsilons: tuple[float, ...]) -> list[float]:
         """Robust accuracy of a separate run at each radius."""
         swept = sweep(
             self.model,

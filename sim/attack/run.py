@@ -3,45 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from spikeport.sim import checks
-from spikeport.sim.attack.apgd import Apgd, first_step, run_apgd
+from spikeport.sim.attack.apgd import Apgd
 from spikeport.sim.attack.budget import Budget
-from spikeport.sim.attack.gradient import (
-    Bim,
-    Fgsm,
-    Pgd,
-    run_bim,
-    run_fgsm,
-    run_pgd,
-    step_size,
-)
+from spikeport.sim.attack.gradient import Bim, Fgsm, Pgd
 from spikeport.sim.attack.guard import Model, batches, check_batch, undisturbed
-from spikeport.sim.attack.noise import Noise, run_noise
+from spikeport.sim.attack.noise import Noise
 from spikeport.sim.attack.oracle import Oracle
-from spikeport.sim.attack.square import Square, run_square
+from spikeport.sim.attack.spec import Attack
+from spikeport.sim.attack.square import Square
 from spikeport.sim.attack.streams import Streams
 
-Spec = Noise | Fgsm | Bim | Pgd | Apgd | Square
-
-ATTACKS: dict[str, tuple[type[Any], Callable[[Oracle, Any], None]]] = {
-    "noise": (Noise, run_noise),
-    "fgsm": (Fgsm, run_fgsm),
-    "bim": (Bim, run_bim),
-    "pgd": (Pgd, run_pgd),
-    "apgd": (Apgd, run_apgd),
-    "square": (Square, run_square),
+ATTACKS: dict[str, type[Attack]] = {
+    kind.name: kind for kind in (Noise, Fgsm, Bim, Pgd, Apgd, Square)
 }
-
-BLIND = ("noise", "square")
-"""Attacks that take no gradient, so that one view of a network is as good as another."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +36,7 @@ class Result:
     the model. path [gradients, B]: the loss where each gradient was taken, NaN once fooled.
     """
 
-    spec: Spec
+    spec: Attack
     budget: Budget
     seed: int
     x_adv: Tensor
@@ -84,7 +66,7 @@ def attack_views(
     views: Sequence[Model],
     x: Tensor,
     y: Tensor,
-    spec: Spec,
+    spec: Attack,
     *,
     budget: Budget,
     seed: int,
@@ -116,7 +98,7 @@ def attack(
     model: Model,
     x: Tensor,
     y: Tensor,
-    spec: Spec,
+    spec: Attack,
     *,
     budget: Budget,
     seed: int,
@@ -129,18 +111,18 @@ def attack(
     as it was found. Raises ValueError for illegal images, labels or logits, and for a gradient
     attack on a model without gradient.
     """
-    name = name_of(spec)
     check_batch(x, y)
+    spec.check(budget)
     budget.check(x)
     checks.whole(batch, where="attack: batch", low=1, high=1 << 30)
     oracles = []
     parts = zip(batches(x.detach(), batch), batches(y, batch), strict=True)
     with undisturbed(model):
         for part, labels in parts:
-            streams = Streams(part, labels, seed=seed, name=name)
+            streams = Streams(part, labels, seed=seed, name=spec.name)
             oracle = Oracle(model, part, labels, budget=budget, streams=streams)
             if budget.radius > 0:
-                ATTACKS[name][1](oracle, spec)
+                spec.run(oracle)
             oracles.append(oracle)
     margin = torch.cat([o.margin for o in oracles])
     return Result(
@@ -178,7 +160,7 @@ def sweep(
     model: Model,
     x: Tensor,
     y: Tensor,
-    spec: Spec,
+    spec: Attack,
     *,
     epsilons: Sequence[float],
     levels: int | None,
@@ -194,27 +176,6 @@ def sweep(
     )
     nested = torch.stack([r.fooled for r in results]).int().cummax(0).values.bool()
     return Sweep(epsilons=tuple(epsilons), results=results, fooled=nested)
-
-
-def name_of(spec: Spec) -> str:
-    """Key of `spec` in ATTACKS."""
-    for name, (kind, _) in ATTACKS.items():
-        if type(spec) is kind:
-            return name
-    raise ValueError(
-        f"attack: spec is {spec!r}; needed is one of "
-        + ", ".join(kind.__name__ for kind, _ in ATTACKS.values())
-    )
-
-
-def settings(spec: Spec, budget: Budget) -> dict[str, Any]:
-    """Every number that `spec` ran with under `budget`, defaults resolved; plain JSON types."""
-    numbers = {"attack": name_of(spec), **asdict(spec)}
-    if isinstance(spec, (Fgsm, Bim, Pgd)):
-        numbers["step_size"] = step_size(spec, budget)
-    if isinstance(spec, Apgd):
-        numbers["first_step"] = first_step(budget.radius)
-    return numbers
 
 
 def _joined(oracles: list[Oracle]) -> Tensor:

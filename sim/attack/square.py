@@ -14,6 +14,7 @@ from torch import Tensor
 
 from spikeport.sim import checks
 from spikeport.sim.attack.oracle import Oracle
+from spikeport.sim.attack.spec import Attack
 from spikeport.sim.attack.streams import sign_of
 
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
@@ -21,13 +22,16 @@ HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Square:
+class Square(Attack):
     """`queries` images a sample, the original not counted. share: of the pixels, in the first
     squares, in (0, 1]. sideways: also keep squares that leave the margin as it is, which lets the
     search cross the plateaus of integer logits; False is the published rule. A sample leaves as
     soon as it is fooled.
     """
 
+    name = "square"
+    blind = True
+    norms = ("linf",)
     queries: int = 1000
     share: float = 0.8
     sideways: bool = True
@@ -36,6 +40,34 @@ class Square:
         checks.whole(self.queries, where="square: queries", low=1, high=1 << 20)
         if not 0 < self.share <= 1:
             raise ValueError(f"square: share is {self.share}; allowed are 0..1, above 0")
+
+    def run(self, oracle: Oracle) -> None:
+        """Start from random vertical stripes, then keep each square that does not raise the margin.
+
+        Vectors [B, n] are searched as maps of one channel and one row.
+        """
+        shape = oracle.x0.shape
+        maps = shape if len(shape) == 4 else torch.Size((shape[0], 1, 1, shape[1]))
+        batch, channels, height, width = maps
+        radius = oracle.budget.radius
+        stripes = oracle.streams.signs(channels, 1, width).expand(maps)
+        x = oracle.budget.clip(oracle.x0 + radius * stripes.reshape(shape), oracle.x0)
+        best = oracle.ask(x)
+        # All squares of a sample are drawn at once: its stream is the same whoever leaves.
+        draws = oracle.streams.uniform(self.queries, 2 + channels).unbind(1)
+        for query in range(1, self.queries):
+            if oracle.done:
+                return
+            u = draws[query]
+            rows, columns = window(share_at(query, self), height=height, width=width)
+            above, beside = _span(u[:, 0], rows, height), _span(u[:, 1], columns, width)
+            inside = above[:, None, :, None] & beside[:, None, None, :]
+            change = sign_of(u[:, 2:])[:, :, None, None] * inside
+            trial = oracle.budget.clip(x + 2 * radius * change.reshape(shape), oracle.x0)
+            margin = oracle.ask(trial)
+            better = margin <= best if self.sideways else margin < best
+            best = torch.where(better, margin, best)
+            x = torch.where(better.reshape(batch, *[1] * (len(shape) - 1)), trial, x)
 
 
 def share_at(query: int, spec: Square) -> float:
@@ -50,34 +82,6 @@ def window(share: float, *, height: int, width: int) -> tuple[int, int]:
         return 1, min(max(1, round(share * width)), width)
     side = min(max(1, round(math.sqrt(share * height * width))), height, width)
     return side, side
-
-
-def run_square(oracle: Oracle, spec: Square) -> None:
-    """Start from random vertical stripes, then keep each square that does not raise the margin.
-
-    Vectors [B, n] are searched as maps of one channel and one row.
-    """
-    shape = oracle.x0.shape
-    maps = shape if len(shape) == 4 else torch.Size((shape[0], 1, 1, shape[1]))
-    batch, channels, height, width = maps
-    radius = oracle.budget.radius
-    stripes = oracle.streams.signs(channels, 1, width).expand(maps)
-    x = oracle.budget.clip(oracle.x0 + radius * stripes.reshape(shape), oracle.x0)
-    best = oracle.ask(x)
-    # All squares of a sample are drawn at once: its stream does not depend on when others leave.
-    draws = oracle.streams.uniform(spec.queries, 2 + channels).unbind(1)
-    for query in range(1, spec.queries):
-        if oracle.done:
-            return
-        u = draws[query]
-        rows, columns = window(share_at(query, spec), height=height, width=width)
-        inside = _span(u[:, 0], rows, height)[:, :, None] & _span(u[:, 1], columns, width)[:, None]
-        change = sign_of(u[:, 2:])[:, :, None, None] * inside[:, None]
-        trial = oracle.budget.clip(x + 2 * radius * change.reshape(shape), oracle.x0)
-        margin = oracle.ask(trial)
-        better = margin <= best if spec.sideways else margin < best
-        best = torch.where(better, margin, best)
-        x = torch.where(better.reshape(batch, *[1] * (len(shape) - 1)), trial, x)
 
 
 def _span(u: Tensor, length: int, size: int) -> Tensor:

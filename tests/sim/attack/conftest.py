@@ -11,9 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from spikeport.sim.attack import Apgd, Bim, Fgsm, Noise, Pgd, Square
+from spikeport.sim.attack import Apgd, Attack, Bim, Fgsm, Noise, Pgd, Square
 from spikeport.sim.attack.losses import margin
-from spikeport.sim.attack.run import Spec
 from spikeport.sim.net import FixedNet, Input, Population, Projection, Readout
 from spikeport.sim.surrogate import Surrogate
 from spikeport.sim.synapse import Dense
@@ -131,7 +130,7 @@ def case(request: pytest.FixtureRequest) -> Case:
 
 
 @pytest.fixture
-def quick() -> dict[str, Spec]:
+def quick() -> dict[str, Attack]:
     """One cheap spec, away from the defaults, for every entry of ATTACKS."""
     return {
         "noise": Noise(draws=7),

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from spikeport.sim.attack import Apgd, Budget, Pgd, attack
 from spikeport.sim.attack.apgd import checkpoints, first_step, to_halve
 from spikeport.sim.attack.losses import margin
-from spikeport.sim.attack.run import settings
 
 
 def test_checkpoints_are_the_published_ones() -> None:
@@ -159,7 +158,7 @@ def test_it_is_as_strong_as_pgd_on_a_spiking_net(twin: Any, radius: int, loss: s
 
 
 def test_its_settings_name_every_number() -> None:
-    assert settings(Apgd(steps=20, loss="dlr"), Budget(eps=8.4 / 255)) == {
+    assert Apgd(steps=20, loss="dlr").settings(Budget(eps=8.4 / 255)) == {
         "attack": "apgd",
         "steps": 20,
         "restarts": 1,

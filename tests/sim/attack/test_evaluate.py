@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from spikeport.sim.attack import Bim, Budget, Evaluation, Fgsm, Noise, Pgd, Square, attack, evaluate
 from spikeport.sim.attack.losses import margin
-from spikeport.sim.attack.run import Spec
+from spikeport.sim.attack.spec import Attack
 from spikeport.sim.surrogate import Surrogate
 from spikeport.sim.twin import Twin
 
@@ -172,7 +172,7 @@ def test_the_worst_view_of_a_network_counts(linear: Any) -> None:
         result: torch.Tensor = linear.model(Reversed.apply(x))
         return result
 
-    specs: dict[str, Spec] = {"fgsm": Fgsm(), "noise": Noise(draws=3)}
+    specs: dict[str, Attack] = {"fgsm": Fgsm(), "noise": Noise(draws=3)}
     found = evaluate(
         {"good": linear.model, "misled": misled, "both": (misled, linear.model)},
         linear.x, linear.y, specs=specs, budget=BUDGET, seed=0,

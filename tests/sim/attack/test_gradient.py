@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from spikeport.sim.attack import Bim, Budget, Fgsm, Noise, Pgd, Square, attack
 from spikeport.sim.attack.losses import difference_of_logits_ratio, margin
-from spikeport.sim.attack.run import settings
 
 
 def test_fgsm_on_a_linear_model_is_the_closed_form(linear: Any) -> None:
@@ -89,16 +88,16 @@ def test_pgd_starts_at_random_and_climbs_like_the_naive_loop(conv: Any) -> None:
 
 def test_step_sizes_are_resolved_in_the_settings() -> None:
     budget = Budget(eps=8.4 / 255)
-    assert settings(Fgsm(), budget)["step_size"] == 8 / 255
-    assert settings(Pgd(steps=20), budget) == {
+    assert Fgsm().settings(budget)["step_size"] == 8 / 255
+    assert Pgd(steps=20).settings(budget) == {
         "attack": "pgd",
         "steps": 20,
         "step_size": 2.5 * 8 / 255 / 20,
         "restarts": 1,
         "loss": "ce",
     }
-    assert settings(Bim(steps=7, step_size=0.01), budget)["step_size"] == 0.01
-    assert "step_size" not in settings(Noise(), budget)
+    assert Bim(steps=7, step_size=0.01).settings(budget)["step_size"] == 0.01
+    assert "step_size" not in Noise().settings(budget)
 
 
 def test_path_records_the_loss_of_each_gradient(conv: Any) -> None:

@@ -1,0 +1,63 @@
+"""Three ways to measure a perturbation [B, ...], and what follows from each.
+
+linf: the largest change of a value. l2: the root of the summed squares of all changes. l0: the
+number of pixels that change at all, whatever by; a pixel of [B, C, H, W] is its C values together.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+NORMS = ("linf", "l2", "l0")
+
+
+def size(norm: str, delta: Tensor) -> Tensor:
+    """How large `delta` [B, ...] is, float64 [B]."""
+    flat = delta.double().flatten(1)
+    if norm == "linf":
+        return flat.abs().amax(1)
+    if norm == "l2":
+        return flat.square().sum(1).sqrt()
+    return (by_pixel(delta) > 0).sum(1).double()
+
+
+def within(norm: str, delta: Tensor, eps: float) -> Tensor:
+    """The perturbation nearest to `delta` whose size is at most `eps`; same shape."""
+    if norm == "linf":
+        return delta.clamp(-eps, eps)
+    if norm == "l2":
+        length = rows(delta.flatten(1).norm(dim=1), delta)
+        return delta * (eps / length.clamp_min(1e-30)).clamp_max(1)
+    return delta * _largest(by_pixel(delta), int(eps), delta)
+
+
+def ascent(norm: str, gradient: Tensor) -> Tensor:
+    """The step of size 1 that raises a linear function most; for l0, where any step is as good as
+    a long one, the gradient in units of its largest entry. Zero where the gradient is."""
+    return gradient.sign() if norm == "linf" else unit(norm, gradient)
+
+
+def unit(norm: str, direction: Tensor) -> Tensor:
+    """`direction` scaled to size 1; for l0, until its largest entry is 1 or -1."""
+    flat = direction.flatten(1)
+    length = flat.norm(dim=1) if norm == "l2" else flat.abs().amax(1)
+    return direction / rows(length.clamp_min(1e-12), direction)
+
+
+def by_pixel(delta: Tensor) -> Tensor:
+    """[B, pixels]: the largest change of each pixel's values."""
+    return (delta.abs().amax(1) if delta.ndim == 4 else delta.abs()).flatten(1)
+
+
+def rows(values: Tensor, like: Tensor) -> Tensor:
+    """[B] -> [B, 1, ...], to broadcast against `like`."""
+    return values.reshape(-1, *[1] * (like.ndim - 1))
+
+
+def _largest(change: Tensor, count: int, like: Tensor) -> Tensor:
+    """1 at the `count` pixels that change most, else 0; ties go to the first. Broadcasts against
+    `like`."""
+    order = change.argsort(dim=1, descending=True, stable=True)
+    kept = torch.zeros_like(change).scatter(1, order[:, :count], 1.0)
+    return kept.reshape(len(like), 1, *like.shape[2:]) if like.ndim == 4 else kept
