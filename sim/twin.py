@@ -7,6 +7,7 @@ differentiated by any attack or training loop. Every call starts from the reset 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,8 +22,10 @@ from spikeport.sim.reference import refuse_overflow
 from spikeport.sim.surrogate import Surrogate
 from spikeport.sim.synapse import Conv2d, ConvGeometry, Dense, largest_sum, lowered
 from spikeport.sim.trace import PopulationTrace, Trace
-from spikeport.sim.twin_base import State, Stretch, TwinBase, joined, read
+from spikeport.sim.twin_base import TwinBase
 from spikeport.sim.twin_lif import Neurons, integrate
+from spikeport.sim.twin_rules import Rule
+from spikeport.sim.twin_stretch import State, Stretch, joined, read
 
 DENSE_BITS, CONV_BITS = 32, 24  # where sums wrap
 
@@ -43,7 +46,7 @@ class Twin(TwinBase):
         self,
         net: FixedNet,
         *,
-        surrogate: Surrogate | None = None,
+        surrogate: Surrogate | Rule | None = None,
         detach_reset: bool = True,
     ) -> None:
         super().__init__(net, surrogate=surrogate, detach_reset=detach_reset)
@@ -114,12 +117,13 @@ class Twin(TwinBase):
             v_init=_tensor(population.v_init, device),
             unit=torch.where(threshold > 0, threshold.double(), stand_in),
             reset=population.reset,
-            surrogate=self.surrogate,
+            surrogate=self._passing(name),
             detach_reset=self.detach_reset,
         )
         return lambda a, state: integrate(
-            a, v_th.to(a), bias.to(a), neurons, state=state, steps=steps
-        )
+            a, v_th.to(a), bias.to(a), replace(neurons, slot=self._slot(name)), state=state,
+            steps=steps,
+        )  # fmt: skip
 
 
 def _trace(life: list[Stretch], *, record: bool) -> PopulationTrace:

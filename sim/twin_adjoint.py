@@ -7,7 +7,7 @@ other devices torch step by step; `runs_compiled` says which.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,12 +18,15 @@ from torch import Tensor
 from spikeport.sim.surrogate import Surrogate
 from spikeport.sim.surrogate_kernel import KINDS
 from spikeport.sim.twin_kernel import look_back
+from spikeport.sim.twin_memory import Slot
+from spikeport.sim.twin_rules import Rule, Seen
 
 
 @dataclass(frozen=True, kw_only=True)
 class Adjoint:
     """How to differentiate a population. keep_u, keep_v (kept fractions), threshold, unit (v per
-    unit of d): () or (n,), of the type of v; gain: v per unit of a synaptic sum."""
+    unit of d), v_init: () or (n,), of the type of v; gain: v per unit of a synaptic sum. slot: of
+    the memory of a rule. slopes: ds/dv [T or 1, B, n] where they are known."""
 
     keep_u: Tensor
     keep_v: Tensor
@@ -31,11 +34,17 @@ class Adjoint:
     unit: Tensor
     gain: int
     reset: str
-    surrogate: Surrogate
+    v_init: Tensor
+    surrogate: Surrogate | Rule
     detach_reset: bool
+    slot: Slot | None = None
+    slopes: Tensor | None = None
 
     def slope(self, fired: Tensor) -> Tensor:
-        """ds/dv where v is `fired` before the reset."""
+        """ds/dv where v is `fired` before the reset, [T, B, n]."""
+        if self.slopes is not None:
+            return self.slopes.expand_as(fired)
+        assert isinstance(self.surrogate, Surrogate)
         return self.surrogate((fired - self.threshold) / self.unit) / self.unit
 
 
@@ -76,7 +85,30 @@ def look_back_from(
     static: the sums were one step's for all. wanted: threshold, bias.
     """
     run = compiled if runs_compiled(fired) else stepped
-    return run(fired, grads, p, static=static, wanted=wanted)
+    if isinstance(p.surrogate, Surrogate):
+        return run(fired, grads, p, static=static, wanted=wanted)
+    rule = p.surrogate
+    found = run(fired, grads, chosen(fired, p), static=static, wanted=wanted)
+    if rule.averaged and not static:
+        return replace(found, a=found.a.mean(0, keepdim=True).expand_as(found.a))
+    return found
+
+
+def chosen(fired: Tensor, p: Adjoint) -> Adjoint:
+    """`p` with the slopes that its rule chooses."""
+    rule, slot = p.surrogate, p.slot
+    assert isinstance(rule, Rule)
+    assert slot is not None
+    seen = Seen(
+        fired=fired, threshold=p.threshold, unit=p.unit, keep_v=p.keep_v, v_init=p.v_init,
+        reset=p.reset, shape=slot.shape, past=slot.recall(fired, rule.begin),
+    )  # fmt: skip
+    found = rule.learn(seen)
+    slot.keep(found, rule.begin)
+    slopes = rule.slopes(replace(seen, past=found)) / p.unit
+    if rule.through_time:
+        return replace(p, slopes=slopes)
+    return replace(p, slopes=slopes, keep_v=torch.zeros_like(p.keep_v))
 
 
 def compiled(
@@ -101,10 +133,16 @@ def compiled(
     keep_u, keep_v, threshold, unit, rates, offsets = (
         row(x, n, kind) for x in (p.keep_u, p.keep_v, p.threshold, p.unit, rate, ~relative)
     )
+    if p.slopes is None:
+        assert isinstance(p.surrogate, Surrogate)
+        window, width = KINDS.index(p.surrogate.name), p.surrogate.width
+        slopes = np.empty((0, 0, 0), kind)
+    else:
+        window, width, slopes = -1, 0.0, _array(p.slopes, kind)
     look_back(
-        fired.numpy(), KINDS.index(p.surrogate.name), kind.type(p.surrogate.width), g_spikes,
-        g_fired, g_v_sum, keep_u, keep_v, threshold, unit, rates, offsets, kind.type(p.gain),
-        p.reset == "subtract", p.detach_reset, g_a, g_u, g_v, *sums,
+        fired.numpy(), window, kind.type(width), slopes, g_spikes, g_fired, g_v_sum, keep_u, keep_v,
+        threshold, unit, rates, offsets, kind.type(p.gain), p.reset == "subtract", p.detach_reset,
+        g_a, g_u, g_v, *sums,
     )  # fmt: skip
     found = (torch.from_numpy(x) if want else None for x, want in zip(sums, wanted, strict=True))
     a, u, v = (torch.from_numpy(x) for x in (g_a, g_u, g_v))

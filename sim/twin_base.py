@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -31,29 +32,12 @@ from spikeport.sim.synapse import (
     SumPool2d,
 )
 from spikeport.sim.topology import blocks, is_loop
+from spikeport.sim.twin_memory import Memory, Slot
 from spikeport.sim.twin_pooled import Parts, sum_pool, taken_apart
+from spikeport.sim.twin_rules import PLAIN, Rule
+from spikeport.sim.twin_stretch import State, Stretch, joined, late
 
 LEAST_SAMPLES = 16  # fewer at a time cost more in calls than they save
-
-State = tuple[Tensor, Tensor]  # u and v [B, n]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Stretch:
-    """Some consecutive steps of a population, differentiable but for the counts.
-
-    spikes and fired (v before the reset): [T, B, n]. u, v: [B, n] after the last of the steps.
-    v_sum: [B, n], v after the reset summed over the steps. wraps, clips: neuron-steps in which u
-    left 24 bits or v hit its limit, 0 for floats.
-    """
-
-    spikes: Tensor
-    fired: Tensor
-    u: Tensor
-    v: Tensor
-    v_sum: Tensor
-    wraps: Tensor | int = 0
-    clips: Tensor | int = 0
 
 
 class TwinBase(nn.Module):
@@ -65,7 +49,7 @@ class TwinBase(nn.Module):
     """
 
     def __init__(
-        self, net: FixedNet | FloatNet, *, surrogate: Surrogate | None, detach_reset: bool
+        self, net: FixedNet | FloatNet, *, surrogate: Surrogate | Rule | None, detach_reset: bool
     ) -> None:
         super().__init__()
         if net.readout.kind == "first_spike":
@@ -76,6 +60,9 @@ class TwinBase(nn.Module):
         self.net = net
         self.detach_reset = detach_reset
         self._blocks = [(names, is_loop(net, names)) for names in blocks(net)]
+        if isinstance(self.surrogate, Rule) and self.surrogate.whole:
+            self._refuse_loops(self.surrogate)
+        self._memory, self._lived = Memory(), Counter[str]()
         self._shapes = {p.name: p.shape for p in net.populations}
         projections: tuple[Projection | FloatProjection, ...] = net.projections
         self._incoming = {
@@ -117,9 +104,45 @@ class TwinBase(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Logits [B, K]; see the class."""
         s, steps = shown(x, self.net)
-        return torch.cat([
-            self._logits(part, steps=steps) for part in s.split(self._portion(s, steps), dim=1)
-        ])  # fmt: skip
+        portion, memory = self._portion(s, steps), self._memory
+        rows, memory.rows = memory.rows, None  # who was announced is shown once
+        if rows is not None and len(rows) != s.shape[1]:
+            raise ValueError(
+                f"twin: attend named {len(rows)} samples, {s.shape[1]} are shown; name each"
+            )
+        logits = []
+        for i, part in enumerate(s.split(portion, dim=1)):
+            memory.rows = None if rows is None else rows[i * portion : (i + 1) * portion]
+            logits.append(self._logits(part, steps=steps))
+        memory.rows = None
+        return torch.cat(logits)
+
+    def attend(self, rows: Tensor, *, samples: int) -> None:
+        """Say which of all `samples` the next batch shows, rows int64 [B], for rules of the
+        gradient that remember what a sample did; once for every batch."""
+        self._memory.rows, self._memory.samples = rows, samples
+
+    def forget(self) -> None:
+        """Let the rules of the gradient begin anew."""
+        self._memory = Memory()
+
+    def _refuse_loops(self, rule: Rule) -> None:
+        if any(loop for _, loop in self._blocks):
+            raise ValueError(
+                f"twin: gradient rule {rule.name!r} needs whole lives, but this network has loops;"
+                " use a Surrogate or Assg"
+            )
+
+    def _passing(self, name: str) -> Surrogate | Rule:
+        """How gradients pass population `name`; see `sim.twin_rules`."""
+        readout = self.net.readout
+        is_read = readout.population == name and readout.kind != "count"
+        return PLAIN if is_read and isinstance(self.surrogate, Rule) else self.surrogate
+
+    def _slot(self, name: str) -> Slot:
+        """Memory for the next stretch of population `name`."""
+        self._lived[name] += 1
+        return self._memory.slot((name, self._lived[name]), self._shapes[name])
 
     def _portion(self, s: Tensor, steps: int) -> int:
         """How many samples of `s` run at a time. On the CPU as many as the engine takes: larger
@@ -149,6 +172,7 @@ class TwinBase(nn.Module):
         step. s: [T, B, *shape], or one step that stands for all of them (the sums of a static
         image are then made once)."""
         values, lives = {"input": s}, {}
+        self._lived.clear()
         for names, loop in self._blocks:
             outside = {name: self._outside(name, values, steps=steps) for name in names}
             stepped = loop or every_step
@@ -228,34 +252,6 @@ def copies(population: Population | FloatPopulation, w: float) -> bool:
     rests = p.keep_v * highest + p.bias <= p.v_th
     fires = p.keep_v * lowest + p.bias + w / scale > p.v_th
     return bool(rests.all() and fires.all())
-
-
-def refuse_other_steps(a: Tensor, steps: int) -> None:
-    """ValueError unless a [T, ...] is given for each of `steps`, or [1, ...] for all of them: what
-    is compiled does not look where an array ends."""
-    if len(a) not in (1, steps):
-        raise ValueError(f"{len(a)} steps are given for {steps}; give all, or 1 for each of them")
-
-
-def joined(life: list[Stretch]) -> Tensor:
-    """Spikes [T, B, n] of all stretches."""
-    return life[0].spikes if len(life) == 1 else torch.cat([part.spikes for part in life])
-
-
-def read(life: list[Stretch], kind: str) -> Tensor:
-    """[B, n] spike counts, last or summed potentials, as `kind` of readout says."""
-    if kind == "last_v":
-        return life[-1].v
-    parts: list[Tensor] = [part.spikes.sum(0) if kind == "count" else part.v_sum for part in life]
-    return sum(parts[1:], start=parts[0])
-
-
-def late(a: Tensor, delay: int, *, steps: int) -> Tensor:
-    """Sums [T or 1, B, n] as they arrive `delay` steps later: nothing comes before the first."""
-    if not delay:
-        return a
-    arrived = a.expand(steps, *a.shape[1:])[: max(steps - delay, 0)]
-    return torch.cat([a.new_zeros(steps - len(arrived), *a.shape[1:]), arrived])
 
 
 def shown(x: Tensor, net: FixedNet | FloatNet) -> tuple[Tensor, int]:

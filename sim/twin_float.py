@@ -7,7 +7,7 @@ both show how much of a network's robustness, or of an attack, is lost in conver
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,8 +20,10 @@ from spikeport.sim.surrogate import Surrogate
 from spikeport.sim.synapse import FloatDense, lowered_float
 from spikeport.sim.twin import to_grid
 from spikeport.sim.twin_adjoint import Adjoint, Outputs, look_back_from, row, runs_compiled
-from spikeport.sim.twin_base import State, Stretch, TwinBase, read, refuse_other_steps
+from spikeport.sim.twin_base import TwinBase
 from spikeport.sim.twin_kernel import live_floats
+from spikeport.sim.twin_rules import Rule
+from spikeport.sim.twin_stretch import State, Stretch, read, refuse_other_steps
 
 
 class FloatTwin(TwinBase):
@@ -39,7 +41,7 @@ class FloatTwin(TwinBase):
         self,
         net: FloatNet,
         *,
-        surrogate: Surrogate | None = None,
+        surrogate: Surrogate | Rule | None = None,
         detach_reset: bool = True,
         dtype: torch.dtype = torch.float32,
     ) -> None:
@@ -79,20 +81,24 @@ class FloatTwin(TwinBase):
             unit=torch.where(v_th > 0, v_th, torch.ones_like(v_th)),
             gain=1,
             reset=p.reset,
-            surrogate=self.surrogate,
+            v_init=v_init,
+            surrogate=self._passing(name),
             detach_reset=self.detach_reset,
         )
-        neurons = FloatNeurons(bias=bias, v_init=v_init, adjoint=adjoint)
-        return lambda a, state: integrate(a, neurons, state=state, steps=steps)
+
+        def live(a: Tensor, state: State | None) -> Stretch:
+            neurons = FloatNeurons(bias=bias, adjoint=replace(adjoint, slot=self._slot(name)))
+            return integrate(a, neurons, state=state, steps=steps)
+
+        return live
 
 
 @dataclass(frozen=True, kw_only=True)
 class FloatNeurons:
-    """Parameters of a population as tensors () or (n,) of one float type; the others are in the
-    `adjoint`."""
+    """Parameters of a population as tensors () or (n,) of one float type; all but the bias are in
+    the `adjoint`."""
 
     bias: Tensor
-    v_init: Tensor
     adjoint: Adjoint
 
 
@@ -138,8 +144,7 @@ def compiled(
     if state is not None:
         u[:], v[:] = (x.detach().numpy() for x in state)
     keep_u, keep_v, threshold, bias, v_init = (
-        row(x, n, sums.dtype)
-        for x in (p.keep_u, p.keep_v, p.threshold, neurons.bias, neurons.v_init)
+        row(x, n, sums.dtype) for x in (p.keep_u, p.keep_v, p.threshold, neurons.bias, p.v_init)
     )
     live_floats(
         sums, keep_u, keep_v, threshold, bias, v_init, p.reset == "subtract", state is not None,
@@ -153,7 +158,7 @@ def stepped(
 ) -> tuple[Tensor, ...]:
     """What `compiled` gives, by torch step by step, on any device."""
     p = neurons.adjoint
-    u, v = state or (torch.zeros_like(a[0]), neurons.v_init.expand_as(a[0]))
+    u, v = state or (torch.zeros_like(a[0]), p.v_init.expand_as(a[0]))
     v_sum = torch.zeros_like(u)
     spikes, fired = (a.new_empty((steps, *u.shape)) for _ in range(2))
     for t, arriving in enumerate(a.expand(steps, *u.shape)):

@@ -171,11 +171,12 @@ def leave(
 
 @compiled
 def look_back(
-    fired: Any, kind: Any, width: Any, g_spikes: Any, g_fired: Any, g_v_sum: Any, keep_u: Any,
-    keep_v: Any, threshold: Any, unit: Any, rate: Any, offset: Any, gain: Any, subtract: Any,
-    detach_reset: Any, g_a: Any, g_u: Any, g_v: Any, g_threshold: Any, g_bias: Any,
+    fired: Any, kind: Any, width: Any, slopes: Any, g_spikes: Any, g_fired: Any, g_v_sum: Any,
+    keep_u: Any, keep_v: Any, threshold: Any, unit: Any, rate: Any, offset: Any, gain: Any,
+    subtract: Any, detach_reset: Any, g_a: Any, g_u: Any, g_v: Any, g_threshold: Any, g_bias: Any,
 ) -> None:  # fmt: skip
-    """The adjoint of both, with the surrogate of that `kind` and `width` (`surrogate_kernel`).
+    """The adjoint of both, with the surrogate of that `kind` and `width` (`surrogate_kernel`), or
+    with `slopes` ds/dv [T or 1, B, n] if they are not of size 0.
 
     fired, g_spikes [T, B, n], g_fired (or of size 0) and g_v_sum [B, n] (or of size 0): v before
     the reset, and gradients of the results. g_u, g_v [B, n]: those of the last state, replaced by
@@ -196,7 +197,10 @@ def look_back(
             gu, gv = g_u[b, low:], g_v[b, low:]
             for t in range(steps - 1, -1, -1):
                 f, gs = fired[t, b, low:], g_spikes[t, b, low:]
-                slopes_at(kind, width, f, th, per, d[:size], h[:size])
+                if slopes.size:
+                    copy(slopes[t if len(slopes) > 1 else 0, b, low : low + size], h[:size])
+                else:
+                    slopes_at(kind, width, f, th, per, d[:size], h[:size])
                 if g_v_sum.size:
                     for j in range(size):
                         gv[j] += g_v_sum[b, low + j]

@@ -22,8 +22,10 @@ from spikeport.sim.arith import DECAY_ONE, DU_OFFSET, STATE_SHIFT
 from spikeport.sim.lif import LifParameters, tick
 from spikeport.sim.surrogate import Surrogate
 from spikeport.sim.twin_adjoint import Adjoint, Outputs, look_back_from, row, runs_compiled
-from spikeport.sim.twin_base import State, Stretch, refuse_other_steps
 from spikeport.sim.twin_kernel import live_integers
+from spikeport.sim.twin_memory import Slot
+from spikeport.sim.twin_rules import Rule
+from spikeport.sim.twin_stretch import State, Stretch, refuse_other_steps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +35,7 @@ class Neurons:
 
     `bias` is the shifted bias. `unit`: integers of v per unit of d, float (the threshold << 6, or
     what stands for it where the threshold is 0). detach_reset: leave the reset out of the gradient,
-    both what a spike and what the threshold does through it.
+    both what a spike and what the threshold does through it. slot: of the memory of a rule.
     """
 
     du: Tensor
@@ -41,8 +43,9 @@ class Neurons:
     v_init: Tensor
     unit: Tensor
     reset: str = "zero"
-    surrogate: Surrogate = field(default_factory=Surrogate)
+    surrogate: Surrogate | Rule = field(default_factory=Surrogate)
     detach_reset: bool = True
+    slot: Slot | None = None
 
 
 def integrate(
@@ -90,6 +93,8 @@ class _Integrate(torch.autograd.Function):
             unit=n.unit.to(fired.dtype),
             gain=1 << STATE_SHIFT,
             reset=n.reset,
+            v_init=n.v_init.to(fired.dtype),
+            slot=n.slot,
             surrogate=n.surrogate,
             detach_reset=n.detach_reset,
         )

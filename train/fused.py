@@ -21,7 +21,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from spikeport.sim.surrogate_kernel import KINDS
-from spikeport.sim.twin_base import refuse_other_steps
+from spikeport.sim.twin_stretch import refuse_other_steps
 from spikeport.train.fused_kernel import BLOCK, run_backward, run_forward
 from spikeport.train.window import Window, slope
 

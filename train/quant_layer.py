@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from spikeport.sim.arith import DECAY_ONE, STATE_SHIFT, U_LIMIT
 from spikeport.sim.chip import Chip
 from spikeport.sim.net import Input
-from spikeport.sim.twin_base import Stretch, joined
 from spikeport.sim.twin_lif import Neurons, integrate
+from spikeport.sim.twin_stretch import Stretch, joined
 from spikeport.train.neuron import LEAST_V_TH, Integrator, Lif
 from spikeport.train.quant_synapse import QuantSynapse, straight_round
 from spikeport.train.scales import balance, balanced

@@ -41,7 +41,9 @@ class Budget:
         if self.norm == "l2" and not 0 <= self.eps < math.inf:
             raise ValueError(f"budget: eps is {self.eps}; in l2 allowed are numbers from 0")
         if self.norm == "l0":
-            checks.whole(self.eps, where="budget: eps in l0, a count of pixels,", low=0, high=1 << 30)
+            checks.whole(
+                self.eps, where="budget: eps in l0 (pixels)", low=0, high=1 << 30
+            )
         if self.levels is not None:
             checks.whole(self.levels, where="budget: levels", low=1, high=1 << 16)
 
@@ -90,7 +92,7 @@ class Budget:
         return torch.where(k == k0, x0, k / self.levels)
 
     def measure(self, x: Tensor, x0: Tensor) -> Tensor:
-        """Size of each sample's change, float64 [B]; from whole grid steps where there is a grid."""
+        """Size of each sample's change, float64 [B]; from whole grid steps if there is a grid."""
         if self.levels is None:
             return norms.size(self.norm, x.double() - x0.double())
         found = norms.size(self.norm, self._on_grid(x) - self._on_grid(x0))

@@ -274,7 +274,7 @@ def described(model: Model, notes: Mapping[str, Any]) -> dict[str, Any]:
         known = {
             "mode": "eval",
             "gradient": "surrogate",
-            "surrogate": asdict(model.surrogate),
+            "surrogate": {"name": model.surrogate.name, **asdict(model.surrogate)},
             "detach_reset": model.detach_reset,
             "steps": model.net.steps,
             "input": model.net.input.kind,

@@ -45,10 +45,10 @@ class Oracle:
     x0, y, budget, streams: given. x_adv [B, ...], margin [B]: the legal image with the smallest
     margin so far, at first the original. queries int64 [B]: images of the sample shown to the
     model, the original included. path: a [B] for each gradient, the loss at that point, NaN for
-    samples that had left (margin <= 0).
+    samples that had left (margin <= 0). clean_logits [B, K]: at the originals.
 
-    A model whose gradients remember (`sim.twin_rules.Assg`) has methods attend(rows), rows int64
-    [b]: which samples of the batch it is shown next, and forget(); others need none.
+    A model whose gradients remember (`sim.twin_rules.Assg`) has methods attend(rows, samples=B),
+    rows int64 [b]: which samples of the batch it is shown next, and forget(); others need none.
     """
 
     def __init__(self, model: Model, x: Tensor, y: Tensor, *, budget: Any, streams: Streams):
@@ -59,12 +59,21 @@ class Oracle:
         self.path: list[Tensor] = []
         self._attend = getattr(model, "attend", None)
         self.restart()
-        self.clean_margin = self.ask(x)
+        rows, legal = self._admit(x)
+        with torch.no_grad():
+            self.clean_logits = logits_of(self.model, legal)
+        self.clean_margin = self._judge(rows, legal, self.clean_logits)
 
     @property
     def done(self) -> bool:
         """Whether every sample is fooled."""
         return bool((self.margin <= 0).all())
+
+    @property
+    def alive(self) -> Tensor:
+        """int64 [b]: the samples not yet fooled. They are what the model is shown next and what a
+        loss is given."""
+        return (self.margin > 0).nonzero().squeeze(1)
 
     def restart(self) -> None:
         """A climb begins: what gradients remember of earlier ones is forgotten."""
@@ -93,7 +102,7 @@ class Oracle:
         with torch.set_grad_enabled(True):
             legal.requires_grad_()
             if self._attend is not None:
-                self._attend(rows)
+                self._attend(rows, samples=len(self.x0))
             logits = logits_of(self.model, legal)
             values = loss(logits, self.y[rows])
             gradient[rows] = _input_gradient(values, legal).nan_to_num(0, 0, 0)
@@ -103,7 +112,7 @@ class Oracle:
         return gradient
 
     def _admit(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        rows = (self.margin > 0).nonzero().squeeze(1)
+        rows = self.alive
         return rows, self.budget.legal(x[rows].detach(), self.x0[rows])
 
     def _judge(self, rows: Tensor, legal: Tensor, logits: Tensor) -> Tensor:

@@ -66,7 +66,7 @@ def run_checks(
     undefended: a model of the same task trained without defence, for C8, which is left out
     without it. A model that passes no gradient at all is checked as one whose gradient is zero.
     """
-    check_batch(x, y)
+    check_batch(x, y, norm=budget.norm)
     budget.check(x)
     effort = effort or Effort()
     with undisturbed(model):

@@ -18,8 +18,8 @@ from spikeport.sim.surrogate import Surrogate
 from spikeport.sim.synapse import Conv2d, Dense
 from spikeport.sim.trace import Trace, first_difference
 from spikeport.sim.twin import Twin, to_grid
-from spikeport.sim.twin_base import State, Stretch, read
 from spikeport.sim.twin_lif import Neurons, integrate
+from spikeport.sim.twin_stretch import State, Stretch, read
 
 NETS = 100
 

@@ -24,10 +24,10 @@ from spikeport.sim.twin_adjoint import (
     runs_compiled,
     stepped,
 )
-from spikeport.sim.twin_base import State
 from spikeport.sim.twin_float import FloatNeurons
 from spikeport.sim.twin_kernel import BLOCK
 from spikeport.sim.twin_lif import Neurons
+from spikeport.sim.twin_stretch import State
 
 TYPES = (torch.float32, torch.float64)
 FLAGS = {
@@ -66,7 +66,7 @@ def test_sums_have_the_steps_of_the_stretch(steps: int) -> None:
         sizes=(3, 2, 4), reach=6,
     )  # fmt: skip
     floats = FloatNeurons(
-        bias=torch.zeros(()), v_init=torch.zeros(()),
+        bias=torch.zeros(()),
         adjoint=adjoint(
             Draw(2), each=False, subtract=False, detach=True, dtype=torch.float32, n=4
         ),
@@ -137,7 +137,7 @@ def test_floats_live_alike(
     draw, (steps, batch, n) = Draw(seed), sizes
     p = adjoint(draw, each=each, subtract=subtract, detach=True, dtype=dtype, n=n)
     v_init, bias = (0.3 * draw.normal(*p.threshold.shape).to(dtype) for _ in range(2))
-    neurons = FloatNeurons(bias=bias, v_init=v_init, adjoint=p)
+    neurons = FloatNeurons(bias=bias, adjoint=replace(p, v_init=v_init))
     a = draw.normal(1 if static else steps, batch, n).to(dtype)
     u, v = (draw.normal(batch, n).to(dtype) for _ in range(2))
     state = (u, v) if resumed else None
@@ -161,6 +161,7 @@ def adjoint(
         threshold=threshold.to(dtype),
         unit=torch.where(threshold < 1, threshold, elsewhere).to(dtype),
         gain=int(draw.whole(1, 65)),
+        v_init=torch.zeros_like(threshold).to(dtype),
         reset="subtract" if subtract else "zero",
         surrogate=Surrogate(sorted(SURROGATES)[int(draw.whole(0, len(SURROGATES)))], 1.5),
         detach_reset=detach,

@@ -47,7 +47,7 @@ def test_measure_counts_whole_steps_on_a_grid_and_distance_without() -> None:
         ({"eps": 0.1, "norm": "l3"}, "^budget: norm is 'l3'; allowed are 'linf', 'l2', 'l0'$"),
         ({"eps": -1.0, "norm": "l2"}, "^budget: eps is -1.0; in l2 allowed are numbers from 0$"),
         ({"eps": float("inf"), "norm": "l2"}, "^budget: eps is inf; in l2 allowed are numbers"),
-        ({"eps": 1.5, "norm": "l0"}, "^budget: eps in l0, a count of pixels, is 1.5; it must be"),
+        ({"eps": 1.5, "norm": "l0"}, "^budget: eps in l0 \\(pixels\\) is 1.5; it must be"),
         ({"eps": 0.1, "levels": 0}, "^budget: levels is 0; allowed are 1..65536$"),
         ({"eps": 0.1, "levels": 25.5}, "^budget: levels is 25.5; it must be a whole number$"),
     ],
