@@ -8,25 +8,22 @@ figure is the worst case over the attacks listed: an upper bound, not a certific
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from spikeport.sim.attack.budget import Budget
-from spikeport.sim.attack.guard import Model, logits_in_batches
+from spikeport.sim.attack import search as names
+from spikeport.sim.attack.guard import Model
 from spikeport.sim.attack.losses import margin
-from spikeport.sim.attack.run import Result, attack_views
-from spikeport.sim.attack.spec import Attack
+from spikeport.sim.attack.norms import rows
+from spikeport.sim.attack.oracle import Legality
+from spikeport.sim.attack.search import Aimed, Findings, Progress, Search, Spec, Views
 from spikeport.sim.memory import keep_freed
 from spikeport.sim.twin import Twin
 from spikeport.sim.twin_float import FloatTwin
-
-Progress = Callable[[str, int, int], None]
-"""Called as (what runs now, runs finished, runs in all)."""
 
 POLICY = {
     "ties": "misclassified",
@@ -37,6 +34,11 @@ POLICY = {
     "meaning": "upper bound over the attacks listed, no certificate",
 }
 
+CASCADE = "under this attack and those before it; each takes on what they left standing"
+
+QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
+"""Of margins."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class AttackFigures:
@@ -46,13 +48,13 @@ class AttackFigures:
     robust_accuracy: float
     success_rate: float | None
     queries_mean: float
-    seconds: float
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelFigures:
     """One model under all attacks; the words are defined in POLICY. right, fooled: bool [B] as
-    lists, before any attack and under the attacks on this model."""
+    lists, before any attack and under the attacks on this model. margins: quantiles of the margin,
+    "clean" and "worst", in units of the logits; settings say what one is worth in integers."""
 
     settings: Mapping[str, Any]
     clean_accuracy: float
@@ -60,6 +62,7 @@ class ModelFigures:
     worst_accuracy: float
     success_rate: float | None
     attacks: Mapping[str, AttackFigures]
+    margins: Mapping[str, tuple[float, ...]]
     right: tuple[bool, ...]
     fooled: tuple[bool, ...]
 
@@ -86,23 +89,27 @@ class Transfer:
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
     """What `evaluate` found. images: each model's worst legal images [B, ...] of the attacks on
-    it; worst_images: of those and of the other models' images. Neither is in the JSON."""
+    it; worst_images: of those and of the other models' images. seconds: by model and attack. None
+    of these is in the JSON, which is the same in every run."""
 
     samples: int
     seed: int
-    budget: Budget
+    budget: Legality
     models: Mapping[str, ModelFigures]
     transfers: tuple[Transfer, ...]
+    cascade: bool
     images: Mapping[str, Tensor] = field(repr=False)
     worst_images: Mapping[str, Tensor] = field(repr=False)
+    seconds: Mapping[str, Mapping[str, float]] = field(repr=False)
 
     def to_json(self) -> str:
         """All figures and settings as indented JSON, images left out."""
+        policy = {**POLICY, "attacks": CASCADE} if self.cascade else POLICY
         numbers = {
             "samples": self.samples,
             "seed": self.seed,
-            "budget": {**asdict(self.budget), "radius": self.budget.radius},
-            "policy": POLICY,
+            "budget": {**asdict(self.budget), "radius": self.budget.radius},  # type: ignore[call-overload]
+            "policy": policy,
             "models": {name: asdict(figures) for name, figures in self.models.items()},
             "transfers": [asdict(t) for t in self.transfers],
         }
@@ -110,161 +117,141 @@ class Evaluation:
 
 
 def evaluate(
-    models: Mapping[str, Model | tuple[Model, ...]],
+    models: Mapping[str, Model | tuple[Model, ...] | Views],
     x: Tensor,
     y: Tensor,
     *,
-    specs: Mapping[str, Attack],
-    budget: Budget,
+    specs: Mapping[str, Spec],
+    budget: Legality,
     seed: int,
     batch: int = 256,
+    cascade: bool = False,
     notes: Mapping[str, Mapping[str, Any]] | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
-    """Run every attack of `specs` (label -> spec) on every model, then exchange worst images.
+    """Run every attack of `specs` (label -> attack) on every model, then exchange worst images.
 
     A model may be several views of one network: models of equal logits and different gradients
-    (surrogates). Attacks that follow gradients climb each view, and a sample's worst case over the
-    views counts. x, y, budget, seed, batch: as for `attack`. notes: what to record about a model
-    besides what a Twin says of itself (encoder, batch norm ...), plain JSON values by model name.
+    (surrogates), with names if attacks are `Aimed` at some of them. Attacks that follow gradients
+    climb each view, and a sample's worst case over the views counts. x, y, budget, seed, batch: as
+    for `attack`; cascade: see `Search`. notes: what to record about a model besides what a Twin
+    says of itself (encoder, batch norm ...), plain JSON values by model name.
     """
-    _check_names(models, specs, notes)
+    check_names(models, specs, notes)
     keep_freed()
-    worst: dict[str, _Worst] = {}
-    for m, (name, model) in enumerate(models.items()):
-        worst[name] = _Worst()
-        for a, (label, spec) in enumerate(specs.items()):
-            if progress:
-                progress(f"{label} on {name}", m * len(specs) + a, len(models) * len(specs))
-            start = time.perf_counter()
-            views = _views(model)[:1] if spec.blind else _views(model)
-            found = attack_views(views, x, y, spec, budget=budget, seed=seed, batch=batch)
-            worst[name].add(label, found, seconds=time.perf_counter() - start)
-    if progress:
-        progress("transfer", len(models) * len(specs), len(models) * len(specs))
-    shown = {name: _views(model)[0] for name, model in models.items()}
-    exchange = _Exchange(shown, y, worst=worst, batch=batch)
-    return Evaluation(
-        samples=len(x),
-        seed=seed,
-        budget=budget,
-        models={
-            name: worst[name].figures(
-                {"views": [described(v, (notes or {}).get(name, {})) for v in _views(model)]},
-                withstood=exchange.withstood(name),
-            )
-            for name, model in models.items()
-        },
-        transfers=tuple(exchange.transfer(a, b) for a in models for b in models if a != b),
-        images={name: w.x_adv for name, w in worst.items()},
-        worst_images={name: exchange.worst_images(name) for name in models},
-    )
+    search = Search(
+        models={name: views(model) for name, model in models.items()}, specs=specs, budget=budget,
+        seed=seed, batch=batch, cascade=cascade, progress=progress,
+    )  # fmt: skip
+    return evaluation(search, search.run(x, y), y, notes=notes)
 
 
-def _check_names(
-    models: Mapping[str, Any], specs: Mapping[str, Attack], notes: Mapping[str, Any] | None
+def check_names(
+    models: Mapping[str, Any], specs: Mapping[str, Spec], notes: Mapping[str, Any] | None
 ) -> None:
+    """Raise ValueError unless there is something to do, and notes are about models."""
     if not models or not specs:
         raise ValueError("evaluate: models and specs must each name at least one entry")
     if unknown := set(notes or {}) - set(models):
         raise ValueError(f"evaluate: notes name {sorted(unknown)}, which are not among the models")
 
 
-def _views(model: Model | tuple[Model, ...]) -> tuple[Model, ...]:
-    return model if isinstance(model, tuple) else (model,)
+def views(model: Model | tuple[Model, ...] | Views) -> Views:
+    """Named views, whatever form a model came in."""
+    if isinstance(model, Mapping):
+        return model
+    each = model if isinstance(model, tuple) else (model,)
+    return {str(i): view for i, view in enumerate(each)}
 
 
-class _Worst:
-    """The worst images of one model, gathered attack by attack."""
+def evaluation(
+    search: Search,
+    found: Findings,
+    y: Tensor,
+    *,
+    notes: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Evaluation:
+    """The figures of `found`, which may have been joined from shares; y int64 [B]."""
+    told, each = notes or {}, search.models
+    return Evaluation(
+        samples=len(y),
+        seed=search.seed,
+        budget=search.budget,
+        models={name: _figures(search, found, y, name, told.get(name, {})) for name in each},
+        transfers=tuple(_transfer(found, y, a, b) for a in each for b in each if a != b),
+        cascade=search.cascade,
+        images={name: found[names.worst(name, "images")] for name in each},
+        worst_images={name: _worst_images(found, y, name, each) for name in each},
+        seconds=search.seconds,
+    )
 
-    def __init__(self) -> None:
-        self.attacks: dict[str, AttackFigures] = {}
 
-    def add(self, label: str, result: Result, *, seconds: float) -> None:
-        """Keep, for each sample, the image with the smaller margin."""
-        if not self.attacks:
-            self.x_adv, self.margin = result.x_adv, result.margin
-            self.right = result.clean_margin > 0
-        worse = result.margin < self.margin
-        self.x_adv = torch.where(_as_rows(worse, self.x_adv), result.x_adv, self.x_adv)
-        self.margin = torch.where(worse, result.margin, self.margin)
-        self.attacks[label] = AttackFigures(
-            settings=result.spec.settings(result.budget),
-            robust_accuracy=result.robust_accuracy,
-            success_rate=_share(result.fooled[self.right]),
-            queries_mean=float(result.queries.double().mean()),
-            seconds=seconds,
+def _figures(
+    search: Search, found: Findings, y: Tensor, name: str, notes: Mapping[str, Any]
+) -> ModelFigures:
+    clean, least = found[names.clean(name)], found[names.worst(name, "margin")]
+    right, fooled = clean > 0, least <= 0
+    others = [_right(found, y, s, name) for s in search.models if s != name]
+    withstood = torch.stack([torch.ones_like(right), *others]).all(0)
+    attacks = {}
+    for label, spec in search.specs.items():
+        lost = found[names.under(name, label, "margin")] <= 0
+        used = spec.attack if isinstance(spec, Aimed) else spec
+        aimed = {"views": list(spec.views)} if isinstance(spec, Aimed) else {}
+        attacks[label] = AttackFigures(
+            settings={**used.settings(search.budget), **aimed},
+            robust_accuracy=float((~lost).double().mean()),
+            success_rate=_share(lost[right]),
+            queries_mean=float(found[names.under(name, label, "queries")].double().mean()),
         )
-
-    @property
-    def fooled(self) -> Tensor:
-        return self.margin <= 0
-
-    def figures(self, described: Mapping[str, Any], *, withstood: Tensor) -> ModelFigures:
-        """The report; `withstood` bool [B]: right on the worst images of every other model."""
-        return ModelFigures(
-            settings=described,
-            clean_accuracy=float(self.right.double().mean()),
-            own_accuracy=float((~self.fooled).double().mean()),
-            worst_accuracy=float((~self.fooled & withstood).double().mean()),
-            success_rate=_share(self.fooled[self.right]),
-            attacks=self.attacks,
-            right=tuple(self.right.tolist()),
-            fooled=tuple(self.fooled.tolist()),
-        )
+    seen = [{"view": v, **described(m, notes)} for v, m in search.models[name].items()]
+    return ModelFigures(
+        settings={"views": seen},
+        clean_accuracy=float(right.double().mean()),
+        own_accuracy=float((~fooled).double().mean()),
+        worst_accuracy=float((~fooled & withstood).double().mean()),
+        success_rate=_share(fooled[right]),
+        attacks=attacks,
+        margins={"clean": _quantiles(clean), "worst": _quantiles(least)},
+        right=tuple(right.tolist()),
+        fooled=tuple(fooled.tolist()),
+    )
 
 
-class _Exchange:
-    """Logits of every model on the worst images of every model."""
+def _right(found: Findings, y: Tensor, source: str, target: str) -> Tensor:
+    """bool [B]: the target is right without attack and on the source's worst images."""
+    return (margin(found[names.shown(source, target)], y) > 0) & (found[names.clean(target)] > 0)
 
-    def __init__(
-        self, models: Mapping[str, Model], y: Tensor, *, worst: Mapping[str, _Worst], batch: int
-    ) -> None:
-        self.y, self.worst = y, worst
-        self.logits = {
-            (source, target): logits_in_batches(model, w.x_adv, batch=batch)
-            for source, w in worst.items()
-            for target, model in models.items()
-            if len(models) > 1
-        }
 
-    def right(self, source: str, target: str) -> Tensor:
-        """bool [B]: the target is right without attack and on the source's worst images."""
-        holds = margin(self.logits[source, target], self.y) > 0
-        return holds & self.worst[target].right
+def _worst_images(found: Findings, y: Tensor, target: str, each: Mapping[str, Any]) -> Tensor:
+    """Per sample the image on which the target's margin is smallest, whoever found it."""
+    images, least = found[names.worst(target, "images")], found[names.worst(target, "margin")]
+    for source in each:
+        if source != target:
+            margins = margin(found[names.shown(source, target)], y)
+            other = found[names.worst(source, "images")]
+            images = torch.where(rows(margins < least, images), other, images)
+            least = torch.minimum(margins, least)
+    return images
 
-    def withstood(self, target: str) -> Tensor:
-        """bool [B]: the target is right on the worst images of every other model."""
-        others = [self.right(s, target) for s in self.worst if s != target]
-        return torch.stack([torch.ones_like(self.y, dtype=torch.bool), *others]).all(0)
 
-    def worst_images(self, target: str) -> Tensor:
-        """Per sample the image on which the target's margin is smallest, whoever found it."""
-        own = self.worst[target]
-        images, least = own.x_adv, own.margin
-        for source, other in self.worst.items():
-            if source != target:
-                found = margin(self.logits[source, target], self.y)
-                images = torch.where(_as_rows(found < least, images), other.x_adv, images)
-                least = torch.minimum(found, least)
-        return images
-
-    def transfer(self, source: str, target: str) -> Transfer:
-        """The figures of one direction."""
-        a, b, right = self.worst[source], self.worst[target], self.right(source, target)
-        candidates = a.right & b.right & a.fooled
-        classes_a = self.logits[source, source].argmax(1)
-        classes_b = self.logits[source, target].argmax(1)
-        accuracy = float(right.double().mean())
-        return Transfer(
-            source=source,
-            target=target,
-            robust_accuracy=accuracy,
-            gap=accuracy - float((~b.fooled).double().mean()),
-            followed=_share(~right[candidates]),
-            candidates=int(candidates.sum()),
-            disagreement=float((classes_a != classes_b).double().mean()),
-        )
+def _transfer(found: Findings, y: Tensor, source: str, target: str) -> Transfer:
+    fooled = found[names.worst(source, "margin")] <= 0
+    right = _right(found, y, source, target)
+    candidates = (found[names.clean(source)] > 0) & (found[names.clean(target)] > 0) & fooled
+    classes_a = found[names.shown(source, source)].argmax(1)
+    classes_b = found[names.shown(source, target)].argmax(1)
+    accuracy = float(right.double().mean())
+    own = found[names.worst(target, "margin")] > 0
+    return Transfer(
+        source=source,
+        target=target,
+        robust_accuracy=accuracy,
+        gap=accuracy - float(own.double().mean()),
+        followed=_share(~right[candidates]),
+        candidates=int(candidates.sum()),
+        disagreement=float((classes_a != classes_b).double().mean()),
+    )
 
 
 def described(model: Model, notes: Mapping[str, Any]) -> dict[str, Any]:
@@ -281,12 +268,14 @@ def described(model: Model, notes: Mapping[str, Any]) -> dict[str, Any]:
             "readout": model.net.readout.kind,
             "digest": model.net.digest(),
         }
+    if isinstance(model, Twin):
+        known["integers_per_logit"] = model.logit_unit
     return {**known, **notes}
 
 
-def _as_rows(flags: Tensor, like: Tensor) -> Tensor:
-    """bool [B] -> [B, 1, ...], to broadcast against `like`."""
-    return flags.reshape(-1, *[1] * (like.ndim - 1))
+def _quantiles(margins: Tensor) -> tuple[float, ...]:
+    at = torch.tensor(QUANTILES, dtype=torch.float64, device=margins.device)
+    return tuple(margins.double().quantile(at).tolist())
 
 
 def _share(flags: Tensor) -> float | None:

@@ -11,19 +11,24 @@ import torch
 from torch import Tensor
 
 from spikeport.sim import checks
-from spikeport.sim.attack.apgd import Apgd
+from spikeport.sim.attack.apgd import Apgd, ApgdTargeted
 from spikeport.sim.attack.budget import Budget
-from spikeport.sim.attack.gradient import Bim, Fgsm, Pgd
+from spikeport.sim.attack.gradient import Bim, Fgsm, Pgd, Rfgsm
 from spikeport.sim.attack.guard import Model, batches, check_batch, undisturbed
+from spikeport.sim.attack.momentum import MiFgsm, SaPgd
 from spikeport.sim.attack.noise import Noise
-from spikeport.sim.attack.oracle import Oracle
+from spikeport.sim.attack.oracle import Legality, Oracle
+from spikeport.sim.attack.sparse import SparseRs
 from spikeport.sim.attack.spec import Attack
 from spikeport.sim.attack.square import Square
 from spikeport.sim.attack.streams import Streams
 
 ATTACKS: dict[str, type[Attack]] = {
-    kind.name: kind for kind in (Noise, Fgsm, Bim, Pgd, Apgd, Square)
-}
+    kind.name: kind
+    for kind in (
+        Noise, Fgsm, Bim, Pgd, Apgd, Square, Rfgsm, MiFgsm, SaPgd, ApgdTargeted, SparseRs,
+    )
+}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +42,7 @@ class Result:
     """
 
     spec: Attack
-    budget: Budget
+    budget: Legality
     seed: int
     x_adv: Tensor
     fooled: Tensor
@@ -68,7 +73,7 @@ def attack_views(
     y: Tensor,
     spec: Attack,
     *,
-    budget: Budget,
+    budget: Legality,
     seed: int,
     batch: int = 256,
 ) -> Result:
@@ -100,7 +105,7 @@ def attack(
     y: Tensor,
     spec: Attack,
     *,
-    budget: Budget,
+    budget: Legality,
     seed: int,
     batch: int = 256,
 ) -> Result:
@@ -111,7 +116,7 @@ def attack(
     as it was found. Raises ValueError for illegal images, labels or logits, and for a gradient
     attack on a model without gradient.
     """
-    check_batch(x, y)
+    check_batch(x, y, norm=budget.norm)
     spec.check(budget)
     budget.check(x)
     checks.whole(batch, where="attack: batch", low=1, high=1 << 30)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from spikeport.sim.attack import Bim, Budget, Evaluation, Fgsm, Noise, Pgd, Square, attack, evaluate
 from spikeport.sim.attack.losses import margin
+from spikeport.sim.attack.search import Aimed, Search, joined
 from spikeport.sim.attack.spec import Attack
 from spikeport.sim.surrogate import Surrogate
 from spikeport.sim.twin import Twin
@@ -130,7 +131,9 @@ def test_json_holds_every_number_of_the_settings(evaluation: Evaluation) -> None
     assert wide["attacks"]["pgd-dlr"]["settings"] == {
         "attack": "pgd", "steps": 6, "step_size": 2.5 * 20 / 255 / 6, "restarts": 2, "loss": "dlr"
     }  # fmt: skip
-    assert wide["attacks"]["square"]["seconds"] > 0
+    assert wide["settings"]["views"][0]["integers_per_logit"] == 1
+    assert "seconds" not in wide["attacks"]["square"]  # the same in every run
+    assert evaluation.seconds["wide"]["square"] > 0
 
 
 def test_progress_notes_and_nothing_right(linear: Any) -> None:
@@ -204,3 +207,76 @@ def test_bad_arguments_are_refused(linear: Any) -> None:
             {"m": linear.model}, linear.x, linear.y,
             specs=SPECS, budget=BUDGET, seed=0, notes={"z": {}},
         )  # fmt: skip
+
+
+def test_quantiles_of_margins(linear: Any) -> None:
+    found = evaluate(
+        {"m": linear.model}, linear.x, linear.y, specs={"f": Fgsm()}, budget=BUDGET, seed=0
+    )
+    clean = margin(linear.model(linear.x), linear.y)
+    figures = found.models["m"].margins
+    assert figures["clean"][0] == pytest.approx(float(clean.min()))
+    assert figures["clean"][-1] == pytest.approx(float(clean.max()))
+    assert figures["worst"][3] < figures["clean"][3]
+
+
+def test_a_cascade_finds_the_same_worst_case_with_fewer_queries(twin: Any, models: Any) -> None:
+    full, cascade = (
+        evaluate(models, twin.x, twin.y, specs=SPECS, budget=BUDGET, seed=4, cascade=flag)
+        for flag in (False, True)
+    )
+    for name in models:
+        one, other = full.models[name], cascade.models[name]
+        assert one.fooled == other.fooled
+        assert one.own_accuracy == other.own_accuracy
+        left = [row.robust_accuracy for row in other.attacks.values()]
+        assert left == sorted(left, reverse=True)
+        assert left[-1] == other.own_accuracy
+        assert other.attacks["square"].queries_mean < one.attacks["square"].queries_mean
+    assert "attacks" in json.loads(cascade.to_json())["policy"]
+
+
+def test_attacks_can_be_aimed_at_views(linear: Any) -> None:
+    def misled(x: torch.Tensor) -> torch.Tensor:
+        result: torch.Tensor = linear.model(Reversed.apply(x))
+        return result
+
+    both = {"misled": misled, "good": linear.model}
+    specs = {
+        "f": Aimed(attack=Fgsm(), views=("misled",)), "g": Aimed(attack=Fgsm(), views=("good",)),
+    }  # fmt: skip
+    found = evaluate({"m": both}, linear.x, linear.y, specs=specs, budget=BUDGET, seed=0)
+    figures = found.models["m"].attacks
+    assert figures["g"].robust_accuracy < figures["f"].robust_accuracy
+    assert figures["g"].settings["views"] == ["good"]
+    with pytest.raises(ValueError, match=r"^evaluate: an attack aims at views \['x'\]; there"):
+        evaluate(
+            {"m": both}, linear.x, linear.y, specs={"f": Aimed(attack=Fgsm(), views=("x",))},
+            budget=BUDGET, seed=0,
+        )  # fmt: skip
+
+
+def test_shares_join_to_the_whole(twin: Any, models: Any) -> None:
+    search = Search(
+        models={name: {"only": m} for name, m in models.items()}, specs=SPECS, budget=BUDGET,
+        seed=4, cascade=True,
+    )  # fmt: skip
+    whole = search.run(twin.x, twin.y)
+    parts = joined([search.run(twin.x[i : i + 9], twin.y[i : i + 9]) for i in (0, 9, 18)])
+    assert set(whole) == set(parts)
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+
+
+def test_what_was_lost_at_a_smaller_radius_is_lost_at_a_larger_one(twin: Any, models: Any) -> None:
+    search = Search(
+        models={"m": {"only": models["wide"]}}, specs={"p": Pgd(steps=4)}, budget=Budget(eps=0.1),
+        seed=4, cascade=True,
+    )  # fmt: skip
+    small = search.run(twin.x, twin.y)
+    search.specs, search.budget = {"noise": Noise(draws=1)}, Budget(eps=0.2)
+    large = search.run(twin.x, twin.y, earlier=small)
+    lost = small["m/worst/margin"] <= 0
+    assert 0 < lost.sum() < len(lost)
+    assert torch.equal(large["m/worst/images"][lost], small["m/worst/images"][lost])
+    assert (large["m/worst/margin"] <= small["m/worst/margin"]).all()
+    assert (large["m/noise/queries"] == 0).equal(lost)
