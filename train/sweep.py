@@ -14,17 +14,14 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 import re
-import subprocess
 import sys
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
+from spikeport.sim import apart
 from spikeport.sim.files import write_text
 from spikeport.train.config import Config, override, to_toml
 from spikeport.train.config import load as load_config
@@ -89,10 +86,13 @@ def sweep(
         make(run)
         write_text(run / CONFIG, to_toml(own))
     done: dict[Path, Result] = {}
-    threads = max(1, (os.cpu_count() or 1) // jobs)
-    wanted = [run for run in runs if not _is_done(run)]
-    with closing(_trained(wanted, jobs, threads, cluster)) as ended:
-        for run, failure in ended:
+    wanted = [str(run.resolve()) for run in runs if not _is_done(run)]
+    here = {str(run.resolve()): run for run in runs}
+    task = f"{train_here.__module__}:{train_here.__name__}"
+    trained = apart.each(task, wanted, where="sweep", jobs=jobs, cluster=cluster)
+    with closing(trained) as ended:
+        for name, failure in ended:
+            run = here[name]
             done[run] = _result(run, runs[run][0], failure)
             progress(f"{len(done)} of {len(runs)}: {describe(done[run])}")
     results = [done.get(run) or _result(run, runs[run][0], None) for run in runs]
@@ -147,91 +147,6 @@ def _name(settings: Mapping[str, Any]) -> str:
 
 def _is_done(run: Path) -> bool:
     return (run / SUMMARY).is_file()
-
-
-def _trained(
-    runs: Sequence[Path], jobs: int, threads: int, cluster: str | None
-) -> Generator[tuple[Path, str | None], None, None]:
-    """Train `runs`, and yield each as it ends with what went wrong, if anything did."""
-    if cluster is not None:
-        yield from _on_cluster(runs, cluster)
-        return
-    started = Children()
-    pool = ThreadPoolExecutor(jobs)
-    try:
-        futures: dict[Future[str | None], Path] = {
-            pool.submit(train_apart, str(run), threads, started): run for run in runs
-        }
-        for future in as_completed(futures):
-            yield futures[future], future.result()
-    finally:  # with runs left only if the user has stopped us
-        pool.shutdown(wait=False, cancel_futures=True)
-        started.stop()
-
-
-def _on_cluster(runs: Sequence[Path], address: str) -> Iterator[tuple[Path, str | None]]:
-    try:
-        import distributed
-    except ImportError:
-        raise ValueError(
-            "sweep: a cluster needs Dask's distributed; install spikeport[cluster]"
-        ) from None
-    try:
-        client = distributed.Client(address, timeout="10s")
-    except (OSError, ValueError) as problem:
-        raise ValueError(
-            f"sweep: no Dask scheduler answers at {address!r} ({problem}); start one or check "
-            "the address"
-        ) from problem
-    with client:
-        # Not pure: a run that failed is to be tried again, not remembered.
-        futures = {
-            client.submit(train_apart, str(run.resolve()), None, pure=False): run for run in runs
-        }
-        for future in distributed.as_completed(list(futures)):
-            broken = future.exception()
-            yield futures[future], str(broken) if broken else future.result()
-
-
-class Children:
-    """Processes that end when told to stop, those that are only just being started included."""
-
-    def __init__(self) -> None:
-        self._lock, self._all, self._stopped = Lock(), list[subprocess.Popen[str]](), False
-
-    def add(self, child: subprocess.Popen[str]) -> None:
-        """One more, which has no future if all were stopped meanwhile."""
-        with self._lock:
-            self._all.append(child)
-            if self._stopped:
-                child.terminate()
-
-    def stop(self) -> None:
-        """End all, now and from now on."""
-        with self._lock:
-            self._stopped = True
-            for child in self._all:
-                child.terminate()
-
-
-def train_apart(run: str, threads: int | None, started: Children | None = None) -> str | None:
-    """Train, or go on training, the run folder `run` in a fresh process of `threads` threads (None:
-    as many as there are processors), which is noted in `started`; what went wrong, None if nothing
-    did."""
-    limits = {} if threads is None else {"OMP_NUM_THREADS": str(threads)}
-    code = "import sys; from spikeport.train import sweep; sweep.train_here(sys.argv[1])"
-    child = subprocess.Popen(
-        [sys.executable, "-c", code, run],
-        env={**os.environ, **limits, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    if started is not None:
-        started.add(child)
-    _, said = child.communicate()
-    if child.returncode == 0:
-        return None
-    last = said.strip().splitlines()[-1:] or [f"ended with {child.returncode}"]
-    return last[0].removeprefix("ValueError: ")
 
 
 def train_here(run: str) -> None:

@@ -6,7 +6,6 @@ import csv
 import importlib.util
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -18,7 +17,7 @@ from typer.testing import CliRunner
 
 from spikeport.cli import app
 from spikeport.train.config import DIGITS, Config, load, override
-from spikeport.train.sweep import Children, axes_of, describe, sweep
+from spikeport.train.sweep import axes_of, describe, sweep
 from spikeport.training import describe_sweep
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -158,19 +157,6 @@ def test_a_cluster_trains_the_same(tmp_path: Path) -> None:
     (run,) = json.loads(done.stdout)["runs"]
     assert run["status"] == "done", run
     assert (tmp_path / "s" / "train.seed=7" / "summary.json").is_file()
-
-
-@pytest.mark.slow
-def test_a_child_that_starts_while_all_stop_is_stopped_too() -> None:
-    children = Children()
-    early, late = (
-        subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], text=True)
-        for _ in range(2)
-    )
-    children.add(early)
-    children.stop()
-    children.add(late)
-    assert {early.wait(20), late.wait(20)} == {-signal.SIGTERM}
 
 
 def test_a_stopped_sweep_stops_its_runs(config: Config, tmp_path: Path) -> None:
