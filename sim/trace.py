@@ -74,7 +74,7 @@ class Difference:
     """The first differing entry of two traces and how many entries differ in all."""
 
     population: str
-    quantity: str  # "spikes", "u", "v" or "v_last"
+    quantity: str  # "spikes", "u" or "v"
     step: int
     sample: int
     neuron: int

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping
+from copy import copy
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -37,6 +38,8 @@ from spikeport.sim.twin_pooled import Parts, sum_pool, taken_apart
 from spikeport.sim.twin_rules import PLAIN, Rule
 from spikeport.sim.twin_stretch import State, Stretch, joined, late
 
+AnyTwin = TypeVar("AnyTwin", bound="TwinBase")
+
 LEAST_SAMPLES = 16  # fewer at a time cost more in calls than they save
 
 
@@ -56,13 +59,9 @@ class TwinBase(nn.Module):
             raise ValueError(
                 "the twin cannot differentiate a first_spike readout; use count, last_v or sum_v"
             )
-        self.surrogate = surrogate or Surrogate("triangle", 1.0)
         self.net = net
-        self.detach_reset = detach_reset
         self._blocks = [(names, is_loop(net, names)) for names in blocks(net)]
-        if isinstance(self.surrogate, Rule) and self.surrogate.whole:
-            self._refuse_loops(self.surrogate)
-        self._memory, self._lived = Memory(), Counter[str]()
+        self._look(surrogate or Surrogate("triangle", 1.0), detach_reset=detach_reset)
         self._shapes = {p.name: p.shape for p in net.populations}
         projections: tuple[Projection | FloatProjection, ...] = net.projections
         self._incoming = {
@@ -126,8 +125,20 @@ class TwinBase(nn.Module):
         """Let the rules of the gradient begin anew."""
         self._memory = Memory()
 
-    def _refuse_loops(self, rule: Rule) -> None:
-        if any(loop for _, loop in self._blocks):
+    def through(
+        self: AnyTwin, surrogate: Surrogate | Rule, *, detach_reset: bool
+    ) -> AnyTwin:
+        """The same network, sharing its weights, whose gradients pass spikes by another rule."""
+        other = copy(self)
+        other._look(surrogate, detach_reset=detach_reset)
+        return other
+
+    def _look(self, surrogate: Surrogate | Rule, *, detach_reset: bool) -> None:
+        """Let gradients pass spikes by `surrogate`, with nothing remembered."""
+        self.surrogate, self.detach_reset = surrogate, detach_reset
+        self._memory, self._lived = Memory(), Counter[str]()
+        rule = surrogate
+        if isinstance(rule, Rule) and rule.whole and any(loop for _, loop in self._blocks):
             raise ValueError(
                 f"twin: gradient rule {rule.name!r} needs whole lives, but this network has loops;"
                 " use a Surrogate or Assg"

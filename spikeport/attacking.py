@@ -1,15 +1,19 @@
 """The `attack` command: float, rounded and integer network side by side, the worst replayed.
 
 Attacks climb the gradients of each network; images stay on the grid that the chip is shown. The
-images that hurt the integer network most are then played on Lava, which must decide alike.
+images that hurt the integer network most are then played on Lava, which must decide alike. A result
+holds no times and no places: with the header it was made from, it comes out the same, bit for bit.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
-from fractions import Fraction
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -17,149 +21,148 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spikeport import backends, tables
-from spikeport.sim import bundle as bundles
-from spikeport.sim.attack import (
-    ATTACKS,
-    Apgd,
-    Bim,
-    Budget,
-    Effort,
-    Evaluation,
-    Fgsm,
-    Noise,
-    Pgd,
-    Square,
-    evaluate,
-    run_checks,
-)
+import spikeport
+from spikeport import backends
+from spikeport.attack_settings import Settings, check_effort
+from spikeport.attack_shares import INTEGER, Target, search
+from spikeport.sim import engine, floating
+from spikeport.sim.attack import Budget, Effort, Evaluation, Pgd, Square, run_checks
+from spikeport.sim.attack.evaluate import evaluation
 from spikeport.sim.attack.losses import margin
-from spikeport.sim.bundle import Bundle
+from spikeport.sim.files import write_text
 from spikeport.sim.net import FixedNet
-from spikeport.sim.surrogate import Surrogate
+from spikeport.sim.trace import compared, differing_spikes
 from spikeport.sim.twin import Twin
-from spikeport.sim.twin_float import FloatTwin
 from spikeport.simulating import float_nets
 
 Progress = Callable[[str], None]
-DLR_CLASSES = 3  # the ratio needs a third logit
-REPLAYS = ("lava-inprocess", "lava", "none")
-INTEGER = "integer"
-
-# An attack is only as strong as its gradient, and which surrogate serves it best differs from net
-# to net (a defence may starve the one it was trained with). Each is tried, the worst case counts.
-SURROGATES = (Surrogate("triangle", 1.0), Surrogate("atan", 2.0))
+PACKAGES = ("numpy", "torch", "numba")
+CHECKED = 64  # images for the masking checks
 
 
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """What to attack with. attacks: names of ATTACKS, none for all. eps: pixel units. samples: 0
-    for all test vectors. replay: one of REPLAYS. checks: also look for gradient masking."""
-
-    attacks: tuple[str, ...] = ()
-    eps: float = 8 / 255
-    steps: int = 40
-    restarts: int = 1
-    queries: int = 500
-    samples: int = 128
-    replay: str = "lava-inprocess"
-    seed: int = 0
-    checks: bool = True
-    timeout_s: float = 600.0
-
-    def __post_init__(self) -> None:
-        unknown = [name for name in self.attacks if name not in ATTACKS]
-        if unknown:
-            raise ValueError(f"attack is {unknown[0]!r}; allowed are {', '.join(ATTACKS)}")
-        if self.replay not in REPLAYS:
-            raise ValueError(f"replay is {self.replay!r}; allowed are {', '.join(REPLAYS)}")
-        backends.check_timeout(self.timeout_s)
-        if self.samples < 0:
-            raise ValueError(f"samples is {self.samples}; give 0 for all or a number from 1")
-
-    def specs(self, classes: int) -> dict[str, Any]:
-        """Label -> attack, labelled with its effort. PGD climbs cross-entropy and, where there are
-        classes enough for it, the difference of logits ratio, which misses other samples; so does
-        APGD."""
-        pgd = Pgd(steps=self.steps, restarts=self.restarts)
-        apgd = Apgd(steps=self.steps, restarts=self.restarts)
-        every: dict[str, dict[str, Any]] = {
-            "noise": {"noise-100": Noise(draws=100)},
-            "fgsm": {"fgsm": Fgsm()},
-            "bim": {f"bim-{self.steps}": Bim(steps=self.steps)},
-            "pgd": {f"pgd-{self.steps}": pgd},
-            "apgd": {f"apgd-{self.steps}": apgd},
-            "square": {f"square-{self.queries}": Square(queries=self.queries)},
-        }
-        if classes >= DLR_CLASSES:
-            every["pgd"][f"pgd-{self.steps}-dlr"] = replace(pgd, loss="dlr")
-            every["apgd"][f"apgd-{self.steps}-dlr"] = replace(apgd, loss="dlr")
-        return {k: v for name in self.attacks or every for k, v in every[name].items()}
-
-
-def radius(text: str) -> float:
-    """A radius as people write it, "0.03" or "8/255"; ValueError when it is no number."""
-    try:
-        return float(Fraction(text))
-    except (ValueError, ZeroDivisionError):
-        raise ValueError(f"eps is {text}; write a number such as 0.03 or 8/255") from None
-
-
-def attack(folder: Path, settings: Settings, *, progress: Progress = lambda _: None) -> Any:
+def attack(
+    folder: Path,
+    settings: Settings,
+    *,
+    out: Path | None = None,
+    jobs: int | None = None,
+    cluster: str | None = None,
+    timeout_s: float = 600.0,
+    progress: Progress = lambda _: None,
+) -> Any:
     """Attack the bundle in `folder`; a JSON-able result, whose `passed` says that every replayed
-    image was decided alike. Raises ValueError where a bundle cannot be attacked."""
-    bundle = bundles.read(folder)
-    x, y = _images(bundle, settings.samples)
-    models: dict[str, Any] = {
-        name: tuple(FloatTwin(net, surrogate=s) for s in SURROGATES)
-        for name, net in float_nets(bundle)
-    }
-    models[INTEGER] = tuple(Twin(bundle.net, surrogate=s) for s in SURROGATES)
-    budget = Budget(eps=settings.eps, levels=bundle.net.input.largest)
-    evaluation = evaluate(
-        models, x, y, specs=settings.specs(_classes(bundle)), budget=budget, seed=settings.seed,
-        progress=lambda what, done, of: progress(f"{what} ({min(done + 1, of)} of {of})"),
-    )  # fmt: skip
-    result: dict[str, Any] = {
-        "settings": asdict(settings),
-        "digest": bundle.net.digest(),
-        "evaluation": json.loads(evaluation.to_json()),
-        "replay": replay(bundle.net, evaluation, x, y, settings=settings, progress=progress),
-        "checks": None,
-    }
-    if settings.checks:
-        progress("gradient-masking checks on the integer network")
-        result["checks"] = masking(models[INTEGER][-1], x, y, budget, settings=settings)
-    agreed = result["replay"]["disagreeing"]
-    result["passed"] = not agreed
+    image was decided alike.
+
+    out: file for the result; what is done lies beside it until all is, so a stopped attack goes on.
+    jobs: processes at a time (None: one a processor); cluster: address of a Dask scheduler;
+    timeout_s: of a multi-process Lava run. None of these changes the result. Raises ValueError
+    where a bundle cannot be attacked.
+    """
+    jobs = jobs or os.cpu_count() or 1
+    check_effort(jobs=jobs, timeout_s=timeout_s)
+    target = Target.of(folder, settings.samples)
+    searches = target.searches(settings)  # refuses settings before any work
+    with _workshop(out) as parts:
+        found = search(
+            target, settings, folder=parts, jobs=jobs, cluster=cluster, progress=progress
+        )
+        radii = []
+        for each, findings in zip(searches, found, strict=True):
+            made = evaluation(each, findings, target.y)
+            radii.append({
+                "evaluation": json.loads(made.to_json()),
+                "fidelity": fidelity(target, made),
+                "replay": replay(
+                    target.bundle.net, made, target, backend=settings.replay, timeout_s=timeout_s,
+                    progress=progress,
+                ),
+            })  # fmt: skip
+        result: dict[str, Any] = {"header": header(target, settings), "radii": radii}
+        result["checks"] = None
+        if settings.checks and settings.norm == "linf":
+            progress("gradient-masking checks on the integer network")
+            result["checks"] = masking(target, searches[-1].budget, settings=settings)
+        result["passed"] = not any(r["replay"]["disagreeing"] for r in radii)
+        if out is not None:
+            write_text(out, json.dumps(result, indent=1) + "\n")
     return result
 
 
-def _images(bundle: Bundle, samples: int) -> tuple[Tensor, Tensor]:
-    """Test images in float input units and their labels, from the bundle's vectors."""
-    vectors, source = bundle.vectors, bundle.net.input
-    if vectors.labels is None:
+def again(
+    folder: Path, told: Path, *, jobs: int | None = None, progress: Progress = lambda _: None
+) -> Any:
+    """Make the result in file `told` once more from its own header; `passed` says that it came out
+    the same. Raises ValueError for a file that is none, or about another bundle."""
+    try:
+        before = json.loads(told.read_text(encoding="utf-8"))
+        of = before["header"]
+        settings = Settings.of(of["settings"])
+        digest = of["digest"]
+    except (OSError, ValueError, KeyError, TypeError) as problem:
+        raise ValueError(f"{told}: is no result of an attack ({problem})") from None
+    found = Target.of(folder, settings.samples).bundle.net.digest()
+    if found != digest:
         raise ValueError(
-            f"{bundle.folder}: its test vectors have no labels, so nothing can be fooled; export a"
-            " trained run"
+            f"{told}: is about the network {digest[:12]}, {folder} holds {found[:12]}; name the"
+            " bundle that was attacked"
         )
-    if source.kind != "graded" or (vectors.inputs != vectors.inputs[:1]).any():
-        raise ValueError(
-            f"{bundle.folder}: its input changes from step to step, as rate coded images and events"
-            " do; attacks are offered on still images only, so use direct coding"
-        )
-    count = min(samples or vectors.samples, vectors.samples)
-    x = torch.tensor(vectors.inputs[0, :count]).float() / source.scale
-    return x, torch.tensor(vectors.labels[:count])
+    result = attack(folder, settings, jobs=jobs, progress=progress)
+    now = json.loads(json.dumps(result))
+    differing = [k for k in ("header", "radii", "checks") if now[k] != before.get(k)]
+    return {**result, "passed": not differing, "differing": differing}
 
 
-def _classes(bundle: Bundle) -> int:
-    size: int = bundle.net.population(bundle.net.readout.population).size
-    return size
+def header(target: Target, settings: Settings) -> dict[str, Any]:
+    """What a result was made from: enough to make it again."""
+    return {
+        "spikeport": spikeport.__version__,
+        "versions": {name: metadata.version(name) for name in PACKAGES},
+        "digest": target.bundle.net.digest(),
+        "samples": len(target.y),
+        "settings": settings.to_json(),
+    }
+
+
+@contextmanager
+def _workshop(out: Path | None) -> Iterator[Path]:
+    """A folder for parts: beside `out`, where it stays if we are stopped, or one for now."""
+    if out is None:
+        with tempfile.TemporaryDirectory() as folder:
+            yield Path(folder)
+        return
+    parts = out.with_name(out.name + ".parts")
+    yield parts
+    for file in parts.iterdir():
+        file.unlink()
+    parts.rmdir()
+
+
+def shown_to_chip(x: Tensor, net: FixedNet) -> Any:
+    """Images x [B, ...] in float units as the integers [T, B, ...] that the chip is shown."""
+    pixels = np.rint(x.double().numpy() * net.input.scale).astype(np.int64)
+    return backends.in_every_step(pixels, net.steps)
+
+
+def fidelity(target: Target, made: Evaluation) -> dict[str, Any]:
+    """How far each float network and the integer one part on the images that hurt the integer one
+    most, and on the clean ones: spikes compared and differing, samples decided otherwise."""
+    net, found = target.bundle.net, {}
+    for which, x in (("clean", target.x), ("attacked", made.worst_images[INTEGER])):
+        ints = shown_to_chip(x, net)
+        chip = engine.run(net, ints)
+        for name, float_net in float_nets(target.bundle):
+            trace = floating.run(float_net, ints, record=False)
+            classes = [t.logits(net.readout).argmax(1) for t in (trace, chip)]
+            found[f"{name} against {INTEGER}, {which}"] = {
+                "spikes": compared(trace, chip),
+                "differing": differing_spikes(trace, chip),
+                "decided_otherwise": int((classes[0] != classes[1]).sum()),
+            }
+    return found
 
 
 def replay(
-    net: FixedNet, evaluation: Evaluation, clean: Tensor, y: Tensor, *, settings: Settings,
+    net: FixedNet, made: Evaluation, target: Target, *, backend: str, timeout_s: float,
     progress: Progress,
 ) -> dict[str, Any]:  # fmt: skip
     """Show the clean images and the worst ones found on the integer network to Lava and compare
@@ -169,79 +172,41 @@ def replay(
     differ, and Lava's accuracy on both sets (ties count as wrong).
     """
     from spikeport.hw import lava_run
-    from spikeport.sim.trace import compared, differing_spikes
 
-    absent = "replay none was asked for" if settings.replay == "none" else lava_run.available()
+    absent = "replay none was asked for" if backend == "none" else lava_run.available()
     if absent:
         nothing = dict.fromkeys(("images", "disagreeing", "spikes", "differing"), 0)
         unknown = dict.fromkeys(("clean_accuracy", "worst_accuracy"))
-        return {"backend": settings.replay, "reason": absent, **nothing, **unknown}
-    images = torch.cat([clean, evaluation.worst_images[INTEGER]])
-    pixels = np.rint(images.double().numpy() * net.input.scale).astype(np.int64)
-    x = backends.in_every_step(pixels, net.steps)
-    progress(f"replay of {len(clean)} clean and {len(clean)} worst images on {settings.replay}")
-    lava = backends.run(net, x, backend=settings.replay, timeout_s=settings.timeout_s)
+        return {"backend": backend, "reason": absent, **nothing, **unknown}
+    count, y = len(target.x), torch.cat([target.y, target.y])
+    x = shown_to_chip(torch.cat([target.x, made.worst_images[INTEGER]]), net)
+    progress(f"replay of {count} clean and {count} worst images on {backend}")
+    lava = backends.run(net, x, backend=backend, timeout_s=timeout_s)
     twin = backends.run(net, x, backend="twin")
     logits = torch.tensor(lava.logits(net.readout)).double()
     decided = logits.argmax(1) != torch.tensor(twin.logits(net.readout)).argmax(1)
-    right = (margin(logits, torch.cat([y, y])) > 0).double()
+    right = (margin(logits, y) > 0).double()
     return {
-        "backend": settings.replay,
+        "backend": backend,
         "reason": None,
-        "images": len(clean),
+        "images": count,
         "disagreeing": int(decided.sum()),
         "spikes": compared(twin, lava),
         "differing": differing_spikes(twin, lava),
-        "clean_accuracy": float(right[: len(clean)].mean()),
-        "worst_accuracy": float(right[len(clean) :].mean()),
+        "clean_accuracy": float(right[:count].mean()),
+        "worst_accuracy": float(right[count:].mean()),
     }
 
 
-def masking(
-    model: Any, x: Tensor, y: Tensor, budget: Budget, *, settings: Settings
-) -> list[dict[str, Any]]:
-    """The gradient-masking checks on at most 64 images, as JSON."""
+def masking(target: Target, budget: Budget, *, settings: Settings) -> list[dict[str, Any]]:
+    """The gradient-masking checks on some images, as JSON."""
     effort = Effort(
         pgd=Pgd(steps=settings.steps, restarts=settings.restarts),
         square=Square(queries=settings.queries),
     )
-    checks = run_checks(model, x[:64], y[:64], budget=budget, seed=settings.seed, effort=effort)
+    *_, integer = settings.views(Twin(target.bundle.net)).values()
+    checks = run_checks(
+        integer, target.x[:CHECKED], target.y[:CHECKED], budget=budget, seed=settings.seed,
+        effort=effort,
+    )  # fmt: skip
     return [asdict(check) for check in checks]
-
-
-def describe_attack(result: dict[str, Any]) -> str:
-    """The table for people: one row a network, one column an attack, the worst case last."""
-    evaluation, replayed = result["evaluation"], result["replay"]
-    labels = list(next(iter(evaluation["models"].values()))["attacks"])
-    rows = [["network", "clean", *labels, "worst case"]]
-    for name, model in evaluation["models"].items():
-        rows.append([
-            name, tables.percent(model["clean_accuracy"]),
-            *(tables.percent(model["attacks"][label]["robust_accuracy"]) for label in labels),
-            tables.percent(model["worst_accuracy"]),
-        ])  # fmt: skip
-    clean, worst = (tables.percent(replayed[k]) for k in ("clean_accuracy", "worst_accuracy"))
-    rows.append([f"Lava ({replayed['backend']})", clean, *[""] * len(labels), worst])
-    budget = evaluation["budget"]
-    lines = [
-        f"accuracy on {evaluation['samples']} images, eps = {budget['eps']:.4f}"
-        f" ({round(budget['radius'] * budget['levels'])} grey levels); worst case over all attacks"
-        " and transfers",
-        tables.aligned(rows),
-        describe_replay(replayed),
-    ]
-    for check in result["checks"] or []:
-        if not check["passed"]:
-            lines.append(f"warning, {check['name']}: {check['sentence']}")
-    return "\n".join(lines)
-
-
-def describe_replay(replayed: dict[str, Any]) -> str:
-    """What the replay on Lava came to, as a line."""
-    if replayed["reason"]:
-        return f"not replayed on Lava: {replayed['reason']}"
-    return (
-        f"replayed on {replayed['backend']}: {replayed['images']} images,"
-        f" {replayed['disagreeing']} decided otherwise, {replayed['differing']:,} of"
-        f" {replayed['spikes']:,} spikes differ"
-    )

@@ -1,22 +1,18 @@
 """The commands: parse, call, print. Results come from the functions they call.
 
-Exit codes: 0 done, 1 a check failed, 2 bad input (one sentence on standard error). Nothing heavy is
-imported before a command needs it, so `spikeport --help` answers at once.
+Nothing heavy is imported before a command needs it, so `spikeport --help` answers at once. What
+commands share, exit codes too, is in `spikeport.console`.
 """
 
 from __future__ import annotations
 
-import errno
-import json
-import os
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
+
+from spikeport import cli_robustness
+from spikeport.console import AsJson, BundlePath, Timeout, leave, sentences, show, status
 
 app = typer.Typer(
     add_completion=False,
@@ -25,21 +21,6 @@ app = typer.Typer(
     help="Train spiking networks, export them to Loihi-class chips, prove the export on Lava, and"
     " attack the chip's own arithmetic.",
 )
-# No emoji: a colon in a path is a colon.
-out = Console(highlight=False, emoji=False)
-err = Console(stderr=True, highlight=False, emoji=False)
-
-# What any read or write may meet: a place that cannot be used, never a defect of ours.
-DISK = frozenset({
-    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO,
-    errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.ELOOP,
-})  # fmt: skip
-
-BundlePath = Annotated[Path, typer.Argument(help="Folder that `spikeport export` wrote.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document, nothing else.")]
-Timeout = Annotated[float, typer.Option(help="Hard limit of a multi-process Lava run, seconds.")]
-
-
 def _other(text: str, *flags: str) -> Any:
     """An option that says what a file of others does not say about itself."""
     return typer.Option(*flags, help=text, rich_help_panel="For .nir and .net files of others")
@@ -78,15 +59,15 @@ def train(
         if axes or cluster or jobs != 1:
             report = training.sweep(
                 config, out_folder, axes or [], overrides=set_ or [], jobs=jobs, cluster=cluster,
-                progress=_status(as_json),
+                progress=status(as_json),
             )  # fmt: skip
-            _show(report, as_json, training.describe_sweep)
-            _exit(not report["failed"])
+            show(report, as_json, training.describe_sweep)
+            leave(not report["failed"])
             return
         summary = training.train(
             config, out_folder, overrides=set_ or [], resume=resume, progress=not as_json
         )
-        _show(summary, as_json, training.describe_run)
+        show(summary, as_json, training.describe_run)
 
 
 @app.command()
@@ -128,8 +109,8 @@ def export(
             exponents=exponents, for_netx=for_netx, allow_overflow=allow_overflow,
         )  # fmt: skip
         result = exporting.export(run, out_folder, target=target, vectors=vectors, reading=reading)
-        _show(result, as_json, bundling.describe_export)
-    _exit(result["passed"])
+        show(result, as_json, bundling.describe_export)
+    leave(result["passed"])
 
 
 @app.command()
@@ -154,46 +135,14 @@ def simulate(
 
         report = simulating.simulate(
             bundle, backend or [], against=against, lava_samples=lava_samples, timeout_s=timeout,
-            progress=_status(as_json),
+            progress=status(as_json),
         )  # fmt: skip
-        _show(report, as_json, simulating.describe_report)
-    _exit(report["passed"])
+        show(report, as_json, simulating.describe_report)
+    leave(report["passed"])
 
 
-@app.command()
-def attack(
-    bundle: BundlePath,
-    attacks: Annotated[
-        list[str] | None,
-        typer.Option("--attack", help="noise, fgsm, bim, pgd, apgd, square; repeatable, or all."),
-    ] = None,
-    eps: Annotated[
-        str, typer.Option(help="Largest change of a pixel in [0, 1]: 0.03 or 8/255.")
-    ] = "8/255",
-    steps: Annotated[int, typer.Option(help="Steps of the iterative attacks.")] = 40,
-    restarts: Annotated[int, typer.Option(help="Random starts of PGD.")] = 1,
-    queries: Annotated[int, typer.Option(help="Queries of the Square attack.")] = 500,
-    samples: Annotated[int, typer.Option(help="Test images to attack; 0 attacks all.")] = 128,
-    replay: Annotated[
-        str, typer.Option(help="Where adversarial images are replayed: lava-inprocess, lava, none.")
-    ] = "lava-inprocess",
-    seed: Annotated[int, typer.Option(help="Seed of every random choice.")] = 0,
-    checks: Annotated[bool, typer.Option(help="Also run the gradient-masking checks.")] = True,
-    timeout: Timeout = 600.0,
-    as_json: AsJson = False,
-) -> None:
-    """Attack float, quantised and integer network side by side; replay the worst on Lava."""
-    with sentences():
-        from spikeport import attacking
-
-        settings = attacking.Settings(
-            attacks=tuple(attacks or ()), eps=attacking.radius(eps), steps=steps,
-            restarts=restarts, queries=queries, samples=samples, replay=replay, seed=seed,
-            checks=checks, timeout_s=timeout,
-        )  # fmt: skip
-        result = attacking.attack(bundle, settings, progress=_status(as_json))
-        _show(result, as_json, attacking.describe_attack)
-    _exit(result["passed"])
+app.command()(cli_robustness.attack)
+app.command()(cli_robustness.faults)
 
 
 @app.command()
@@ -210,8 +159,8 @@ def deploy(
         from spikeport import deploying
 
         result = deploying.deploy(bundle, out_folder, board=board)
-        _show(result, as_json, deploying.describe_deployment)
-    _exit(result["passed"])
+        show(result, as_json, deploying.describe_deployment)
+    leave(result["passed"])
 
 
 @app.command()
@@ -225,9 +174,9 @@ def demo(
     with sentences():
         from spikeport import demo as story
 
-        result = story.demo(out_folder, progress=_status(as_json), bars=not as_json)
-        _show(result, as_json, story.describe_demo)
-    _exit(result["passed"])
+        result = story.demo(out_folder, progress=status(as_json), bars=not as_json)
+        show(result, as_json, story.describe_demo)
+    leave(result["passed"])
 
 
 @app.command()
@@ -237,62 +186,8 @@ def doctor(as_json: AsJson = False) -> None:
         from spikeport import diagnosing
 
         result = diagnosing.doctor()
-        _show(result, as_json, diagnosing.describe_doctor)
-    _exit(result["passed"])
-
-
-@contextmanager
-def sentences() -> Iterator[None]:
-    """Turn bad input into one sentence and exit code 2; everything unexpected keeps its trace."""
-    try:
-        yield
-    except (ValueError, OSError, OverflowError) as problem:
-        code = getattr(problem, "errno", None)
-        if code in DISK:
-            where = getattr(problem, "filename", None) or "a file"
-            _fail(f"{where}: {os.strerror(code)}; name another place, or mend this one")
-        if not _raised_by_us(problem):
-            raise
-        _fail(str(problem))
-    except RuntimeError as problem:
-        from spikeport.hw.lava_run import LavaError
-
-        if not isinstance(problem, LavaError):
-            raise
-        _fail(str(problem))
-    except KeyboardInterrupt:
-        _fail("stopped by the user; what was already written is whole")
-
-
-def _raised_by_us(problem: BaseException) -> bool:
-    """Whether the sentence is ours; an error out of a library's depths is a defect to be seen."""
-    trace = problem.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    return trace is not None and trace.tb_frame.f_globals["__name__"].startswith("spikeport")
-
-
-def _fail(sentence: str) -> None:
-    err.print(f"spikeport: {' '.join(sentence.split())}", soft_wrap=True, markup=False)
-    raise typer.Exit(2)
-
-
-def _show(result: Any, as_json: bool, describe: Any) -> None:
-    if as_json:
-        sys.stdout.write(json.dumps(result, indent=2) + "\n")
-    else:
-        out.print(describe(result), soft_wrap=True, markup=False)
-
-
-def _status(quiet: bool) -> Any:
-    """A callable that shows what is being done."""
-    how: Any = {"style": "dim", "soft_wrap": True, "markup": False}
-    return (lambda _: None) if quiet else (lambda text: err.print(f"  {text}", **how))
-
-
-def _exit(passed: bool) -> None:
-    if not passed:
-        raise typer.Exit(1)
+        show(result, as_json, diagnosing.describe_doctor)
+    leave(result["passed"])
 
 
 def main() -> None:

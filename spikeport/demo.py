@@ -8,7 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from spikeport import attacking, exporting, simulating, tables, training
+from spikeport import attack_report, attacking, exporting, simulating, tables, training
+from spikeport.attack_settings import Settings
 from spikeport.sim.files import write_text
 
 EPS = 16 / 255  # 1 of the 16 grey levels that a digit's pixel has
@@ -31,10 +32,10 @@ def demo(
     progress("simulate: every backend on the whole test set, multi-process Lava on 64 images")
     ladder = simulating.simulate(bundle, progress=progress)
     progress(f"attack: PGD-{PGD_STEPS} on {ATTACKED} images")
-    settings = attacking.Settings(
-        attacks=("pgd",), eps=EPS, steps=PGD_STEPS, samples=ATTACKED, checks=False
+    settings = Settings(
+        attacks=("pgd",), eps=(EPS,), steps=PGD_STEPS, samples=ATTACKED, checks=False
     )
-    attacked = attacking.attack(bundle, settings, progress=progress)
+    attacked = attacking.attack(bundle, settings, jobs=1, progress=progress)
     result = {
         "passed": exported["passed"] and ladder["passed"] and attacked["passed"],
         "seconds": round(time.perf_counter() - started, 1),
@@ -49,7 +50,7 @@ def demo(
 
 def describe_demo(result: dict[str, Any]) -> str:
     """The one table: accuracy along the way to the chip, clean and attacked, and the proof."""
-    simulated, attacked = result["simulate"], result["attack"]
+    simulated, attacked = result["simulate"], result["attack"]["radii"][0]
     accuracy, models = simulated["accuracy"], attacked["evaluation"]["models"]
     replayed = attacked["replay"]
     samples = attacked["evaluation"]["samples"]
@@ -73,7 +74,7 @@ def describe_demo(result: dict[str, Any]) -> str:
     lines += [tables.describe_rung(rung) for rung in rungs]
     lines += [f"{m['rung']}: not run: {m['reason']}" for m in simulated["missing"]]
     compared, differing = (sum(r[k] for r in rungs) for k in ("spikes", "differing"))
-    lines.append(attacking.describe_replay(replayed))
+    lines.append(attack_report.describe_replay(replayed))
     lines.append(
         f"spikes compared: {compared + replayed['spikes']:,}, spikes differing:"
         f" {differing + replayed['differing']:,}; {result['seconds']:.0f} s in all"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from spikeport.attacking import Settings
+from spikeport.attack_settings import Settings
 from spikeport.sim.attack import Apgd
 
 
@@ -12,11 +12,14 @@ def test_every_attack_is_labelled_with_its_effort() -> None:
     settings = Settings(steps=7, restarts=2, queries=9)
     labels = [
         "noise-100", "fgsm", "bim-7", "pgd-7", "pgd-7-dlr", "apgd-7", "apgd-7-dlr", "square-9",
+        "rfgsm", "mi-fgsm-7", "sa-pgd-7", "apgd-t-7",
     ]  # fmt: skip
     assert list(settings.specs(10)) == labels
     assert settings.specs(10)["apgd-7-dlr"] == Apgd(steps=7, restarts=2, loss="dlr")
-    # The ratio of logits needs a third class.
-    assert list(settings.specs(2)) == [label for label in labels if "dlr" not in label]
+    # The ratio of logits needs a third class, the targeted one a fourth.
+    few = [label for label in labels if "dlr" not in label and label != "apgd-t-7"]
+    assert list(settings.specs(2)) == few
+    assert "sparse-rs-9" in Settings(norm="l0", eps=(4,), queries=9).specs(10)
 
 
 def test_apgd_can_be_asked_for_alone() -> None:

@@ -58,7 +58,7 @@ def test_export(here: Path, cli: Any) -> None:
     assert exact
     assert {rung["differing"] for rung in exact} == {0}
     assert found["digest"] == document(cli, "attack new --attack fgsm --samples 2 --no-checks"
-                                            " --replay none")["digest"]  # fmt: skip
+                                            " --replay none")["header"]["digest"]  # fmt: skip
 
 
 def test_export_to_nir_and_back(here: Path, cli: Any) -> None:
@@ -119,22 +119,44 @@ def test_altered_spikes_fail_the_check(here: Path, cli: Any) -> None:
 def test_attack(here: Path, cli: Any) -> None:
     line = "attack bundle --attack fgsm --attack noise --samples 4 --eps 51/510 --replay none"
     found = document(cli, f"{line} --no-checks")
-    assert found.keys() >= {"passed", "settings", "digest", "evaluation", "replay", "checks"}
-    assert found["settings"]["attacks"] == ["fgsm", "noise"]
-    assert found["evaluation"]["samples"] == 4
-    assert set(found["evaluation"]["models"]) == {"float", "quantised", "integer"}
-    for model in found["evaluation"]["models"].values():
+    assert found.keys() == {"passed", "header", "radii", "checks"}
+    assert found["header"]["settings"]["attacks"] == ["fgsm", "noise"]
+    assert found["header"]["samples"] == 4
+    (radius,) = found["radii"]
+    assert set(radius["evaluation"]["models"]) == {"float", "quantised", "integer"}
+    for model in radius["evaluation"]["models"].values():
         assert model["attacks"].keys() == {"fgsm", "noise-100"}
         assert 0 <= model["worst_accuracy"] <= model["clean_accuracy"] <= 1
-    assert found["replay"]["reason"] == "replay none was asked for"
+    assert radius["replay"]["reason"] == "replay none was asked for"
     assert found["checks"] is None
 
 
 @pytest.mark.lava
 def test_attack_with_replay(here: Path, cli: Any) -> None:
     found = document(cli, "attack bundle --attack fgsm --samples 4 --no-checks --eps 0.2")
-    assert (found["replay"]["images"], found["replay"]["disagreeing"]) == (4, 0)
-    assert found["replay"]["differing"] == 0 < found["replay"]["spikes"]
+    replayed = found["radii"][0]["replay"]
+    assert (replayed["images"], replayed["disagreeing"]) == (4, 0)
+    assert replayed["differing"] == 0 < replayed["spikes"]
+
+
+def test_attack_again(here: Path, cli: Any) -> None:
+    line = "attack bundle --attack fgsm --samples 4 --eps 0.1 --eps 0.2 --replay none --no-checks"
+    found = document(cli, f"{line} --out r.json")
+    assert len(found["radii"]) == 2
+    again = document(cli, "attack bundle --again r.json")
+    assert (again["radii"], again["differing"]) == (found["radii"], [])
+
+
+def test_faults(here: Path, cli: Any) -> None:
+    line = "faults bundle --kind weight=2 --kind dead --samples 4 --at-once 1 --at-once 3"
+    found = document(cli, f"{line} --trials 6 --eps 0.2 --out faults.json")
+    assert [len(trial["faults"]) for trial in found["trials"]] == [1, 3, 1, 3, 1, 3]
+    assert set(found["right"]) == {"clean", "worst"}
+    assert found["right"]["worst"] <= found["right"]["clean"] <= found["samples"] == 4
+    more = document(cli, f"{line} --trials 9 --eps 0.2 --out faults.json --jobs 1")
+    assert more["trials"][:6] == found["trials"]
+    assert "most critical kind" in more["report"]
+    assert len(document(cli, "faults bundle --trials 20 --samples 2")["trials"]) == 20
 
 
 def test_deploy(here: Path, cli: Any) -> None:
@@ -158,6 +180,7 @@ WORDS = {
     "export run --target loihi --vectors 2 --out new": "2 test vectors",
     "simulate bundle --backend engine": "all exact rungs hold",
     "attack bundle --attack fgsm --samples 2 --no-checks --replay none": "accuracy on 2 images",
+    "faults bundle --trials 3 --samples 2": "3 trials on 2 images",
     "deploy bundle --board oheo-gulch --out board": "wrote board for oheo-gulch",
     "train tiny.toml --out again": "trained into again",
 }
@@ -176,7 +199,10 @@ OPTIONS = {
     "export": ("--target", "--out", "--vectors", "--dt", "--steps"),
     "simulate": ("--backend", "--lava-samples", "--timeout"),
     "attack": ("--attack", "--eps", "--steps", "--restarts", "--queries", "--samples", "--replay",
-               "--seed", "--checks", "--timeout"),
+               "--seed", "--checks", "--timeout", "--norm", "--standard", "--out", "--again",
+               "--jobs", "--cluster"),
+    "faults": ("--kind", "--at-once", "--trials", "--rate", "--samples", "--eps", "--seed", "--out",
+               "--jobs"),
     "deploy": ("--board", "--out"),
     "demo": ("--out",),
     "doctor": (),

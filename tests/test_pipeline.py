@@ -13,7 +13,8 @@ import nir
 import numpy as np
 import pytest
 
-from spikeport import attacking, bundling, demo, exporting, simulating
+from spikeport import attack_report, attack_shares, attacking, bundling, demo, exporting, simulating
+from spikeport.attack_settings import Settings
 from spikeport.foreign import Reading
 from spikeport.hw import lava_import
 from spikeport.sim import bundle as bundles
@@ -26,15 +27,8 @@ ATTACK: dict[str, Any] = {
     "attacks": ("fgsm", "noise"),
     "samples": 12,
     "checks": False,
-    "eps": 16 / 255,
+    "eps": (16 / 255,),
 }
-
-
-def timeless(value: Any) -> Any:
-    """`value` without what a clock has measured."""
-    if isinstance(value, dict):
-        return {key: timeless(part) for key, part in value.items() if key != "seconds"}
-    return [timeless(part) for part in value] if isinstance(value, list) else value
 
 
 def trained(folder: Path, *settings: str) -> Path:
@@ -137,7 +131,7 @@ def test_rate_coding_goes_to_loihi1_and_is_not_attacked(rate_coded: Path, tmp_pa
         match=r"b: its input changes from step to step, as rate coded images and events do; attacks"
         r" are offered on still images only, so use direct coding$",
     ):
-        attacking.attack(tmp_path / "b", attacking.Settings())
+        attacking.attack(tmp_path / "b", Settings())
 
 
 def test_an_unfinished_run_is_not_exported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -222,7 +216,7 @@ def test_exports_a_foreign_nir_file(tmp_path: Path) -> None:
     assert report["passed"] is True
     assert report["accuracy"] == {}
     with pytest.raises(ValueError, match=r"b: its test vectors have no labels, so nothing can be"):
-        attacking.attack(tmp_path / "b", attacking.Settings())
+        attacking.attack(tmp_path / "b", Settings())
 
 
 def test_simulate_compares_what_can_run(bundle: Path) -> None:
@@ -251,11 +245,12 @@ def test_simulate_and_replay_on_lava(bundle: Path) -> None:
     assert sizes["lava-inprocess"][:2] == (20, 0)
     assert sizes["lava"][:2] == (3, 0)
     assert sizes["lava"][2] > 0
-    result = attacking.attack(bundle, attacking.Settings(**ATTACK))
-    replayed = result["replay"]
+    result = attacking.attack(bundle, Settings(**ATTACK))
+    (radius,) = result["radii"]
+    replayed = radius["replay"]
     assert (replayed["images"], replayed["disagreeing"], replayed["differing"]) == (12, 0, 0)
     assert replayed["spikes"] == 2 * 12 * 3 * 34
-    integer = result["evaluation"]["models"]["integer"]
+    integer = radius["evaluation"]["models"]["integer"]
     assert replayed["clean_accuracy"] == integer["clean_accuracy"]
     assert replayed["worst_accuracy"] == integer["worst_accuracy"]
     assert result["passed"] is True
@@ -282,24 +277,25 @@ def test_other_expectations_fail_the_simulation(run: Path, tmp_path: Path, what:
 
 
 def test_attack_tells_of_every_network(bundle: Path) -> None:
-    settings = attacking.Settings(**ATTACK, replay="none", seed=5)
+    settings = Settings(**ATTACK, replay="none", seed=5)
     result = attacking.attack(bundle, settings)
-    models = result["evaluation"]["models"]
+    (radius,) = result["radii"]
+    models = radius["evaluation"]["models"]
     assert list(models) == ["float", "quantised", "integer"]
     for model in models.values():
         assert list(model["attacks"]) == ["fgsm", "noise-100"]
         robust = [a["robust_accuracy"] for a in model["attacks"].values()]
         assert model["worst_accuracy"] <= min(robust) <= model["clean_accuracy"]
     assert models["integer"]["worst_accuracy"] < models["integer"]["clean_accuracy"]
-    assert result["replay"]["reason"] == "replay none was asked for"
-    assert result["digest"] == bundles.read(bundle).net.digest()
+    assert radius["replay"]["reason"] == "replay none was asked for"
+    assert result["header"]["digest"] == bundles.read(bundle).net.digest()
     again = attacking.attack(bundle, settings)
-    assert timeless(again["evaluation"]) == timeless(result["evaluation"])
+    assert again["radii"] == result["radii"]
     other = attacking.attack(bundle, replace(settings, seed=6))
-    assert timeless(other["evaluation"]) != timeless(result["evaluation"])
-    text = attacking.describe_attack(result)
+    assert other["radii"] != result["radii"]
+    text = attack_report.describe_attack(result)
     assert "accuracy on 12 images, eps = 0.0627 (16 grey levels)" in text
-    assert text.endswith("not replayed on Lava: replay none was asked for")
+    assert "not replayed on Lava: replay none was asked for" in text
 
 
 @pytest.mark.parametrize(
@@ -312,11 +308,120 @@ def test_attack_tells_of_every_network(bundle: Path) -> None:
 )
 def test_attack_refuses_unknown_settings(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        attacking.Settings(**settings)
+        Settings(**settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"eps": ()}, r"^eps is \(\); give one radius or more, growing$"),
+        ({"eps": (0.2, 0.1)}, r"^eps is \(0.2, 0.1\); give one radius or more, growing$"),
+        ({"norm": "l3"}, r"^norm is 'l3'; allowed are linf, l2, l0$"),
+        ({"standard": True, "norm": "l2"}, r"^the standard names its own attacks, all of them in"),
+        ({"standard": True, "attacks": ("pgd",)}, r"^the standard names its own attacks, all of"),
+    ],
+)
+def test_attack_refuses_settings_that_do_not_fit(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Settings(**settings)
+
+
+def test_several_radii_and_the_same_again(bundle: Path, tmp_path: Path) -> None:
+    settings = Settings(attacks=("pgd", "noise"), samples=12, steps=3, checks=False,
+                        eps=(16 / 255, 64 / 255), replay="none")  # fmt: skip
+    out = tmp_path / "result.json"
+    result = attacking.attack(bundle, settings, out=out)
+    assert [r["evaluation"]["budget"]["eps"] for r in result["radii"]] == [16 / 255, 64 / 255]
+    small, large = (r["evaluation"]["models"]["integer"] for r in result["radii"])
+    assert large["worst_accuracy"] < small["worst_accuracy"]
+    assert json.loads(out.read_text()) == json.loads(json.dumps(result))
+    assert [p.name for p in tmp_path.iterdir()] == ["result.json"]
+    same = attacking.again(bundle, out)
+    assert (same["passed"], same["differing"]) == (True, [])
+    assert attack_report.describe_attack(same).endswith("made again: the same, bit for bit")
+    told = json.loads(out.read_text())
+    told["radii"][1]["evaluation"]["models"]["integer"]["worst_accuracy"] += 0.1
+    out.write_text(json.dumps(told))
+    other = attacking.again(bundle, out)
+    assert (other["passed"], other["differing"]) == (False, ["radii"])
+    assert attack_report.describe_attack(other).endswith("made again: radii differ")
+
+
+def test_what_cannot_be_made_again(bundle: Path, tmp_path: Path) -> None:
+    told = tmp_path / "told.json"
+    told.write_text("{}")
+    with pytest.raises(ValueError, match=r"told.json: is no result of an attack \("):
+        attacking.again(bundle, told)
+    header = {"settings": Settings(**ATTACK).to_json(), "digest": "f" * 64}
+    told.write_text(json.dumps({"header": header}))
+    with pytest.raises(ValueError, match=r"told.json: is about the network ffffffffffff, .* holds"):
+        attacking.again(bundle, told)
+    told.write_text(json.dumps({"header": {"settings": {"eps": 3}, "digest": ""}}))
+    with pytest.raises(ValueError, match=r"attack settings are \{'eps': 3\}; needed are those of"):
+        attacking.again(bundle, told)
+
+
+def test_shares_on_two_processes_find_the_same(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(attacks=("fgsm",), samples=0, checks=False, replay="none")
+    one = attacking.attack(bundle, settings, jobs=1)
+    monkeypatch.setattr(attack_shares, "SHARE", 10)
+    few = attacking.attack(bundle, settings, jobs=1)
+    assert few["radii"] == one["radii"]
+    # Work that was stopped goes on: one share is there, another attack's is refused.
+    parts = tmp_path / "r.json.parts"
+    target = attack_shares.Target.of(bundle, 0)
+    said: list[str] = []
+    attack_shares.search(
+        target, settings, folder=parts, jobs=1, cluster=None, progress=said.append
+    )
+    assert said == ["attacked 1 of 2 shares", "attacked 2 of 2 shares"]
+    (parts / "000001.safetensors").unlink()
+    attack_shares.search(
+        target, settings, folder=parts, jobs=1, cluster=None, progress=said.append
+    )
+    assert said[2:] == ["attacked 2 of 2 shares"]
+    with pytest.raises(ValueError, match=r"parts: holds parts of another attack; remove it, or"):
+        attack_shares.search(
+            target, replace(settings, seed=9), folder=parts, jobs=1, cluster=None,
+            progress=said.append,
+        )  # fmt: skip
+
+
+def test_the_standard_is_a_cascade_over_its_views(bundle: Path) -> None:
+    settings = Settings(standard=True, samples=4, checks=False, replay="none", eps=(0.3,))
+    (radius,) = attacking.attack(bundle, settings)["radii"]
+    integer = radius["evaluation"]["models"]["integer"]
+    assert list(integer["attacks"]) == [
+        "apgd-ce-100", "sa-pgd-100-assg-0.35", "sa-pgd-100-assg-0.425", "sa-pgd-100-assg-0.475",
+        "apgd-t-100", "square-1000",
+    ]  # fmt: skip
+    left = [row["robust_accuracy"] for row in integer["attacks"].values()]
+    assert left == sorted(left, reverse=True)
+    assert integer["attacks"]["apgd-t-100"]["settings"]["views"] == ["triangle-1", "atan-2"]
+    views = {view["view"]: view for view in integer["settings"]["views"]}
+    assert views["atan-2"]["detach_reset"] is False
+    assert views["assg-0.425"]["surrogate"]["area"] == 0.425
+
+
+def test_other_norms_and_their_words(bundle: Path) -> None:
+    for norm, eps, words in (("l2", 1.5, "eps = 1.5 in l2"), ("l0", 3.0, "eps = 3 pixels")):
+        settings = Settings(samples=4, steps=2, queries=5, norm=norm, eps=(eps,), replay="none")
+        result = attacking.attack(bundle, settings)
+        assert result["checks"] is None
+        assert words in attack_report.describe_attack(result)
+        attacks = result["radii"][0]["evaluation"]["models"]["integer"]["attacks"]
+        assert ("square-5" in attacks, "sparse-rs-5" in attacks) == (False, norm == "l0")
+
+
+def test_effort_is_checked(bundle: Path) -> None:
+    with pytest.raises(ValueError, match=r"^attack: jobs is -1; it must be at least 1$"):
+        attacking.attack(bundle, Settings(**ATTACK), jobs=-1)
 
 
 def test_the_demo_is_told_as_one_table(exported: dict[str, Any], bundle: Path) -> None:
-    settings = attacking.Settings(**ATTACK, replay="none")
+    settings = Settings(**ATTACK, replay="none")
     text = demo.describe_demo({
         "export": exported,
         "simulate": simulating.simulate(bundle, lava_samples=2),

@@ -310,6 +310,21 @@ def test_bad_settings_and_announcements_are_refused() -> None:
         twin(images(3))
 
 
+def test_views_share_weights_and_remember_apart() -> None:
+    twin, x = Twin(net()), images(4)
+    other = twin.through(Assg(), detach_reset=False)
+    assert (other.surrogate, other.detach_reset) == (Assg(), False)
+    assert (twin.surrogate, twin.detach_reset) == (Surrogate("triangle", 1.0), True)
+    assert other.w0 is twin.w0
+    assert type(other) is Twin
+    assert torch.equal(other(x), twin(x))
+    once = twin.through(Assg(), detach_reset=True)
+    again = once.through(Assg(), detach_reset=True)
+    climbed(once, x, [[0, 1, 2, 3]])
+    assert again._memory is not once._memory
+    assert torch.equal(climbed(again, x, [[0]])[0], gradient(once, x[:1]))
+
+
 def test_a_rule_must_say_its_slopes() -> None:
     class Nothing(Rule):
         name = "nothing"

@@ -1,0 +1,57 @@
+"""The least that a robustness figure must have withstood before it is published.
+
+APGD on cross-entropy, targeted APGD on the ratio of logits (untargeted where there are fewer than
+four classes), SA-PGD through ASSG of several sharpnesses, Square, and the worst images of the other
+networks set beside it, which `evaluate` exchanges. Gradients of APGD come from two fixed windows,
+one of them with the reset let through, because the window that a defence was trained with may be
+the one that it starves (arXiv 2512.22522; Croce and Hein 2020, arXiv 2003.01690).
+"""
+
+from __future__ import annotations
+
+from spikeport.sim.attack.apgd import Apgd, ApgdTargeted
+from spikeport.sim.attack.momentum import SaPgd
+from spikeport.sim.attack.search import Aimed, Spec
+from spikeport.sim.attack.square import Square
+from spikeport.sim.surrogate import Surrogate
+from spikeport.sim.twin_base import TwinBase
+from spikeport.sim.twin_rules import Assg
+
+FIXED = {
+    "triangle-1": (Surrogate("triangle", 1.0), True),
+    "atan-2": (Surrogate("atan", 2.0), False),
+}
+"""Windows by name, and whether the reset is left out of the gradient."""
+
+SHARPNESS = (0.35, 0.425, 0.475)
+"""Areas of ASSG, see `Assg`: which serves best differs from network to network."""
+
+RATIO_CLASSES, TARGET_CLASSES = 3, 4
+"""Logits that the ratio of logits needs, and the targeted one."""
+
+
+def standard_views(twin: TwinBase) -> dict[str, TwinBase]:
+    """The views of one network that the standard climbs, by name; they share its weights."""
+    fixed = {name: twin.through(s, detach_reset=flag) for name, (s, flag) in FIXED.items()}
+    return fixed | {_name(a): twin.through(Assg(area=a), detach_reset=True) for a in SHARPNESS}
+
+
+def standard(classes: int, *, steps: int = 100, queries: int = 1000) -> dict[str, Spec]:
+    """The attacks of the standard by label, for networks with that many `classes`, to be run as a
+    cascade on `standard_views`. steps: of each gradient attack; queries: of Square."""
+    climbed: dict[str, Spec] = {
+        f"apgd-ce-{steps}": Aimed(attack=Apgd(steps=steps), views=tuple(FIXED)),
+    }
+    for area in SHARPNESS:
+        name = _name(area)
+        climbed[f"sa-pgd-{steps}-{name}"] = Aimed(attack=SaPgd(steps=steps), views=(name,))
+    if classes >= TARGET_CLASSES:
+        climbed[f"apgd-t-{steps}"] = Aimed(attack=ApgdTargeted(steps=steps), views=tuple(FIXED))
+    elif classes >= RATIO_CLASSES:
+        ratio = Apgd(steps=steps, loss="dlr")
+        climbed[f"apgd-dlr-{steps}"] = Aimed(attack=ratio, views=tuple(FIXED))
+    return climbed | {f"square-{queries}": Square(queries=queries)}
+
+
+def _name(area: float) -> str:
+    return f"assg-{area}"

@@ -1,0 +1,150 @@
+"""The search for adversarial images, spread over processes or a cluster in shares of the samples.
+
+What is found of a sample does not depend on the others, and shares have one size whoever works on
+them, so the findings are the same for any number of workers. Each share is a task of its own,
+`search_share`, that leaves a file; a killed one begins again, and shares that are there are kept.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from spikeport.attack_settings import Settings
+from spikeport.sim import apart
+from spikeport.sim import bundle as bundles
+from spikeport.sim.attack.search import Findings, Search, joined
+from spikeport.sim.bundle import Bundle
+from spikeport.sim.files import atomic, write_text
+from spikeport.sim.memory import keep_freed
+from spikeport.sim.twin import Twin
+from spikeport.sim.twin_float import FloatTwin
+from spikeport.simulating import float_nets
+
+Progress = Callable[[str], None]
+INTEGER = "integer"
+SHARE = 128  # samples
+TRIES = 3  # of a share whose worker is killed
+HEADER = "header.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """A bundle under attack: its labelled test images x [B, ...] in float input units, y int64 [B],
+    and how many classes there are."""
+
+    bundle: Bundle
+    x: Tensor
+    y: Tensor
+    classes: int
+
+    @classmethod
+    def of(cls, folder: Path, samples: int) -> Target:
+        """The first `samples` (0: all) of a bundle; ValueError where it cannot be attacked."""
+        bundle = bundles.read(folder)
+        vectors, source = bundle.vectors, bundle.net.input
+        if vectors.labels is None:
+            raise ValueError(
+                f"{bundle.folder}: its test vectors have no labels, so nothing can be fooled;"
+                " export a trained run"
+            )
+        if source.kind != "graded" or (vectors.inputs != vectors.inputs[:1]).any():
+            raise ValueError(
+                f"{bundle.folder}: its input changes from step to step, as rate coded images and"
+                " events do; attacks are offered on still images only, so use direct coding"
+            )
+        count = min(samples or vectors.samples, vectors.samples)
+        x = torch.tensor(vectors.inputs[0, :count]).float() / source.scale
+        classes: int = bundle.net.population(bundle.net.readout.population).size
+        return cls(bundle=bundle, x=x, y=torch.tensor(vectors.labels[:count]), classes=classes)
+
+    def searches(self, settings: Settings) -> list[Search]:
+        """One for each radius."""
+        nets = float_nets(self.bundle)
+        models = {name: settings.views(FloatTwin(net)) for name, net in nets}
+        models[INTEGER] = settings.views(Twin(self.bundle.net))
+        return [
+            Search(
+                models=models, specs=settings.specs(self.classes), budget=budget,
+                seed=settings.seed, batch=SHARE, cascade=settings.standard,
+            )
+            for budget in settings.budgets(self.bundle.net.input.largest)
+        ]  # fmt: skip
+
+
+def search(
+    target: Target, settings: Settings, *, folder: Path, jobs: int, cluster: str | None,
+    progress: Progress,
+) -> list[Findings]:  # fmt: skip
+    """Findings about all samples, one for each radius. `folder`, made if needed, holds the shares
+    while they are worked on; ValueError if it holds those of another search."""
+    wanted = {"bundle": str(target.bundle.folder.resolve()), "digest": target.bundle.net.digest(),
+              "settings": settings.to_json()}  # fmt: skip
+    header = folder / HEADER
+    if header.exists() and json.loads(header.read_text(encoding="utf-8")) != wanted:
+        raise ValueError(f"{folder}: holds parts of another attack; remove it, or write elsewhere")
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(header, json.dumps(wanted, indent=1) + "\n")
+    parts = list(_parts(folder, len(target.x)))
+    missing = [str(part) for part in parts if not part.exists()]
+    for done, (part, failure) in enumerate(_searched(missing, target, settings, jobs, cluster)):
+        if failure:
+            raise ValueError(f"{part}: {failure}")
+        progress(f"attacked {len(parts) - len(missing) + done + 1} of {len(parts)} shares")
+    shares = [load_file(part) for part in parts]
+    return [
+        joined([_at_radius(share, r) for share in shares]) for r in range(len(settings.eps))
+    ]
+
+
+def _searched(
+    missing: list[str], target: Target, settings: Settings, jobs: int, cluster: str | None
+) -> Iterator[apart.Outcome]:
+    if cluster is None and (jobs == 1 or len(missing) < 2):
+        for part in missing:
+            _search_part(Path(part), target, settings)
+            yield part, None
+        return
+    task = f"{search_share.__module__}:{search_share.__name__}"
+    with closing(
+        apart.each(task, missing, where="attack", jobs=jobs, cluster=cluster, tries=TRIES)
+    ) as done:
+        yield from done
+
+
+def search_share(part: str) -> None:
+    """Attack the samples that file `part` is to tell of, as the header beside it says."""
+    told: dict[str, Any] = json.loads(Path(part).with_name(HEADER).read_text(encoding="utf-8"))
+    settings = Settings.of(told["settings"])
+    _search_part(Path(part), Target.of(Path(told["bundle"]), settings.samples), settings)
+
+
+def _search_part(part: Path, target: Target, settings: Settings) -> None:
+    keep_freed()
+    first = int(part.stem) * SHARE
+    x, y = target.x[first : first + SHARE], target.y[first : first + SHARE]
+    found: dict[str, Tensor] = {}
+    before: Findings | None = None
+    for r, each in enumerate(target.searches(settings)):
+        now = each.run(x, y, earlier=before if settings.standard else None)
+        found |= {f"{r}:{name}": values.contiguous() for name, values in now.items()}
+        before = now
+    with atomic(part) as temporary:
+        save_file(found, temporary)
+
+
+def _parts(folder: Path, samples: int) -> Iterator[Path]:
+    for i in range(-(-samples // SHARE)):
+        yield folder / f"{i:06d}.safetensors"
+
+
+def _at_radius(share: dict[str, Tensor], r: int) -> Findings:
+    return {k.partition(":")[2]: v for k, v in share.items() if k.partition(":")[0] == str(r)}

@@ -1,0 +1,118 @@
+"""The commands that ask how robust a deployed network is: `attack` and `faults`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from spikeport.console import AsJson, BundlePath, Timeout, leave, sentences, show, status
+
+Seed = Annotated[int, typer.Option(help="Seed of every random choice.")]
+Jobs = Annotated[int | None, typer.Option(help="Processes at a time; one a processor if none.")]
+
+
+def attack(
+    bundle: BundlePath,
+    attacks: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--attack",
+            help="noise, fgsm, rfgsm, bim, mi-fgsm, pgd, apgd, apgd-t, sa-pgd, square, sparse-rs;"
+            " repeatable. All that search the norm if none.",
+        ),
+    ] = None,
+    eps: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Radius: linf and l2 in pixels of [0, 1], 0.03 or 8/255 (default); l0 a number of"
+            " pixels. Repeatable."
+        ),
+    ] = None,
+    norm: Annotated[str, typer.Option(help="linf, l2 or l0.")] = "linf",
+    standard: Annotated[
+        bool, typer.Option("--standard", help="The minimum that a published figure withstands.")
+    ] = False,
+    steps: Annotated[int, typer.Option(help="Steps of the iterative attacks.")] = 40,
+    restarts: Annotated[int, typer.Option(help="Random starts of those that have any.")] = 1,
+    queries: Annotated[int, typer.Option(help="Queries of the searches without gradients.")] = 500,
+    samples: Annotated[int, typer.Option(help="Test images to attack; 0 attacks all.")] = 128,
+    replay: Annotated[
+        str, typer.Option(help="Where adversarial images are replayed: lava-inprocess, lava, none.")
+    ] = "lava-inprocess",
+    seed: Seed = 0,
+    checks: Annotated[bool, typer.Option(help="Also run the gradient-masking checks.")] = True,
+    out_file: Annotated[
+        Path | None, typer.Option("--out", help="File for the result; a stopped attack goes on.")
+    ] = None,
+    again: Annotated[
+        Path | None, typer.Option(help="Make the result in this file again and compare.")
+    ] = None,
+    jobs: Jobs = None,
+    cluster: Annotated[
+        str | None, typer.Option(help="Dask scheduler that attacks instead, tcp://host:port.")
+    ] = None,
+    timeout: Timeout = 600.0,
+    as_json: AsJson = False,
+) -> None:
+    """Attack float, quantised and integer network side by side; replay the worst on Lava."""
+    with sentences():
+        from spikeport import attack_report, attack_settings, attacking
+
+        progress = status(as_json)
+        if again is not None:
+            result = attacking.again(bundle, again, jobs=jobs, progress=progress)
+        else:
+            radii = tuple(attack_settings.radius(e) for e in eps or ["8/255"])
+            settings = attack_settings.Settings(
+                attacks=tuple(attacks or ()), eps=radii, norm=norm, steps=steps,
+                restarts=restarts, queries=queries, standard=standard, samples=samples,
+                replay=replay, seed=seed, checks=checks,
+            )  # fmt: skip
+            result = attacking.attack(
+                bundle, settings, out=out_file, jobs=jobs, cluster=cluster, timeout_s=timeout,
+                progress=progress,
+            )  # fmt: skip
+        show(result, as_json, attack_report.describe_attack)
+    leave(result["passed"])
+
+
+def faults(
+    bundle: BundlePath,
+    kinds: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--kind",
+            help="weight, threshold, u, v, stuck, dead, dropped, duplicated, each with its chance"
+            " if not 1: weight=3. Repeatable. All if none.",
+        ),
+    ] = None,
+    at_once: Annotated[
+        list[int] | None, typer.Option("--at-once", help="Faults of a trial; repeatable.")
+    ] = None,
+    trials: Annotated[int, typer.Option(help="Trials, over all numbers of faults.")] = 1000,
+    rate: Annotated[
+        float, typer.Option(help="Share of spikes that a lossy wire drops or doubles.")
+    ] = 0.2,
+    samples: Annotated[int, typer.Option(help="Test images; 0 takes all.")] = 128,
+    eps: Annotated[
+        str | None, typer.Option(help="Also on the worst images of PGD-40 with this radius.")
+    ] = None,
+    seed: Seed = 0,
+    out_file: Annotated[
+        Path | None, typer.Option("--out", help="File for all trials; more trials extend it.")
+    ] = None,
+    jobs: Jobs = None,
+    as_json: AsJson = False,
+) -> None:
+    """Break the deployed program: flipped bits, dead neurons, lost spikes; what each costs."""
+    with sentences():
+        from spikeport import faulting
+
+        result: Any = faulting.faults(
+            bundle, kinds or [], at_once=at_once or [1], trials=trials, rate=rate,
+            samples=samples, eps=eps, seed=seed, out=out_file, jobs=jobs,
+            progress=status(as_json),
+        )  # fmt: skip
+        show(result, as_json, faulting.describe_faults)

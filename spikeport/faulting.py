@@ -1,0 +1,87 @@
+"""The `faults` command: a campaign of hardware faults on a bundle's program."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from spikeport import attacking
+from spikeport.attack_settings import radius
+from spikeport.attack_shares import Target
+from spikeport.sim.attack import Budget, Pgd
+from spikeport.sim.attack.run import attack_views
+from spikeport.sim.faults import KINDS, Campaign, Result, read, report, run, write
+from spikeport.sim.faults.fault import SPIKE
+from spikeport.sim.surrogate import Surrogate
+from spikeport.sim.twin import Twin
+
+Progress = Callable[[str], None]
+PLACED = "core"  # needs a placement, which bundles do not hold
+CHUNK = 2000  # trials between two words of progress
+ATTACK = Pgd(steps=40)
+SURROGATES = (Surrogate("triangle", 1.0), Surrogate("atan", 2.0))
+
+
+def faults(
+    folder: Path, kinds: Sequence[str], *, at_once: Sequence[int], trials: int, rate: float,
+    samples: int, eps: str | None, seed: int, out: Path | None = None, jobs: int | None = None,
+    progress: Progress = lambda _: None,
+) -> dict[str, Any]:  # fmt: skip
+    """Run `trials` of a campaign on the test images of the bundle in `folder`, with `eps` also on
+    their worst images; a JSON-able result, with the "report" as text.
+
+    kinds: texts such as "weight" or "weight=3", none for all. out: the campaign's file; what it
+    holds is taken over. Raises ValueError for bad settings, and where `out` holds another campaign.
+    """
+    drawn = kinds_of(kinds)
+    campaign = Campaign(
+        seed=seed, kinds=drawn, at_once=tuple(at_once),
+        rate=rate if any(kind in SPIKE for kind in drawn) else None,
+    )  # fmt: skip
+    target = Target.of(folder, samples)
+    net = target.bundle.net
+    sets = {"clean": attacking.shown_to_chip(target.x, net)}
+    if eps is not None:
+        progress(f"attack with PGD-{ATTACK.steps} for the worst images")
+        budget = Budget(eps=radius(eps), levels=net.input.largest)
+        views = [Twin(net, surrogate=s) for s in SURROGATES]
+        found = attack_views(views, target.x, target.y, ATTACK, budget=budget, seed=seed)
+        sets["worst"] = attacking.shown_to_chip(found.x_adv, net)
+    result = read(out) if out is not None and out.exists() else None
+    processes = jobs or os.cpu_count() or 1
+    for end in [*range(CHUNK, trials, CHUNK), trials]:
+        few = 1 if end <= CHUNK // 4 else processes
+        result = run(
+            net, sets, target.y.numpy(), campaign=campaign, trials=end, done=result, processes=few
+        )
+        if out is not None:
+            write(out, result)
+        progress(f"{len(result.trials)} of {trials} trials")
+    assert isinstance(result, Result)
+    return {**json.loads(result.to_json()), "report": report(result)}
+
+
+def kinds_of(texts: Sequence[str]) -> dict[str, float]:
+    """Chances by kind; every kind that needs no placement if there are no texts."""
+    found = {kind: 1.0 for kind in KINDS if kind != PLACED and not texts}
+    for text in texts:
+        kind, equals, chance = text.partition("=")
+        try:
+            found[kind] = float(chance) if equals else 1.0
+        except ValueError:
+            raise ValueError(f"--kind {text!r}: write a kind, or kind=chance") from None
+        if kind == PLACED:
+            raise ValueError(
+                "--kind core: needs to know which neurons share a core, which no bundle says yet;"
+                " use spikeport.sim.faults with your own placement"
+            )
+    return found
+
+
+def describe_faults(result: dict[str, Any]) -> str:
+    """The report."""
+    text: str = result["report"]
+    return text.rstrip()
