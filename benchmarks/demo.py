@@ -27,7 +27,8 @@ RUNG = ("left", "right", "exact", "samples", "steps", "spikes", "differing", "st
 def figures(result: dict[str, Any]) -> dict[str, Any]:
     """What is kept of the demo's own JSON: no folders, no per-image lists."""
     ladder = result["export"]["fidelity"]["rungs"] + result["simulate"]["rungs"]
-    evaluation = result["attack"]["evaluation"]
+    (radius,) = result["attack"]["radii"]
+    evaluation = radius["evaluation"]
     models = {
         name: {key: found[key] for key in ("clean_accuracy", "worst_accuracy")}
         | {"attacks": {k: a["robust_accuracy"] for k, a in found["attacks"].items()}}
@@ -40,11 +41,11 @@ def figures(result: dict[str, Any]) -> dict[str, Any]:
         "accuracy": result["simulate"]["accuracy"],
         "rungs": [{key: rung[key] for key in RUNG} for rung in ladder],
         "attack": {
-            "settings": result["attack"]["settings"],
+            "settings": result["attack"]["header"]["settings"],
             "samples": evaluation["samples"],
             "budget": evaluation["budget"],
             "models": models,
-            "replay": result["attack"]["replay"],
+            "replay": radius["replay"],
         },
     }
 

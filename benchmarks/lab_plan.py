@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from spikeport.sim.attack import Apgd, Bim, Fgsm, Noise, Pgd, Square
-from spikeport.sim.attack.run import Spec
+from spikeport.sim.attack import Attack
 from spikeport.sim.surrogate import Surrogate
 from spikeport.train import config as configs
 
@@ -49,7 +49,7 @@ class Scale:
     attacked at a time. everything: also run what the lab's scale leaves out on CIFAR-10."""
 
     attacked: int
-    attacks: Mapping[str, Spec]
+    attacks: Mapping[str, Attack]
     surrogates: tuple[Surrogate, ...]
     device: str = "cpu"
     batch: int = 125
@@ -66,7 +66,7 @@ class Set:
     full: tuple[str, ...] = ()
 
 
-def _gradients(steps: int, **more: Any) -> dict[str, Spec]:
+def _gradients(steps: int, **more: Any) -> dict[str, Attack]:
     """PGD and APGD on both losses, which miss different samples."""
     specs: tuple[Pgd | Apgd, ...] = (Pgd(steps=40, **more), Apgd(steps=steps, **more))
     names = ("pgd-40", f"apgd-{steps}")
@@ -243,7 +243,7 @@ def jobs(
     return found
 
 
-def paper_attacks(eps: float) -> dict[str, Spec]:
+def paper_attacks(eps: float) -> dict[str, Attack]:
     """The paper's attacks; at another radius its step keeps its share of it."""
     step = PAPER_STEP * eps / PAPER_EPS
     return {

@@ -33,8 +33,7 @@ from where import machine
 
 from spikeport import exporting
 from spikeport.sim import files
-from spikeport.sim.attack import Budget, Evaluation, evaluate
-from spikeport.sim.attack.run import Spec
+from spikeport.sim.attack import Attack, Budget, Evaluation, evaluate
 from spikeport.sim.surrogate import Surrogate
 from spikeport.sim.twin import Twin
 from spikeport.sim.twin_float import FloatTwin
@@ -119,7 +118,7 @@ def attacked(exported: exporting.Exported, x: Tensor, y: Tensor, *, job: Job) ->
     trained = Surrogate(exported.config.model.surrogate, exported.config.model.surrogate_width)
 
     def under(
-        specs: Mapping[str, Spec], *, eps: float, surrogates: tuple[Surrogate, ...]
+        specs: Mapping[str, Attack], *, eps: float, surrogates: tuple[Surrogate, ...]
     ) -> Evaluation:
         models = {
             "float": tuple(FloatTwin(exported.float_net, surrogate=s) for s in surrogates),

@@ -16,7 +16,9 @@ def describe_attack(result: dict[str, Any]) -> str:
     lines = [part for radius in result["radii"] for part in _radius(radius)]
     for check in result["checks"] or []:
         if not check["passed"]:
-            lines.append(f"warning, {check['name']}: {check['sentence']}")
+            lines.append(
+                f"warning, {check['name']}: {check['sentence']}; likely cause: {check['cause']}"
+            )
     if "differing" in result:
         parts = ", ".join(result["differing"])
         lines.append(f"made again: {f'{parts} differ' if parts else 'the same, bit for bit'}")

@@ -26,9 +26,11 @@ from spikeport import backends
 from spikeport.attack_settings import Settings, check_effort
 from spikeport.attack_shares import INTEGER, Target, search
 from spikeport.sim import engine, floating
-from spikeport.sim.attack import Budget, Effort, Evaluation, Pgd, Square, run_checks
+from spikeport.sim.attack import Check, Effort, Evaluation, Pgd, Square, run_checks
 from spikeport.sim.attack.evaluate import evaluation
 from spikeport.sim.attack.losses import margin
+from spikeport.sim.attack.masking import transferred
+from spikeport.sim.attack.oracle import Legality
 from spikeport.sim.files import write_text
 from spikeport.sim.net import FixedNet
 from spikeport.sim.trace import compared, differing_spikes
@@ -81,7 +83,10 @@ def attack(
         result["checks"] = None
         if settings.checks and settings.norm == "linf":
             progress("gradient-masking checks on the integer network")
-            result["checks"] = masking(target, searches[-1].budget, settings=settings)
+            result["checks"] = [
+                {**asdict(check), "cause": check.cause}
+                for check in masking(target, searches[-1].budget, made, settings=settings)
+            ]
         result["passed"] = not any(r["replay"]["disagreeing"] for r in radii)
         if out is not None:
             write_text(out, json.dumps(result, indent=1) + "\n")
@@ -198,15 +203,22 @@ def replay(
     }
 
 
-def masking(target: Target, budget: Budget, *, settings: Settings) -> list[dict[str, Any]]:
-    """The gradient-masking checks on some images, as JSON."""
+def masking(
+    target: Target, budget: Legality, made: Evaluation, *, settings: Settings
+) -> list[Check]:
+    """The gradient-masking checks on some images, and on what the others' images have done."""
     effort = Effort(
         pgd=Pgd(steps=settings.steps, restarts=settings.restarts),
         square=Square(queries=settings.queries),
     )
     *_, integer = settings.views(Twin(target.bundle.net)).values()
-    checks = run_checks(
+    found = run_checks(
         integer, target.x[:CHECKED], target.y[:CHECKED], budget=budget, seed=settings.seed,
         effort=effort,
     )  # fmt: skip
-    return [asdict(check) for check in checks]
+    own = made.models[INTEGER].own_accuracy
+    return found + [
+        transferred(own=own, transfer=t.robust_accuracy, source=t.source)
+        for t in made.transfers
+        if t.target == INTEGER
+    ]

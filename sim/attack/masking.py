@@ -1,6 +1,6 @@
 """Does a robust accuracy mean robustness, or did the attacks starve?
 
-Eleven checks after Athalye, Carlini and Wagner 2018, Carlini et al. 2019 and Croce and Hein 2020.
+Twelve checks after Athalye, Carlini and Wagner 2018, Carlini et al. 2019 and Croce and Hein 2020.
 Each is a rule on figures, so it can be applied to the figures of any evaluation; `run_checks`
 gathers the figures and applies them all. One that fails means "masking suspected: do not claim
 robustness"; none that fails is no certificate.
@@ -27,6 +27,22 @@ BROKEN = 0.05
 """Accuracy at which an undefended model counts as broken."""
 
 
+WEAK = "gradients mislead; climb other surrogates, ASSG among them, and the difference of logits"
+CAUSES = {
+    "C0": "the model is random or keeps state between calls; average its draws, or reset it",
+    "C1": f"a long step beats many short ones: {WEAK}",
+    "C2": f"an attacker who knows less does better: {WEAK}",
+    "C3": "the attack stalls before the budget is used up, as it does on flat or broken gradients",
+    "C4": "too few steps, or steps of a wrong length",
+    "C5": f"blind chance finds what gradients miss: {WEAK}",
+    "C6": "no neuron is within the surrogate's window, or the loss is saturated; widen the window",
+    "C7": "steps up the gradient lead down: gradients are noise, or the step is too long",
+    "C8": "the attack itself is weak or broken, whatever it is used on",
+    "C9": "the gradient points nowhere in particular: the surrogate does not fit this network",
+    "C10": "probabilities leave no gradient where the model is sure; give the attack the logits",
+}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Check:
     """Verdict of one rule. figures: what it was reached with; sentence: for the reader."""
@@ -35,6 +51,11 @@ class Check:
     passed: bool
     figures: Mapping[str, float]
     sentence: str
+
+    @property
+    def cause(self) -> str:
+        """What most often is behind a failure, and what to do."""
+        return CAUSES[self.name.split()[0]]
 
 
 def repeatable(first: Tensor, second: Tensor) -> Check:
@@ -65,6 +86,17 @@ def white_box(*, gradient: float, square: float) -> Check:
         passed=gradient <= square,
         figures={"gradient": gradient, "square": square},
         sentence=f"robust accuracy is {gradient:.3f} under gradients and {square:.3f} under Square",
+    )
+
+
+def transferred(*, own: float, transfer: float, source: str) -> Check:
+    """C2 once more: attacking a network finds at least what images made on another one find."""
+    return Check(
+        name="C2 transfer",
+        passed=own <= transfer,
+        figures={"own": own, "transfer": transfer},
+        sentence=f"robust accuracy is {own:.3f} under attack and {transfer:.3f} on the images that"
+        f" were made on {source}",
     )
 
 
@@ -154,6 +186,23 @@ def breaks_undefended(*, accuracy: float, eps: float) -> Check:
         figures={"undefended": accuracy, "eps": eps},
         sentence=f"the same attack leaves an undefended model {accuracy:.3f} accuracy at eps "
         f"{eps:.4f}",
+    )
+
+
+def slice_of_loss(along: Tensor, across: Tensor) -> Check:
+    """C9: the loss rises more along the gradient than across it.
+
+    along, across [points, samples]: rise of the loss over the start, at growing shares of the
+    radius, in the direction of the gradient's sign and in that of random signs.
+    """
+    climb = float(along.amax(0).mean()) if along.numel() else 0.0
+    drift = float(across.amax(0).mean()) if across.numel() else 0.0
+    return Check(
+        name="C9 slice",
+        passed=climb > drift or not along.numel(),
+        figures={"along": climb, "across": drift},
+        sentence=f"within the radius the loss rises by {climb:.3g} along the gradient and by"
+        f" {drift:.3g} along random signs, in the mean",
     )
 
 

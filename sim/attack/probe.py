@@ -25,6 +25,10 @@ from spikeport.sim.attack.noise import Noise
 from spikeport.sim.attack.run import Result, attack, sweep
 from spikeport.sim.attack.spec import Attack
 from spikeport.sim.attack.square import Square
+from spikeport.sim.attack.streams import Streams
+
+SHARES = (0.125, 0.25, 0.5, 0.75, 1.0)
+"""Of the radius, where the loss is looked at for C9."""
 
 LEAST_EPS = 8 / 255
 """Radius at which an undefended model is expected to break (check C8)."""
@@ -75,7 +79,7 @@ def run_checks(
     if undefended is not None:
         wide = replace(budget, eps=max(budget.eps, LEAST_EPS))
         broken = attack(undefended, x, y, effort.pgd, budget=wide, seed=seed, batch=batch)
-        found.insert(-1, masking.breaks_undefended(accuracy=broken.robust_accuracy, eps=wide.eps))
+        found.insert(-2, masking.breaks_undefended(accuracy=broken.robust_accuracy, eps=wide.eps))
     return found
 
 
@@ -139,6 +143,7 @@ def _checks(probe: _Probe, effort: Effort) -> list[Check]:
         masking.random_search(noise=probe.under(effort.noise).fooled, gradient=gradient),
         masking.gradients(_gradient_norms(probe, right)),
         masking.rising_loss(bim.path, fooled=bim.fooled),
+        masking.slice_of_loss(*_slices(probe, right)),
         masking.raw_logits(logits, accuracy=float(right.double().mean())),
     ]
 
@@ -146,15 +151,39 @@ def _checks(probe: _Probe, effort: Effort) -> list[Check]:
 def _gradient_norms(probe: _Probe, right: Tensor) -> Tensor:
     """L1 norms of the gradients of the cross-entropy at the samples that are `right`; what is not
     finite counts as zero."""
-    norms = [probe.x.new_zeros(0)]
-    x, y = probe.x[right], probe.y[right]
+    _, gradient = _climbed(probe, probe.x[right], probe.y[right])
+    return gradient.abs().flatten(1).sum(1)
+
+
+def _climbed(probe: _Probe, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Cross-entropies [B] at `x` and their gradients, shape of x, 0 where not finite."""
+    losses, gradients = [x.new_zeros(0)], [x.new_zeros(0, *x.shape[1:])]
     for image, labels in zip(batches(x, probe.batch), batches(y, probe.batch), strict=True):
         image = image.detach().requires_grad_()
         with torch.set_grad_enabled(True):
-            loss = LOSSES["ce"](logits_of(probe.model, image), labels).sum()
-        (g,) = torch.autograd.grad(loss, image)
-        norms.append(g.nan_to_num(0, 0, 0).abs().flatten(1).sum(1))
-    return torch.cat(norms)
+            loss = LOSSES["ce"](logits_of(probe.model, image), labels)
+        (g,) = torch.autograd.grad(loss.sum(), image)
+        losses.append(loss.detach().to(x))
+        gradients.append(g.nan_to_num(0, 0, 0))
+    return torch.cat(losses), torch.cat(gradients)
+
+
+def _slices(probe: _Probe, right: Tensor) -> tuple[Tensor, Tensor]:
+    """Rise of the cross-entropy [points, samples] from the samples that are `right`, at growing
+    shares of the radius: along the sign of its gradient, and along random signs."""
+    x, y = probe.x[right], probe.y[right]
+    if not len(x):
+        return x.new_zeros(0, 0), x.new_zeros(0, 0)
+    streams = Streams(x, y, seed=probe.seed, name="slice")
+    _, uphill = _climbed(probe, x, y)
+    radius, found = probe.budget.radius, []
+    for direction in (uphill.sign(), streams.signs(*x.shape[1:])):
+        start, *others = (
+            _climbed(probe, probe.budget.legal(x + share * radius * direction, x), y)[0]
+            for share in (0.0, *SHARES)
+        )
+        found.append(torch.stack([loss - start for loss in others]))
+    return found[0], found[1]
 
 
 def _attached(model: Model) -> Model:

@@ -44,7 +44,7 @@ def test_checks_have_names_figures_and_sentences(linear: Any) -> None:
         effort=EFFORT,
         undefended=linear.model,
     )
-    assert [c.name.split()[0] for c in found] == [f"C{i}" for i in (*range(9), 10)]
+    assert [c.name.split()[0] for c in found] == [f"C{i}" for i in range(11)]
     assert all(c.figures and len(c.sentence) > 30 for c in found)
     assert all(math.isfinite(value) for c in found for value in c.figures.values())
 
@@ -169,3 +169,40 @@ def test_efforts_that_cannot_judge_are_refused() -> None:
         Effort(ladder=(7, 1))
     with pytest.raises(ValueError, match=r"^check C3: epsilons end at 0.4; one of at least 0.5"):
         masking.monotone((0.1, 0.4), (1, 0), chance=0.1)
+
+
+def test_every_check_names_a_cause() -> None:
+    assert list(masking.CAUSES) == [f"C{i}" for i in range(11)]
+    check = masking.transferred(own=0.5, transfer=0.4, source="float")
+    assert (check.passed, check.name) == (False, "C2 transfer")
+    assert check.cause == masking.CAUSES["C2"]
+    assert masking.transferred(own=0.4, transfer=0.4, source="float").passed
+
+
+def test_the_slice_along_the_gradient_must_rise_more() -> None:
+    up, flat = torch.tensor([[0.1, 0.2], [0.4, 0.1]]), torch.tensor([[0.0, 0.1], [0.1, -0.2]])
+    check = masking.slice_of_loss(up, flat)
+    assert check.passed
+    assert check.figures == pytest.approx({"along": 0.3, "across": 0.1})
+    assert not masking.slice_of_loss(flat, up).passed
+    assert not masking.slice_of_loss(flat, flat).passed
+    assert masking.slice_of_loss(torch.zeros(0, 0), torch.zeros(0, 0)).passed
+
+
+def test_a_gradient_that_points_downhill_is_found_out(linear: Any) -> None:
+    class Downhill(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: Tensor) -> Tensor:
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx: Any, *grads: Tensor) -> Tensor:
+            return -grads[0]
+
+    class Liar9(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            """Honest logits."""
+            logits: Tensor = linear.model(Downhill.apply(x))
+            return logits
+
+    assert "C9" in failures(Liar9(), linear.x, linear.y)
