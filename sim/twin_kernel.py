@@ -140,9 +140,14 @@ def fire(y: Any, threshold: Any, subtract: Any, v: Any, spikes: Any, fired: Any)
 
 @compiled
 def slopes_at(
-    kind: Any, width: Any, fired: Any, threshold: Any, unit: Any, d: Any, h: Any
+    kind: Any, width: Any, given: Any, fired: Any, threshold: Any, unit: Any, d: Any, h: Any
 ) -> None:  # fmt: skip
-    """h = ds/dv where v is `fired` before the reset; d: its distance to the threshold."""
+    """h = ds/dv where v is `fired` before the reset, or as `given`, if that is not of size 0; d:
+    the distance to the threshold."""
+    if len(given):
+        for j in range(len(h)):
+            h[j] = given[j]
+        return
     for j in range(len(d)):
         d[j] = (fired[j] - threshold[j]) / unit[j]
     slopes(kind, width, d, h)
@@ -185,8 +190,7 @@ def look_back(
     [T, B, n] or [1, B, n] for the sum of all steps. Added to, if not of size 0: g_threshold and
     g_bias, float64 [n].
     """
-    steps, batch, n = fired.shape
-    kinds = fired.dtype
+    (steps, batch, n), kinds = fired.shape, fired.dtype
     zero = kinds.type(0)
     through, g = np.empty(BLOCK, kinds), np.empty(BLOCK, kinds)
     d, h = np.empty(BLOCK, kinds), np.empty(BLOCK, kinds)
@@ -197,10 +201,8 @@ def look_back(
             gu, gv = g_u[b, low:], g_v[b, low:]
             for t in range(steps - 1, -1, -1):
                 f, gs = fired[t, b, low:], g_spikes[t, b, low:]
-                if slopes.size:
-                    copy(slopes[t if len(slopes) > 1 else 0, b, low : low + size], h[:size])
-                else:
-                    slopes_at(kind, width, f, th, per, d[:size], h[:size])
+                given = slopes[min(t, len(slopes) - 1), b, low:] if slopes.size else h[:0]
+                slopes_at(kind, width, given, f, th, per, d[:size], h[:size])
                 if g_v_sum.size:
                     for j in range(size):
                         gv[j] += g_v_sum[b, low + j]

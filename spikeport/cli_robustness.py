@@ -13,46 +13,56 @@ Seed = Annotated[int, typer.Option(help="Seed of every random choice.")]
 Jobs = Annotated[int | None, typer.Option(help="Processes at a time; one a processor if none.")]
 
 
+Attacks = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--attack",
+        help="noise, fgsm, rfgsm, bim, mi-fgsm, pgd, apgd, apgd-t, sa-pgd, square, sparse-rs;"
+        " repeatable. All that search the norm if none.",
+    ),
+]
+Radii = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Radius: linf and l2 in pixels of [0, 1], 0.03 or 8/255 (default); l0 a number of"
+        " pixels. Repeatable."
+    ),
+]
+Standard = Annotated[
+    bool, typer.Option("--standard", help="The minimum that a published figure withstands.")
+]
+Steps = Annotated[int, typer.Option(help="Steps of the iterative attacks.")]
+Restarts = Annotated[int, typer.Option(help="Random starts of those that have any.")]
+Queries = Annotated[int, typer.Option(help="Queries of the searches without gradients.")]
+Replay = Annotated[
+    str, typer.Option(help="Where adversarial images are replayed: lava-inprocess, lava, none.")
+]
+ResultFile = Annotated[
+    Path | None, typer.Option("--out", help="File for the result; a stopped attack goes on.")
+]
+Again = Annotated[Path | None, typer.Option(help="Make the result in this file again and compare.")]
+Cluster = Annotated[
+    str | None, typer.Option(help="Dask scheduler that attacks instead, tcp://host:port.")
+]
+
+
 def attack(
     bundle: BundlePath,
-    attacks: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--attack",
-            help="noise, fgsm, rfgsm, bim, mi-fgsm, pgd, apgd, apgd-t, sa-pgd, square, sparse-rs;"
-            " repeatable. All that search the norm if none.",
-        ),
-    ] = None,
-    eps: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Radius: linf and l2 in pixels of [0, 1], 0.03 or 8/255 (default); l0 a number of"
-            " pixels. Repeatable."
-        ),
-    ] = None,
+    attacks: Attacks = None,
+    eps: Radii = None,
     norm: Annotated[str, typer.Option(help="linf, l2 or l0.")] = "linf",
-    standard: Annotated[
-        bool, typer.Option("--standard", help="The minimum that a published figure withstands.")
-    ] = False,
-    steps: Annotated[int, typer.Option(help="Steps of the iterative attacks.")] = 40,
-    restarts: Annotated[int, typer.Option(help="Random starts of those that have any.")] = 1,
-    queries: Annotated[int, typer.Option(help="Queries of the searches without gradients.")] = 500,
+    standard: Standard = False,
+    steps: Steps = 40,
+    restarts: Restarts = 1,
+    queries: Queries = 500,
     samples: Annotated[int, typer.Option(help="Test images to attack; 0 attacks all.")] = 128,
-    replay: Annotated[
-        str, typer.Option(help="Where adversarial images are replayed: lava-inprocess, lava, none.")
-    ] = "lava-inprocess",
+    replay: Replay = "lava-inprocess",
     seed: Seed = 0,
     checks: Annotated[bool, typer.Option(help="Also run the gradient-masking checks.")] = True,
-    out_file: Annotated[
-        Path | None, typer.Option("--out", help="File for the result; a stopped attack goes on.")
-    ] = None,
-    again: Annotated[
-        Path | None, typer.Option(help="Make the result in this file again and compare.")
-    ] = None,
+    out_file: ResultFile = None,
+    again: Again = None,
     jobs: Jobs = None,
-    cluster: Annotated[
-        str | None, typer.Option(help="Dask scheduler that attacks instead, tcp://host:port.")
-    ] = None,
+    cluster: Cluster = None,
     timeout: Timeout = 600.0,
     as_json: AsJson = False,
 ) -> None:

@@ -18,6 +18,7 @@ LAYERS = (
     ("spikeport.sim.twin*", "sim-torch"),
     ("spikeport.sim.attack", "sim-torch"),
     ("spikeport.sim.surrogate", "sim-torch"),
+    ("spikeport.sim.apart", "sim-apart"),
     ("spikeport.sim", "sim"),
     ("spikeport.train.blocks", "train-parts"),
     ("spikeport.train.neuron", "train-parts"),
@@ -31,7 +32,7 @@ LAYERS = (
 )
 
 TRAIN = (
-    "numpy numba h5py torch snntorch lightning_fabric distributed sklearn "
+    "numpy numba h5py torch snntorch lightning_fabric sklearn "
     "pydantic safetensors rich tomllib tomli"
 )
 
@@ -39,14 +40,15 @@ TRAIN = (
 RULES = {
     "sim": ("", "numpy numba h5py"),
     "sim-torch": ("sim", "numpy torch"),
+    "sim-apart": ("", "distributed"),
     "train-parts": ("sim sim-torch train", TRAIN),
-    "train": ("sim sim-torch train-parts", TRAIN),
+    "train": ("sim sim-torch sim-apart train-parts", TRAIN),
     "export": ("sim sim-torch train-parts", "numpy torch snntorch nir h5py"),
     "hw": ("sim hw-lava", "numpy h5py"),
     "hw-lava": ("sim hw", "numpy h5py lava scipy"),
     "shell": (
-        "sim sim-torch train-parts train export hw hw-lava",
-        "numpy torch snntorch typer rich pydantic",
+        "sim sim-torch sim-apart train-parts train export hw hw-lava",
+        "numpy torch snntorch typer rich pydantic safetensors",
     ),
 }
 
