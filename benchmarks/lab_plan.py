@@ -9,8 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from spikeport.sim.attack import Apgd, Bim, Fgsm, Noise, Pgd, Square
-from spikeport.sim.attack import Attack
+from spikeport.sim.attack import Apgd, Attack, Bim, Fgsm, Noise, Pgd, Square
 from spikeport.sim.surrogate import Surrogate
 from spikeport.train import config as configs
 

@@ -86,7 +86,7 @@ class Settings:
 
     def _labelled(self, name: str, classes: int) -> dict[str, Spec]:
         """One attack of ATTACKS, with and without the ratio of logits."""
-        kind = ATTACKS[name]
+        kind: type[Any] = ATTACKS[name]
         efforts = {
             "draws": NOISE_DRAWS, "steps": self.steps, "queries": self.queries,
             "restarts": self.restarts,

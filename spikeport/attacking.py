@@ -26,11 +26,10 @@ from spikeport import backends
 from spikeport.attack_settings import Settings, check_effort
 from spikeport.attack_shares import INTEGER, Target, search
 from spikeport.sim import engine, floating
-from spikeport.sim.attack import Check, Effort, Evaluation, Pgd, Square, run_checks
+from spikeport.sim.attack import Budget, Check, Effort, Evaluation, Pgd, Square, run_checks
 from spikeport.sim.attack.evaluate import evaluation
 from spikeport.sim.attack.losses import margin
 from spikeport.sim.attack.masking import transferred
-from spikeport.sim.attack.oracle import Legality
 from spikeport.sim.files import write_text
 from spikeport.sim.net import FixedNet
 from spikeport.sim.trace import compared, differing_spikes
@@ -83,9 +82,10 @@ def attack(
         result["checks"] = None
         if settings.checks and settings.norm == "linf":
             progress("gradient-masking checks on the integer network")
+            budget = settings.budgets(target.bundle.net.input.largest)[-1]
             result["checks"] = [
                 {**asdict(check), "cause": check.cause}
-                for check in masking(target, searches[-1].budget, made, settings=settings)
+                for check in masking(target, budget, made, settings=settings)
             ]
         result["passed"] = not any(r["replay"]["disagreeing"] for r in radii)
         if out is not None:
@@ -204,7 +204,7 @@ def replay(
 
 
 def masking(
-    target: Target, budget: Legality, made: Evaluation, *, settings: Settings
+    target: Target, budget: Budget, made: Evaluation, *, settings: Settings
 ) -> list[Check]:
     """The gradient-masking checks on some images, and on what the others' images have done."""
     effort = Effort(

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from spikeport import attacking, exporting
+from spikeport.attack_settings import Settings
 from spikeport.sim import bundle as bundles
 from spikeport.train import loop
 from spikeport.train.config import loads
@@ -71,4 +72,4 @@ def test_a_run_on_events_reaches_the_chip_unchanged(
     frames = load_for(config).x_test[:10].swapaxes(0, 1)
     assert (loaded.vectors.inputs == np.minimum(frames, largest)).all()
     with pytest.raises(ValueError, match=r"^\S+bundle: its input changes from step to step, as "):
-        attacking.attack(folder / "bundle", attacking.Settings(eps=0.1))
+        attacking.attack(folder / "bundle", Settings(eps=(0.1,)))

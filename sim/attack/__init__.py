@@ -7,36 +7,49 @@ robust accuracy, never a certificate. `evaluate` sets several attacks and models
 `masking` looks for signs that an attack failed for want of gradients. Needs torch.
 """
 
-from spikeport.sim.attack.apgd import Apgd
+from spikeport.sim.attack.apgd import Apgd, ApgdTargeted
 from spikeport.sim.attack.budget import Budget
+from spikeport.sim.attack.eot import Averaged, PoissonCoding
 from spikeport.sim.attack.evaluate import Evaluation, evaluate
-from spikeport.sim.attack.gradient import Bim, Fgsm, Pgd
+from spikeport.sim.attack.gradient import Bim, Fgsm, Pgd, Rfgsm
 from spikeport.sim.attack.masking import Check
+from spikeport.sim.attack.momentum import MiFgsm, SaPgd
 from spikeport.sim.attack.noise import Noise
 from spikeport.sim.attack.oracle import Oracle
 from spikeport.sim.attack.probe import Effort, run_checks
 from spikeport.sim.attack.run import ATTACKS, Result, Sweep, attack, sweep
+from spikeport.sim.attack.sparse import SparseRs
 from spikeport.sim.attack.spec import Attack
 from spikeport.sim.attack.square import Square
+from spikeport.sim.attack.standard import standard, standard_views
 
 __all__ = [
     "ATTACKS",
     "Apgd",
+    "ApgdTargeted",
     "Attack",
+    "Averaged",
     "Bim",
     "Budget",
     "Check",
     "Effort",
     "Evaluation",
     "Fgsm",
+    "MiFgsm",
     "Noise",
     "Oracle",
     "Pgd",
+    "PoissonCoding",
     "Result",
+    "Rfgsm",
+    "SaPgd",
+    "SparseRs",
     "Square",
     "Sweep",
     "attack",
     "evaluate",
     "run_checks",
+    "standard",
+    "standard_views",
     "sweep",
 ]

@@ -1,7 +1,7 @@
 """APGD: projected gradient steps with momentum, whose length each sample earns for itself.
 
-Croce and Hein 2020 (arXiv 2003.01690), L-infinity, untargeted, with the step of twice the radius
-that AutoAttack begins with. Nothing is left to tune but how long it runs.
+Croce and Hein 2020 (arXiv 2003.01690), L-infinity and L2, with the step of twice the radius that
+AutoAttack begins with. Nothing is left to tune but how long it runs.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from spikeport.sim import checks
 from spikeport.sim.attack.budget import Budget
-from spikeport.sim.attack.losses import LOSSES
+from spikeport.sim.attack.losses import LOSSES, TARGETED, Loss, TargetedLoss
 from spikeport.sim.attack.norms import rows
 from spikeport.sim.attack.oracle import Oracle
 from spikeport.sim.attack.spec import Attack
@@ -36,11 +36,8 @@ class Apgd(Attack):
     rho: float = 0.75
 
     def __post_init__(self) -> None:
-        checks.whole(self.steps, where="apgd: steps", low=1, high=1 << 20)
-        checks.whole(self.restarts, where="apgd: restarts", low=1, high=1 << 20)
+        _check(self.name, self.steps, self.restarts, self.rho)
         checks.choice(self.loss, tuple(LOSSES), where="apgd: loss")
-        if not 0 <= self.rho <= 1:
-            raise ValueError(f"apgd: rho is {self.rho}; allowed are 0..1, a share of the moves")
 
     def run(self, oracle: Oracle) -> None:
         """Climb from random points on the ball's hull; restart r draws the same point however many
@@ -48,17 +45,72 @@ class Apgd(Attack):
         for _ in range(self.restarts):
             if oracle.done:
                 return
-            _climb(oracle, on_the_hull(oracle), self)
+            loss = LOSSES[self.loss]
+            _climb(oracle, on_the_hull(oracle), loss, steps=self.steps, rho=self.rho)
 
     def resolved(self, budget: Budget) -> dict[str, Any]:
         """The length of the first step."""
         return {"first_step": first_step(budget.radius)}
 
 
+@dataclass(frozen=True, kw_only=True)
+class ApgdTargeted(Attack):
+    """APGD towards one class after the other: the `targets` other classes with the largest logits
+    at the original, or all of them if there are fewer. In every restart each gets a random point
+    and `steps` moves. loss: "dlr", the published one, for 4 classes or more, or "ce". rho: as in
+    Apgd."""
+
+    name = "apgd-t"
+    norms = ("linf", "l2")
+    steps: int = 100
+    restarts: int = 1
+    targets: int = 9
+    loss: str = "dlr"
+    rho: float = 0.75
+
+    def __post_init__(self) -> None:
+        _check(self.name, self.steps, self.restarts, self.rho)
+        checks.whole(self.targets, where="apgd-t: targets", low=1, high=1 << 20)
+        checks.choice(self.loss, tuple(TARGETED), where="apgd-t: loss")
+
+    def run(self, oracle: Oracle) -> None:
+        """Climb towards the runner-up first; samples that are lost leave the later climbs."""
+        ranked = runners_up(oracle.clean_logits, oracle.y)[:, : self.targets]
+        for _ in range(self.restarts):
+            for target in ranked.unbind(1):
+                if oracle.done:
+                    return
+                loss = _towards(target, oracle, TARGETED[self.loss])
+                _climb(oracle, on_the_hull(oracle), loss, steps=self.steps, rho=self.rho)
+
+    def resolved(self, budget: Budget) -> dict[str, Any]:
+        """The length of the first step."""
+        return {"first_step": first_step(budget.radius)}
+
+
+def runners_up(logits: Tensor, y: Tensor) -> Tensor:
+    """int64 [B, K - 1]: the classes other than y, those of larger logits first, ties by number."""
+    others = logits.scatter(1, y[:, None], float("-inf"))
+    return others.argsort(dim=1, descending=True, stable=True)[:, :-1]
+
+
+def _towards(target: Tensor, oracle: Oracle, loss: TargetedLoss) -> Loss:
+    """The loss that leads each sample of the batch to its `target`, int64 [B]."""
+    return lambda logits, y: loss(logits, y, target[oracle.alive])
+
+
+def _check(name: str, steps: int, restarts: int, rho: float) -> None:
+    checks.whole(steps, where=f"{name}: steps", low=1, high=1 << 20)
+    checks.whole(restarts, where=f"{name}: restarts", low=1, high=1 << 20)
+    if not 0 <= rho <= 1:
+        raise ValueError(f"{name}: rho is {rho}; allowed are 0..1, a share of the moves")
+
+
 def on_the_hull(oracle: Oracle) -> Tensor:
     """Random points [B, ...] as far away as the budget allows."""
     noise = 2 * oracle.streams.uniform(*oracle.x0.shape[1:]) - 1
-    return oracle.budget.hull(noise, oracle.x0)
+    start: Tensor = oracle.budget.hull(noise, oracle.x0)
+    return start
 
 
 def first_step(radius: float) -> float:
@@ -90,10 +142,10 @@ def to_halve(
     return (rises <= rho * (len(losses) - 1)) | (~halved & (best <= best_before))
 
 
-def _climb(oracle: Oracle, x: Tensor, spec: Apgd) -> None:
-    """All moves of one restart; a halved sample goes on from its best point."""
+def _climb(oracle: Oracle, x: Tensor, loss: Loss, *, steps: int, rho: float) -> None:
+    """All moves of one climb from `x`; a halved sample goes on from its best point."""
     oracle.restart()
-    budget, x0, loss = oracle.budget, oracle.x0, LOSSES[spec.loss]
+    budget, x0 = oracle.budget, oracle.x0
     clip = budget.clip
     length = torch.full_like(oracle.margin, first_step(oracle.budget.radius))
     gradient, before = oracle.gradient(x, loss), x
@@ -101,15 +153,15 @@ def _climb(oracle: Oracle, x: Tensor, spec: Apgd) -> None:
     best_x, best_gradient, best = x, gradient, losses[0]
     # At the first checkpoint no earlier one says that the step was left alone.
     halved, best_before = torch.ones_like(best, dtype=torch.bool), best
-    judged = checkpoints(spec.steps)
-    for move in range(1, spec.steps + 1):
+    judged = checkpoints(steps)
+    for move in range(1, steps + 1):
         if oracle.done:
             return
         ahead = clip(x + rows(length, x) * budget.ascent(gradient), x0)
         if move > 1:
             ahead = clip(x + MOMENTUM * (ahead - x) + (1 - MOMENTUM) * (x - before), x0)
         before, x = x, ahead
-        if move == spec.steps:
+        if move == steps:
             oracle.ask(x)
             return
         gradient = oracle.gradient(x, loss)
@@ -120,9 +172,7 @@ def _climb(oracle: Oracle, x: Tensor, spec: Apgd) -> None:
         best_gradient = torch.where(rows(better, x), gradient, best_gradient)
         if move in judged:
             since = torch.stack(losses)
-            halved = to_halve(
-                since, best=best, best_before=best_before, halved=halved, rho=spec.rho
-            )
+            halved = to_halve(since, best=best, best_before=best_before, halved=halved, rho=rho)
             length = torch.where(halved, length / 2, length)
             x = torch.where(rows(halved, x), best_x, x)
             gradient = torch.where(rows(halved, x), best_gradient, gradient)

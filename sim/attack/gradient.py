@@ -1,10 +1,12 @@
-"""Attacks that climb the gradient of a loss: one loop, three ways to start and to step.
+"""Attacks that climb the gradient of a loss: one loop, four ways to start and to step.
 
-FGSM: Goodfellow et al. 2015. BIM: Kurakin et al. 2017. PGD: Madry et al. 2018.
+FGSM: Goodfellow et al. 2015. R+FGSM: Tramer et al. 2018. BIM: Kurakin et al. 2017. PGD: Madry et
+al. 2018.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,9 +39,33 @@ class Fgsm(Attack):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Rfgsm(Attack):
+    """FGSM that first leaves the original, where a defence may have flattened the loss: half the
+    radius at random signs (those of normal noise), half up the gradient. loss: "ce" or "dlr"."""
+
+    name = "rfgsm"
+    norms = ("linf",)
+    loss: str = "ce"
+
+    def __post_init__(self) -> None:
+        checks.choice(self.loss, tuple(LOSSES), where="rfgsm: loss")
+
+    def run(self, oracle: Oracle) -> None:
+        """Try the random point and the one reached from it."""
+        half = oracle.budget.radius / 2
+        noise = half * oracle.streams.signs(*oracle.x0.shape[1:])
+        start = oracle.budget.clip(oracle.x0 + noise, oracle.x0)
+        climb(oracle, start, LOSSES[self.loss], steps=1, length=half)
+
+    def resolved(self, budget: Budget) -> dict[str, Any]:
+        """The length of the random move and of the step, pixel units."""
+        return {"step_size": budget.radius / 2}
+
+
+@dataclass(frozen=True, kw_only=True)
 class Bim(Attack):
     """`steps` steps from the original. step_size: in units of the radius' norm, None = 2.5 radius /
-    steps."""
+    steps, in l0 1."""
 
     name = "bim"
     steps: int = 10
@@ -88,20 +114,32 @@ class Pgd(Attack):
         return {"step_size": step_length(self.steps, self.step_size, budget)}
 
 
-def step_length(steps: int, length: float | None, budget: Budget) -> float:
-    """`length`, or if None so much that `steps` of it could go 2.5 times from rim to middle."""
-    return 2.5 * budget.radius / steps if length is None else length
+def step_length(steps: int, length: float | None, budget: Budget, *, reach: float = 2.5) -> float:
+    """`length`, or if None so much that `steps` of it could go `reach` times from rim to middle. In
+    l0 the whole range of a pixel: after a shorter one, no pixel could take the place of another."""
+    if length is not None:
+        return length
+    return budget.radius if budget.norm == "l0" else reach * budget.radius / steps
 
 
-def climb(oracle: Oracle, x: Tensor, loss: Loss, *, steps: int, length: float) -> None:
-    """`steps` projected steps up the gradient from `x`; the oracle judges every point on the way,
-    and models whose gradients remember begin anew."""
+def climb(
+    oracle: Oracle,
+    x: Tensor,
+    loss: Loss,
+    *,
+    steps: int,
+    length: float,
+    uphill: Callable[[Tensor], Tensor] = lambda gradient: gradient,
+) -> None:
+    """`steps` projected steps from `x`; the oracle judges every point on the way, and models whose
+    gradients remember begin anew. uphill: makes of each gradient in turn what is climbed."""
     oracle.restart()
     budget = oracle.budget
     for _ in range(steps):
         if oracle.done:
             return
-        x = budget.clip(x + length * budget.ascent(oracle.gradient(x, loss)), oracle.x0)
+        ahead = budget.ascent(uphill(oracle.gradient(x, loss)))
+        x = budget.clip(x + length * ahead, oracle.x0)
     oracle.ask(x)
 
 
@@ -109,5 +147,7 @@ def check_steps(name: str, steps: int, length: float | None, *, loss: str) -> No
     """Raise ValueError unless an iterative attack can run with these."""
     checks.whole(steps, where=f"{name}: steps", low=1, high=1 << 20)
     if length is not None and not length > 0:
-        raise ValueError(f"{name}: step_size is {length}; it must be above 0 (or None to derive it)")
+        raise ValueError(
+            f"{name}: step_size is {length}; it must be above 0, or None  (None derives it)"
+        )
     checks.choice(loss, tuple(LOSSES), where=f"{name}: loss")

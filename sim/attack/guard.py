@@ -9,7 +9,11 @@ import torch
 from torch import Tensor, nn
 
 Model = Callable[[Tensor], Tensor]
-"""x float [B, C, H, W] or [B, n] in [0, 1] -> logits [B, K]; sample by sample, no memory."""
+"""x float [B, C, H, W] or [B, n] in [0, 1], or a train of events with a time axis after B -> logits
+[B, K]; sample by sample, no memory."""
+
+EVENT_NORMS = ("flips", "shift", "total_shift", "moves")
+"""Of the budgets for trains of events, `attack.events.FlipBudget` and `RetimingBudget`."""
 
 
 @contextmanager
@@ -71,15 +75,17 @@ def logits_in_batches(model: Model, x: Tensor, *, batch: int) -> Tensor:
         return torch.cat([logits_of(model, part) for part in batches(x, batch)])
 
 
-def check_batch(x: Tensor, y: Tensor) -> None:
-    """Raise ValueError unless x is float [B, n] or [B, C, H, W] and y int64 [B], B >= 1."""
+def check_batch(x: Tensor, y: Tensor, *, norm: str = "linf") -> None:
+    """Raise ValueError unless x is float [B, n] or [B, C, H, W], or [B, T, n] or [B, T, C, H, W] if
+    the budget's `norm` is one of events, and y int64 [B], B >= 1."""
+    trains = norm in EVENT_NORMS
     if not isinstance(x, Tensor) or not x.is_floating_point():
         kind = x.dtype if isinstance(x, Tensor) else type(x).__name__
-        raise ValueError(f"attack: x is {kind}; needed is a float tensor with pixels in [0, 1]")
-    if x.ndim not in (2, 4) or 0 in x.shape:
-        raise ValueError(
-            f"attack: x has shape {tuple(x.shape)}; allowed are [B, n] and [B, C, H, W], none empty"
-        )
+        values = "whole counts of events" if trains else "pixels in [0, 1]"
+        raise ValueError(f"attack: x is {kind}; needed is a float tensor with {values}")
+    if x.ndim not in ((3, 5) if trains else (2, 4)) or 0 in x.shape:
+        shapes = "[B, T, n] and [B, T, C, H, W]" if trains else "[B, n] and [B, C, H, W]"
+        raise ValueError(f"attack: x has shape {tuple(x.shape)}; allowed are {shapes}, none empty")
     if not isinstance(y, Tensor) or y.dtype != torch.int64:
         kind = y.dtype if isinstance(y, Tensor) else type(y).__name__
         raise ValueError(f"attack: y is {kind}; needed is an int64 tensor of labels")

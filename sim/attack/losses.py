@@ -39,6 +39,27 @@ def difference_of_logits_ratio(logits: Tensor, y: Tensor) -> Tensor:
     return -margin(logits, y) / (top[:, 0] - top[:, 2] + 1e-12)
 
 
+def targeted_ratio(logits: Tensor, y: Tensor, target: Tensor) -> Tensor:
+    """(z_target - z_y) / (z_(1) - (z_(3) + z_(4)) / 2), the ratio that leads towards one class
+    (Croce and Hein 2020, 4). target: int64 [B], other classes than y. Needs K >= 4. It is flat
+    where only class y spikes, as (12, 0, 0, 0) shows."""
+    if logits.shape[1] < 4:
+        raise ValueError(
+            f"attack: targeted loss 'dlr' needs at least 4 classes, the model has "
+            f"{logits.shape[1]}; use loss 'ce'"
+        )
+    top = logits.topk(4, dim=1).values
+    own, other = (logits.gather(1, k[:, None]).squeeze(1) for k in (y, target))
+    return (other - own) / (top[:, 0] - (top[:, 2] + top[:, 3]) / 2 + 1e-12)
+
+
+def targeted_entropy(logits: Tensor, y: Tensor, target: Tensor) -> Tensor:
+    """log softmax(z)_target; `y` does not matter."""
+    return -cross_entropy(logits, target)
+
+
 Loss = Callable[[Tensor, Tensor], Tensor]
+TargetedLoss = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 LOSSES: dict[str, Loss] = {"ce": cross_entropy, "dlr": difference_of_logits_ratio}
+TARGETED: dict[str, TargetedLoss] = {"ce": targeted_entropy, "dlr": targeted_ratio}

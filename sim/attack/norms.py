@@ -28,7 +28,8 @@ def within(norm: str, delta: Tensor, eps: float) -> Tensor:
         return delta.clamp(-eps, eps)
     if norm == "l2":
         length = rows(delta.flatten(1).norm(dim=1), delta)
-        return delta * (eps / length.clamp_min(1e-30)).clamp_max(1)
+        shrunk: Tensor = delta * (eps / length.clamp_min(1e-30)).clamp_max(1)
+        return shrunk
     return delta * _largest(by_pixel(delta), int(eps), delta)
 
 

@@ -204,6 +204,7 @@ def plain_loop(
     a: Tensor, v_th: Tensor, bias: Tensor, n: Neurons, *, state: State | None = None
 ) -> Stretch:
     """The equations in float64 under torch's own differentiation, every rounding bypassed."""
+    assert isinstance(n.surrogate, Surrogate)
     threshold = 64 * v_th
     u, v = state or (torch.zeros_like(a[0]), n.v_init.double().expand_as(a[0]))
     spikes, seen, v_sum = [], [], torch.zeros_like(v)

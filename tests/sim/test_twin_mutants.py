@@ -7,6 +7,7 @@ from __future__ import annotations
 import itertools
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -105,8 +106,12 @@ GRADIENTS = {
     "the sum's of another sample": ("g_v_sum[b, low + j]", "g_v_sum[0, low + j]"),
     "the spikes' of another sample": ("g_spikes[t, b, low:]", "g_spikes[t, 0, low:]"),
     "fired of another sample": ("f, gs = fired[t, b, low:]", "f, gs = fired[t, 0, low:]"),
-    "slopes of the step before": ("width, f, th,", "width, fired[max(t - 1, 0), b, low:], th,"),
-    "slopes of the first block": ("width, f, th,", "width, fired[t, b], th,"),
+    "slopes of the step before": ("given, f, th,", "given, fired[max(t - 1, 0), b, low:], th,"),
+    "slopes of the first block": ("given, f, th,", "given, fired[t, b], th,"),
+    "known slopes of the first step": ("slopes[min(t, len(slopes) - 1), b", "slopes[0, b"),
+    "known slopes of another sample": ("len(slopes) - 1), b, low:]", "len(slopes) - 1), 0, low:]"),
+    "known slopes of the first block": ("len(slopes) - 1), b, low:]", "len(slopes) - 1), b]"),
+    "known slopes are not used": ("if slopes.size else h[:0]", "if False else h[:0]"),
     "slopes per unit of d": ("h[j] /= unit[j]", "pass"),
     "units of the first block": ("threshold[low:], unit[low:]", "threshold[low:], unit"),
     "every reset takes v": ("gv[j], th[j] if subtract else f[j]", "gv[j], f[j]"),
@@ -193,18 +198,20 @@ def floats_agree(mine: Any, theirs: Any, draws: Any) -> bool:
         bias[0] = v_init[0] = 0.0
         v = draw.normal(batch, n)
         named = {"state": (u, v) if resumed else None, "steps": steps}
-        neurons = twin_float.FloatNeurons(bias=bias, v_init=v_init, adjoint=p)
+        neurons = twin_float.FloatNeurons(bias=bias, adjoint=replace(p, v_init=v_init))
         if not equal(mine(a, neurons, **named), theirs(a, neurons, **named)):
             return False
     return True
 
 
 def gradients_agree(mine: Any, theirs: Any, draws: Any) -> bool:
-    for subtract, detach, static in itertools.product((False, True), repeat=3):
+    cases = itertools.product((False, True), (False, True), (False, True), (0, 1, SIZES[0]))
+    for subtract, detach, static, known in cases:
         draw, (_, batch, n) = draws.Draw(3), SIZES
         p = draws.adjoint(
             draw, each=True, subtract=subtract, detach=detach, dtype=torch.float64, n=n
         )
+        p = replace(p, slopes=draw.normal(known, batch, n)) if known else p
         fired = draw.normal(*SIZES)
         outputs = twin_adjoint.Outputs(
             spikes=draw.normal(*SIZES), fired=draw.normal(*SIZES), u=draw.normal(batch, n),

@@ -11,7 +11,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from spikeport.sim.attack import Apgd, Attack, Bim, Fgsm, Noise, Pgd, Square
+from spikeport.sim.attack import (
+    Apgd,
+    ApgdTargeted,
+    Attack,
+    Bim,
+    Fgsm,
+    MiFgsm,
+    Noise,
+    Pgd,
+    Rfgsm,
+    SaPgd,
+    SparseRs,
+    Square,
+)
 from spikeport.sim.attack.losses import margin
 from spikeport.sim.net import FixedNet, Input, Population, Projection, Readout
 from spikeport.sim.surrogate import Surrogate
@@ -139,4 +152,9 @@ def quick() -> dict[str, Attack]:
         "pgd": Pgd(steps=5, restarts=2),
         "apgd": Apgd(steps=5, restarts=2, rho=0.5),
         "square": Square(queries=30, share=0.5),
+        "rfgsm": Rfgsm(loss="dlr"),
+        "mi-fgsm": MiFgsm(steps=4, mu=0.7),
+        "sa-pgd": SaPgd(steps=5, restarts=2),
+        "apgd-t": ApgdTargeted(steps=4, targets=2, rho=0.5),
+        "sparse-rs": SparseRs(queries=25, share=0.6),
     }

@@ -11,7 +11,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from spikeport.sim.attack import Bim, Budget, Fgsm, Noise, Pgd, Square, attack
+from spikeport.sim.attack import (
+    Apgd,
+    ApgdTargeted,
+    Bim,
+    Budget,
+    Fgsm,
+    MiFgsm,
+    Noise,
+    Pgd,
+    Rfgsm,
+    Square,
+    attack,
+)
 from spikeport.sim.attack.losses import difference_of_logits_ratio, margin
 
 
@@ -142,3 +154,114 @@ def test_a_plain_function_without_gradient_can_be_searched(spec: Any) -> None:
     )  # fmt: skip
     assert result.x_adv.dtype == torch.float64
     assert not result.fooled.any()
+
+
+def spied(model: nn.Module, x: Tensor, y: Tensor, spec: Any, budget: Budget) -> tuple[Any, Any]:
+    """What an attack shows `model`, the original first, and its result."""
+    seen: list[Tensor] = []
+
+    def spy(x: Tensor) -> Tensor:
+        seen.append(x.detach().clone())
+        logits: Tensor = model(x)
+        return logits
+
+    return seen, attack(spy, x, y, spec, budget=budget, seed=3)
+
+
+@pytest.mark.parametrize("radius", [8, 7])
+def test_rfgsm_goes_half_way_at_random_and_half_up_the_gradient(conv: Any, radius: int) -> None:
+    model, budget = conv.model.eval(), Budget(eps=radius / 255, levels=None)
+    surest = margin(model(conv.x), conv.y).detach().argsort()[-4:]
+    x, y = conv.x[surest], conv.y[surest]
+    (_, start, last), result = spied(model, x, y, Rfgsm(), budget)
+    assert (result.queries == 3).all()
+    half = radius / 255 / 2
+    noise = (start - x) / half
+    inside = (x > half) & (x < 1 - half)
+    assert torch.allclose(noise[inside].abs(), torch.ones(int(inside.sum())), atol=1e-4)
+    assert torch.equal(start, (x + half * noise.sign()).clamp(0, 1))
+    assert 0.4 < (noise[inside] > 0).float().mean() < 0.6
+    image = start.clone().requires_grad_()
+    (g,) = torch.autograd.grad(F.cross_entropy(model(image), y, reduction="sum"), image)
+    assert torch.allclose(last, (start + half * g.sign()).clamp(0, 1), atol=1e-7)
+    assert ((last - x).abs() <= radius / 255 + 1e-6).all()
+    assert Rfgsm().settings(budget) == {"attack": "rfgsm", "loss": "ce", "step_size": half}
+
+
+def two_sides(classes: int) -> tuple[nn.Linear, Tensor, Tensor]:
+    """A linear model on grey images that stay far from black and white, with labels it gives."""
+    g = torch.Generator().manual_seed(12)
+    model = nn.Linear(30, classes)
+    model.weight.data = torch.randn(model.weight.shape, generator=g)
+    x = 0.4 + 0.2 * torch.rand(40, 30, generator=g)
+    model.requires_grad_(False)
+    model.bias.copy_(-(x @ model.weight.T).mean(0))
+    return model, x, model(x).argmax(1)
+
+
+def least_margins(model: nn.Linear, x: Tensor, y: Tensor, eps: float, dual: int) -> Tensor:
+    """Closed form: min over k of z_y - z_k - eps |w_y - w_k|, `dual` 2 for l2 and 1 for linf."""
+    z, w = model(x).double(), model.weight.double()
+    found = []
+    for i, own in enumerate(y.tolist()):
+        sides = [
+            float(z[i, own] - z[i, k] - eps * (w[own] - w[k]).norm(p=dual))
+            for k in range(len(w))
+            if k != own
+        ]
+        found.append(min(sides))
+    return torch.tensor(found)
+
+
+EVERY_STEP = [
+    Fgsm(), Bim(steps=8), Pgd(steps=20, step_size=0.05), MiFgsm(steps=8), Apgd(steps=20),
+    ApgdTargeted(steps=20, loss="ce"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("norm", "dual", "eps"), [("l2", 2, 0.05), ("linf", 1, 0.01)])
+@pytest.mark.parametrize("spec", EVERY_STEP, ids=lambda s: s.name)
+def test_on_two_linear_classes_the_margin_moves_by_the_dual_norm(
+    spec: Any, norm: str, dual: int, eps: float
+) -> None:
+    model, x, y = two_sides(2)
+    budget = Budget(eps=eps, norm=norm, levels=None)
+    least = least_margins(model, x, y, eps, dual)
+    result = attack(model, x, y, spec, budget=budget, seed=0)
+    assert torch.equal(result.fooled, least <= 0)
+    assert (result.margin >= least - 1e-5).all()
+    standing = ~result.fooled
+    assert 10 <= standing.sum() <= 38
+    assert torch.allclose(result.margin[standing], least[standing].float(), atol=1e-3)
+
+
+@pytest.mark.parametrize(("norm", "dual", "eps"), [("l2", 2, 0.03), ("linf", 1, 0.006)])
+def test_with_a_target_for_every_class_the_nearest_side_is_found(
+    norm: str, dual: int, eps: float
+) -> None:
+    model, x, y = two_sides(6)
+    budget = Budget(eps=eps, norm=norm, levels=None)
+    least = least_margins(model, x, y, eps, dual)
+    result = attack(model, x, y, ApgdTargeted(steps=30), budget=budget, seed=0)
+    assert torch.equal(result.fooled, least <= 0)
+    standing = ~result.fooled
+    assert 4 <= standing.sum() <= 36
+    assert (result.margin >= least - 1e-5).all()
+    # The ratio's own optimum lies beside that of the margin, which is what is judged.
+    gained = (result.clean_margin - result.margin) / (result.clean_margin - least)
+    assert gained[standing].min() > 0.75
+    assert gained[standing].mean() > 0.9
+
+
+def test_in_l0_a_step_crosses_the_range_of_a_pixel() -> None:
+    budget = Budget(eps=3, norm="l0")
+    for spec in (Bim(steps=7), Pgd(steps=30), MiFgsm(steps=4)):
+        assert spec.settings(budget)["step_size"] == 1.0
+    assert Bim(step_size=0.5).settings(budget)["step_size"] == 0.5
+
+
+def test_bad_settings_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"^rfgsm: loss is 'mse'; allowed are 'ce', 'dlr'$"):
+        Rfgsm(loss="mse")
+    with pytest.raises(ValueError, match=r"^bim: step_size is 0; it must be above 0"):
+        Bim(step_size=0)
