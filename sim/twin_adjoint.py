@@ -103,7 +103,7 @@ def chosen(fired: Tensor, p: Adjoint) -> Adjoint:
         fired=fired, threshold=p.threshold, unit=p.unit, keep_v=p.keep_v, v_init=p.v_init,
         reset=p.reset, shape=slot.shape, past=slot.recall(fired, rule.begin),
     )  # fmt: skip
-    found = rule.learn(seen)
+    found = rule.learn(seen) if slot.learns else seen.past
     slot.keep(found, rule.begin)
     slopes = rule.slopes(replace(seen, past=found)) / p.unit
     if rule.through_time:

@@ -116,10 +116,11 @@ class TwinBase(nn.Module):
         memory.rows = None
         return torch.cat(logits)
 
-    def attend(self, rows: Tensor, *, samples: int) -> None:
+    def attend(self, rows: Tensor, *, samples: int, learn: bool = True) -> None:
         """Say which of all `samples` the next batch shows, rows int64 [B], for rules of the
-        gradient that remember what a sample did; once for every batch."""
-        self._memory.rows, self._memory.samples = rows, samples
+        gradient that remember what a sample did; once for every batch. Unless they are to `learn`,
+        they use what they know and keep nothing."""
+        self._memory.rows, self._memory.samples, self._memory.learns = rows, samples, learn
 
     def forget(self) -> None:
         """Let the rules of the gradient begin anew."""

@@ -14,16 +14,17 @@ class Memory:
     """Tensors [T, samples, n] of each population (and step, in loops), by sample.
 
     rows int64 [b]: the samples that are shown next; None: strangers, of whom nothing is known or
-    kept. samples: how many there are in all.
+    kept. samples: how many there are in all. learns: whether what they do next is kept.
     """
 
     rows: Tensor | None = None
     samples: int = 0
+    learns: bool = True
     kept: dict[Hashable, tuple[Tensor, ...]] = field(default_factory=dict)
 
     def slot(self, key: Hashable, shape: tuple[int, ...]) -> Slot:
         """Where the samples shown now keep what population `key` of `shape` does."""
-        return Slot(self, key, self.rows, shape)
+        return Slot(self, key, self.rows, shape, self.learns or self.rows is None)
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class Slot:
     key: Hashable
     rows: Tensor | None
     shape: tuple[int, ...]
+    learns: bool
 
     def recall(self, like: Tensor, begin: tuple[float, ...]) -> tuple[Tensor, ...]:
         """What is kept of these samples, shape of `like` [T, B, n]; `begin` for new ones."""

@@ -114,7 +114,8 @@ class Rga(Rule):
         rising = (1 - self.low + self.low * keep) / (keep + self.extra)
         inside = (x >= 1 - keep) & (x <= 1 + self.extra)
         below = (x >= 0) & (x < 1 - keep)
-        return inside * rising + below * self.low
+        slope: Tensor = inside * rising + below * self.low
+        return slope
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,7 +200,8 @@ class Assg(Rule):
         """Of the arctangents."""
         mean, spread = seen.past
         slope = self.omega / (mean + self.rho * spread + 1e-4)
-        return (slope / 2) / (1 + (math.pi / 2 * slope * seen.d).square())
+        h: Tensor = (slope / 2) / (1 + (math.pi / 2 * slope * seen.d).square())
+        return h
 
 
 RULES: dict[str, type[Rule]] = {kind.name: kind for kind in (Bptr, Rga, Hart, Pdsg, Assg)}

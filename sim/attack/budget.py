@@ -67,7 +67,8 @@ class Budget:
         """`x` moved into the ball around `x0` and into [0, 1]; same shape, not yet on the grid."""
         if self.norm == "linf":
             return x.clamp(x0 - self.radius, x0 + self.radius).clamp(0, 1)
-        return (x0 + norms.within(self.norm, x.clamp(0, 1) - x0, self.eps)).clamp(0, 1)
+        inside = x.clamp(0, 1) - x0
+        return (x0 + norms.within(self.norm, x - x0, inside, self.eps)).clamp(0, 1)
 
     def ascent(self, gradient: Tensor) -> Tensor:
         """The step of size 1 that raises a linear function most; times a length up to `radius`."""
@@ -86,7 +87,8 @@ class Budget:
         if self.norm == "linf":
             k = self._on_grid(x).clamp(k0 - self.steps, k0 + self.steps).clamp(0, self.levels)
         elif self.norm == "l0":
-            k = k0 + norms.within("l0", self._on_grid(x).clamp(0, self.levels) - k0, self.eps)
+            inside = self._on_grid(x).clamp(0, self.levels) - k0
+            k = k0 + norms.within("l0", x * self.levels - k0, inside, self.eps)
         else:
             k = k0 + self._shortened((self.clip(x, x0) - x0) * self.levels)
         return torch.where(k == k0, x0, k / self.levels)

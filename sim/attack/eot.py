@@ -52,7 +52,7 @@ class Averaged(nn.Module):
     uses until `forget`, so that an attack follows the network and not the judges' draws; each draw
     is shown after the other, at the memory of one. Parameters get no gradient.
 
-    Gradients of `model` that remember are told of the samples before the first of the draws only.
+    Gradients of `model` that remember learn from the first of the draws only.
     """
 
     def __init__(self, model: Model, *, code: Code, draws: int, judges: int, seed: int) -> None:
@@ -89,8 +89,8 @@ class Averaged(nn.Module):
         """Gradient [B, ...] of (logits * weight).sum() at `x`, mean over fresh draws."""
         call, self._gradients = self._gradients, self._gradients + 1
         total = torch.zeros_like(x)
-        for source in self._sources(CLIMBED, call, self.draws):
-            self._announce()
+        for draw, source in enumerate(self._sources(CLIMBED, call, self.draws)):
+            self._announce(learn=draw == 0)
             with torch.enable_grad():
                 image = x.detach().requires_grad_()
                 logits = self._shown(image, source)
@@ -100,14 +100,14 @@ class Averaged(nn.Module):
                     "or attack its differentiable twin"
                 )
             total += torch.autograd.grad(logits, image, weight)[0]
+        self._rows = None  # who was announced is shown once
         return total / self.draws
 
-    def _announce(self) -> None:
-        """Tell the model who comes, once for each time that it was told here."""
-        told, self._rows = self._rows, None
+    def _announce(self, *, learn: bool) -> None:
+        """Tell the model who comes, if it was told here."""
         attend = getattr(self.model, "attend", None)
-        if told is not None and attend is not None:
-            attend(told[0], samples=told[1])
+        if self._rows is not None and attend is not None:
+            attend(self._rows[0], samples=self._rows[1], learn=learn)
 
     def _shown(self, x: Tensor, source: torch.Generator) -> Tensor:
         """Logits [B, K] of one draw."""

@@ -116,10 +116,11 @@ class Pgd(Attack):
 
 def step_length(steps: int, length: float | None, budget: Budget, *, reach: float = 2.5) -> float:
     """`length`, or if None so much that `steps` of it could go `reach` times from rim to middle. In
-    l0 the whole range of a pixel: after a shorter one, no pixel could take the place of another."""
+    l0 three times the range of a pixel: after shorter ones, hardly any pixel takes the place of
+    another."""
     if length is not None:
         return length
-    return budget.radius if budget.norm == "l0" else reach * budget.radius / steps
+    return 3 * budget.radius if budget.norm == "l0" else reach * budget.radius / steps
 
 
 def climb(
@@ -148,6 +149,6 @@ def check_steps(name: str, steps: int, length: float | None, *, loss: str) -> No
     checks.whole(steps, where=f"{name}: steps", low=1, high=1 << 20)
     if length is not None and not length > 0:
         raise ValueError(
-            f"{name}: step_size is {length}; it must be above 0, or None  (None derives it)"
+            f"{name}: step_size is {length}; it must be above 0, or None to derive it"
         )
     checks.choice(loss, tuple(LOSSES), where=f"{name}: loss")

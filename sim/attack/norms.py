@@ -22,15 +22,19 @@ def size(norm: str, delta: Tensor) -> Tensor:
     return (by_pixel(delta) > 0).sum(1).double()
 
 
-def within(norm: str, delta: Tensor, eps: float) -> Tensor:
-    """The perturbation nearest to `delta` whose size is at most `eps`; same shape."""
+def within(norm: str, delta: Tensor, inside: Tensor, eps: float) -> Tensor:
+    """The perturbation nearest to `delta` whose size is at most `eps` and whose values are those of
+    `inside`, which is `delta` cut to the range of pixels, or 0; in l2 that cut is made first."""
     if norm == "linf":
-        return delta.clamp(-eps, eps)
+        return inside.clamp(-eps, eps)
     if norm == "l2":
-        length = rows(delta.flatten(1).norm(dim=1), delta)
-        shrunk: Tensor = delta * (eps / length.clamp_min(1e-30)).clamp_max(1)
+        length = rows(inside.flatten(1).norm(dim=1), delta)
+        shrunk: Tensor = inside * (eps / length.clamp_min(1e-30)).clamp_max(1)
         return shrunk
-    return delta * _largest(by_pixel(delta), int(eps), delta)
+    # Where a pixel is kept, `inside` is as near as it gets: Croce and Hein 2019 (arXiv 1909.05040).
+    gain = delta.square() - (delta - inside).square()
+    by = gain.sum(1) if gain.ndim == 4 else gain
+    return inside * _largest(by.flatten(1), int(eps), delta)
 
 
 def ascent(norm: str, gradient: Tensor) -> Tensor:

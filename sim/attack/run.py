@@ -116,6 +116,10 @@ def attack(
     as it was found. Raises ValueError for illegal images, labels or logits, and for a gradient
     attack on a model without gradient.
     """
+    if not isinstance(spec, Attack):
+        raise ValueError(
+            f"attack: spec is {spec!r}; needed is an Attack, such as Pgd(), or one of your own"
+        )
     check_batch(x, y, norm=budget.norm)
     spec.check(budget)
     budget.check(x)

@@ -46,7 +46,10 @@ def standard(classes: int, *, steps: int = 100, queries: int = 1000) -> dict[str
         name = _name(area)
         climbed[f"sa-pgd-{steps}-{name}"] = Aimed(attack=SaPgd(steps=steps), views=(name,))
     if classes >= TARGET_CLASSES:
-        climbed[f"apgd-t-{steps}"] = Aimed(attack=ApgdTargeted(steps=steps), views=tuple(FIXED))
+        # The ratio is flat where only one class counts spikes; cross-entropy is not.
+        for loss, view in zip(("dlr", "ce"), FIXED, strict=True):
+            target = ApgdTargeted(steps=steps, loss=loss)
+            climbed[f"apgd-t-{loss}-{steps}"] = Aimed(attack=target, views=(view,))
     elif classes >= RATIO_CLASSES:
         ratio = Apgd(steps=steps, loss="dlr")
         climbed[f"apgd-dlr-{steps}"] = Aimed(attack=ratio, views=tuple(FIXED))

@@ -250,6 +250,17 @@ def test_assg_remembers_samples_while_others_leave(loop: bool) -> None:
     assert torch.allclose(climbed(other, x, [[4]])[0], alone[0])
 
 
+def test_assg_can_use_what_it_knows_without_learning() -> None:
+    twin, x, everyone = Twin(net(), surrogate=Assg()), images(3), torch.arange(3)
+    climbed(twin, x, [[0, 1, 2]] * 2)
+    found = []
+    for learn in (False, False, True):
+        twin.attend(everyone, samples=3, learn=learn)
+        found.append(gradient(twin, x))
+    assert torch.equal(found[0], found[1])
+    assert not torch.equal(found[1], found[2])  # slopes follow what is learned in the same pass
+
+
 def test_strangers_are_met_as_if_for_the_first_time() -> None:
     twin, x = Twin(net(), surrogate=Assg()), images(3)
     first = gradient(twin, x)
@@ -272,10 +283,10 @@ def test_attacks_announce_samples_and_begin_anew_at_restarts() -> None:
     calls: list[Any] = []
 
     class Watched(Twin):
-        def attend(self, rows: Tensor, *, samples: int) -> None:
+        def attend(self, rows: Tensor, *, samples: int, learn: bool = True) -> None:
             """Note who is shown."""
             calls.append((rows.tolist(), samples))
-            super().attend(rows, samples=samples)
+            super().attend(rows, samples=samples, learn=learn)
 
         def forget(self) -> None:
             """Note it."""

@@ -64,9 +64,9 @@ class Curved(nn.Module):
         logits: Tensor = (s.cumsum(0).square() @ self.w).sum(0).tanh()
         return logits
 
-    def attend(self, rows: Tensor, *, samples: int) -> None:
+    def attend(self, rows: Tensor, *, samples: int, learn: bool = True) -> None:
         """Note who comes."""
-        self.log.append((rows.tolist(), samples))
+        self.log.append((rows.tolist(), samples, learn))
 
     def forget(self) -> None:
         """Note it."""
@@ -101,7 +101,7 @@ def gradient_of(model: Any, x: Tensor, weight: Tensor) -> Tensor:
 
 def keeps_its_word(kind: Any) -> bool:
     """Whether logits are means over the judges, gradients means over other draws, new each time,
-    and the model is told once of who comes."""
+    and the model is told of who comes, to learn from the first draw alone."""
     weight = torch.randn(5, 3, generator=source(6), dtype=torch.float64)
     model, inner = averaged(kind)
     model.forget()
@@ -120,8 +120,8 @@ def keeps_its_word(kind: Any) -> bool:
         seen |= {s.numpy().tobytes() for s in judges}
         right &= not drawn & seen
         seen |= drawn
-        told = ([0, 1, 2, 3, 4], 9)
-        right &= inner.log == ["shown"] * JUDGES + [told] + ["shown"] * DRAWS
+        told = [(([0, 1, 2, 3, 4], 9, draw == 0), "shown") for draw in range(DRAWS)]
+        right &= inner.log == ["shown"] * JUDGES + [entry for pair in told for entry in pair]
         inner.shown.clear()
         mean = sum(inner(s) for s in judges) / JUDGES
         logits = model(X)
@@ -148,8 +148,8 @@ MUTANTS = {
         "self._sources(JUDGED, 0,",
         "self._sources(JUDGED, self._gradients,",
     ),
-    "told before every draw": ("told, self._rows = self._rows, None", "told = self._rows"),
-    "never told": ("if told is not None and attend is not None:", "if False:"),
+    "learns from every draw": ("learn=draw == 0", "learn=True"),
+    "never told": ("if self._rows is not None and attend is not None:", "if False:"),
     "judges are not averaged": ("for source in sources]).mean(0)", "for source in sources])[0]"),
     "one draw for all": ("[self.seed, purpose, call, draw]", "[self.seed, purpose, call, 0]"),
 }

@@ -253,10 +253,10 @@ def test_with_a_target_for_every_class_the_nearest_side_is_found(
     assert gained[standing].mean() > 0.9
 
 
-def test_in_l0_a_step_crosses_the_range_of_a_pixel() -> None:
+def test_in_l0_a_step_crosses_the_range_of_a_pixel_thrice() -> None:
     budget = Budget(eps=3, norm="l0")
     for spec in (Bim(steps=7), Pgd(steps=30), MiFgsm(steps=4)):
-        assert spec.settings(budget)["step_size"] == 1.0
+        assert spec.settings(budget)["step_size"] == 3.0
     assert Bim(step_size=0.5).settings(budget)["step_size"] == 0.5
 
 
