@@ -19,7 +19,8 @@ from spikeport.sim.surrogate import Surrogate
 from spikeport.sim.surrogate_kernel import KINDS
 from spikeport.sim.twin_kernel import look_back
 from spikeport.sim.twin_memory import Slot
-from spikeport.sim.twin_rules import Rule, Seen
+from spikeport.sim.twin_rules import Assg, Rule, Seen
+from spikeport.sim.twin_rules_kernel import sharpen
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,16 +100,32 @@ def chosen(fired: Tensor, p: Adjoint) -> Adjoint:
     rule, slot = p.surrogate, p.slot
     assert isinstance(rule, Rule)
     assert slot is not None
+    if isinstance(rule, Assg) and runs_compiled(fired):
+        return replace(p, slopes=sharpened(fired, p, rule, slot))
+    past = tuple(x.transpose(0, 1) for x in slot.recall(fired, rule.begin))
     seen = Seen(
         fired=fired, threshold=p.threshold, unit=p.unit, keep_v=p.keep_v, v_init=p.v_init,
-        reset=p.reset, shape=slot.shape, past=slot.recall(fired, rule.begin),
+        reset=p.reset, shape=slot.shape, past=past,
     )  # fmt: skip
     found = rule.learn(seen) if slot.learns else seen.past
-    slot.keep(found, rule.begin)
+    slot.keep(tuple(x.transpose(0, 1) for x in found))
     slopes = rule.slopes(replace(seen, past=found)) / p.unit
     if rule.through_time:
         return replace(p, slopes=slopes)
     return replace(p, slopes=slopes, keep_v=torch.zeros_like(p.keep_v))
+
+
+def sharpened(fired: Tensor, p: Adjoint, rule: Assg, slot: Slot) -> Tensor:
+    """Slopes ds/dv [T, B, n] by `rule`, compiled."""
+    kind = fired.numpy().dtype
+    past = tuple(x.contiguous() for x in slot.recall(fired, rule.begin))
+    threshold, unit = (row(x, fired.shape[2], kind) for x in (p.threshold, p.unit))
+    slopes = np.empty(fired.shape, kind)
+    memory = rule.memory if slot.learns else 1.0
+    numbers = (kind.type(x) for x in (memory, rule.rho, rule.omega))
+    sharpen(_array(fired, kind), threshold, unit, *(x.numpy() for x in past), *numbers, slopes)
+    slot.keep(past)
+    return torch.from_numpy(slopes)
 
 
 def compiled(

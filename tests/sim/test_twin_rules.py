@@ -18,6 +18,7 @@ from spikeport.sim.synapse import Dense
 from spikeport.sim.twin import Twin
 from spikeport.sim.twin_memory import Memory
 from spikeport.sim.twin_rules import PLAIN, RULES, Assg, Bptr, Hart, Pdsg, Rga, Rule, Seen
+from spikeport.sim.twin_rules_kernel import sharpen
 
 every_rule = pytest.mark.parametrize("rule", [kind() for kind in RULES.values()], ids=list(RULES))
 
@@ -127,16 +128,59 @@ def test_the_mean_area_is_what_was_asked_for_once_it_has_learned() -> None:
 
 
 def test_memory_keeps_samples_apart() -> None:
-    memory = Memory(samples=3)
-    memory.rows = torch.tensor([0, 2])
-    slot = memory.slot("hidden", (1,))
-    slot.keep((torch.tensor([[[5.0], [7.0]]]),), (1.0,))
-    memory.rows = torch.tensor([2, 1])
-    (found,) = memory.slot("hidden", (1,)).recall(torch.zeros(1, 2, 1), (1.0,))
-    assert found.flatten().tolist() == [7.0, 1.0]
-    memory.rows = None
-    (strange,) = memory.slot("hidden", (1,)).recall(torch.zeros(1, 2, 1), (1.0,))
-    assert strange.flatten().tolist() == [1.0, 1.0]
+    memory = Memory(samples=4)
+
+    def recalled(rows: list[int] | None) -> Tensor:
+        memory.rows = None if rows is None else torch.tensor(rows)
+        like = torch.zeros(1, len(rows or [0, 1]), 1)
+        (found,) = memory.slot("hidden", (1,)).recall(like, (1.0,))
+        return found
+
+    def kept(rows: list[int], values: list[float]) -> None:
+        memory.rows = torch.tensor(rows)
+        memory.slot("hidden", (1,)).keep((torch.tensor(values).reshape(-1, 1, 1),))
+
+    assert recalled([0, 1, 2, 3]).flatten().tolist() == [1.0] * 4
+    kept([0, 2], [5.0, 7.0])
+    assert recalled([2, 1]).flatten().tolist() == [7.0, 1.0]
+    assert recalled(None).flatten().tolist() == [1.0, 1.0]
+    recalled([1, 2])[:] = 9.0  # neighbours: the memory itself
+    assert recalled([0, 1, 2, 3]).flatten().tolist() == [5.0, 9.0, 9.0, 1.0]
+    recalled([0, 3])[:] = 4.0  # others: a copy
+    kept([0, 3], [2.0, 3.0])
+    assert recalled([0, 1, 2, 3]).flatten().tolist() == [2.0, 9.0, 9.0, 3.0]
+    memory.learns = False
+    kept([0, 1], [0.0, 0.0])
+    assert recalled([0, 1, 2, 3]).flatten().tolist() == [2.0, 9.0, 9.0, 3.0]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("memory", [0.9, 0.0])
+def test_the_compiled_assg_is_the_formula(dtype: torch.dtype, memory: float) -> None:
+    g = torch.Generator().manual_seed(2)
+    rule = Assg(memory=memory)
+    threshold, batch, n = torch.rand(5000, generator=g) + 0.5, 3, 5000
+    for passes in (1, 3):
+        past = tuple(torch.full((2, batch, n), value, dtype=dtype) for value in rule.begin)
+        mean, spread = (x.transpose(0, 1).contiguous().numpy() for x in past)
+        for _ in range(passes):
+            fired = torch.randn(2, batch, n, generator=g).to(dtype)
+            life = Seen(
+                fired=fired, threshold=threshold.to(dtype), unit=2 * threshold.to(dtype),
+                keep_v=torch.tensor(0.5), v_init=torch.tensor(0.0), reset="zero", shape=(n,),
+                past=past,
+            )  # fmt: skip
+            past = rule.learn(life)
+            slopes = np.empty(fired.shape, fired.numpy().dtype)
+            numbers = [slopes.dtype.type(x) for x in (rule.memory, rule.rho, rule.omega)]
+            sharpen(
+                fired.numpy(), life.threshold.numpy(), life.unit.numpy(), mean, spread, *numbers,
+                slopes,
+            )  # fmt: skip
+        wanted = rule.slopes(replace(life, past=past)) / life.unit
+        assert torch.allclose(torch.from_numpy(slopes), wanted, rtol=1e-4)
+        for mine, theirs in zip((mean, spread), past, strict=True):
+            assert torch.allclose(torch.from_numpy(mine).transpose(0, 1), theirs, rtol=1e-5, atol=1e-6)
 
 
 def net(*, loop: bool = False, readout: str = "count", steps: int = 5) -> FixedNet:
