@@ -126,9 +126,7 @@ class TwinBase(nn.Module):
         """Let the rules of the gradient begin anew."""
         self._memory = Memory()
 
-    def through(
-        self: AnyTwin, surrogate: Surrogate | Rule, *, detach_reset: bool
-    ) -> AnyTwin:
+    def through(self: AnyTwin, surrogate: Surrogate | Rule, *, detach_reset: bool) -> AnyTwin:
         """The same network, sharing its weights, whose gradients pass spikes by another rule."""
         other = copy(self)
         other._look(surrogate, detach_reset=detach_reset)

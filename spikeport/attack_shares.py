@@ -100,9 +100,7 @@ def search(
             raise ValueError(f"{part}: {failure}")
         progress(f"attacked {len(parts) - len(missing) + done + 1} of {len(parts)} shares")
     shares = [load_file(part) for part in parts]
-    return [
-        joined([_at_radius(share, r) for share in shares]) for r in range(len(settings.eps))
-    ]
+    return [joined([_at_radius(share, r) for share in shares]) for r in range(len(settings.eps))]
 
 
 def _searched(

@@ -203,9 +203,7 @@ def replay(
     }
 
 
-def masking(
-    target: Target, budget: Budget, made: Evaluation, *, settings: Settings
-) -> list[Check]:
+def masking(target: Target, budget: Budget, made: Evaluation, *, settings: Settings) -> list[Check]:
     """The gradient-masking checks on some images, and on what the others' images have done."""
     effort = Effort(
         pgd=Pgd(steps=settings.steps, restarts=settings.restarts),

@@ -21,6 +21,8 @@ app = typer.Typer(
     help="Train spiking networks, export them to Loihi-class chips, prove the export on Lava, and"
     " attack the chip's own arithmetic.",
 )
+
+
 def _other(text: str, *flags: str) -> Any:
     """An option that says what a file of others does not say about itself."""
     return typer.Option(*flags, help=text, rich_help_panel="For .nir and .net files of others")

@@ -373,14 +373,10 @@ def test_shares_on_two_processes_find_the_same(
     parts = tmp_path / "r.json.parts"
     target = attack_shares.Target.of(bundle, 0)
     said: list[str] = []
-    attack_shares.search(
-        target, settings, folder=parts, jobs=1, cluster=None, progress=said.append
-    )
+    attack_shares.search(target, settings, folder=parts, jobs=1, cluster=None, progress=said.append)
     assert said == ["attacked 1 of 2 shares", "attacked 2 of 2 shares"]
     (parts / "000001.safetensors").unlink()
-    attack_shares.search(
-        target, settings, folder=parts, jobs=1, cluster=None, progress=said.append
-    )
+    attack_shares.search(target, settings, folder=parts, jobs=1, cluster=None, progress=said.append)
     assert said[2:] == ["attacked 2 of 2 shares"]
     with pytest.raises(ValueError, match=r"parts: holds parts of another attack; remove it, or"):
         attack_shares.search(

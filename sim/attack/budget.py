@@ -41,9 +41,7 @@ class Budget:
         if self.norm == "l2" and not 0 <= self.eps < math.inf:
             raise ValueError(f"budget: eps is {self.eps}; in l2 allowed are numbers from 0")
         if self.norm == "l0":
-            checks.whole(
-                self.eps, where="budget: eps in l0 (pixels)", low=0, high=1 << 30
-            )
+            checks.whole(self.eps, where="budget: eps in l0 (pixels)", low=0, high=1 << 30)
         if self.levels is not None:
             checks.whole(self.levels, where="budget: levels", low=1, high=1 << 16)
 

@@ -148,7 +148,5 @@ def check_steps(name: str, steps: int, length: float | None, *, loss: str) -> No
     """Raise ValueError unless an iterative attack can run with these."""
     checks.whole(steps, where=f"{name}: steps", low=1, high=1 << 20)
     if length is not None and not length > 0:
-        raise ValueError(
-            f"{name}: step_size is {length}; it must be above 0, or None to derive it"
-        )
+        raise ValueError(f"{name}: step_size is {length}; it must be above 0, or None to derive it")
     checks.choice(loss, tuple(LOSSES), where=f"{name}: loss")

@@ -90,7 +90,7 @@ def test_pdsg_is_a_bell_as_wide_as_the_potentials_so_far() -> None:
             for i in (0, 1):
                 at = d[t, 2 * channel + i]
                 z = (at - 0.5 * spread) / spread
-                bell = math.exp(-float(z) ** 2 / 2) / float(spread) / math.sqrt(2 * math.pi)
+                bell = math.exp(-(float(z) ** 2) / 2) / float(spread) / math.sqrt(2 * math.pi)
                 assert float(slopes[t, 0, 2 * channel + i]) == pytest.approx(bell, rel=1e-4)
 
 
@@ -180,7 +180,8 @@ def test_the_compiled_assg_is_the_formula(dtype: torch.dtype, memory: float) -> 
         wanted = rule.slopes(replace(life, past=past)) / life.unit
         assert torch.allclose(torch.from_numpy(slopes), wanted, rtol=1e-4)
         for mine, theirs in zip((mean, spread), past, strict=True):
-            assert torch.allclose(torch.from_numpy(mine).transpose(0, 1), theirs, rtol=1e-5, atol=1e-6)
+            turned = torch.from_numpy(mine).transpose(0, 1)
+            assert torch.allclose(turned, theirs, rtol=1e-5, atol=1e-6)
 
 
 def net(*, loop: bool = False, readout: str = "count", steps: int = 5) -> FixedNet:

@@ -71,9 +71,8 @@ def test_it_finds_what_ours_finds(twin: Any, library: Callable[..., Tensor], ste
     x_adv = library(twin.model, twin.x, twin.y, steps=steps).detach()
     assert BUDGET.measure(x_adv, twin.x).max() <= EPS + 1e-6
     theirs = margin(twin.model(x_adv), twin.y) > 0
-    ours = attack(
-        twin.model, twin.x, twin.y, Fgsm() if steps == 1 else Bim(steps=steps), budget=BUDGET, seed=0
-    )
+    spec = Fgsm() if steps == 1 else Bim(steps=steps)
+    ours = attack(twin.model, twin.x, twin.y, spec, budget=BUDGET, seed=0)
     if steps == 1:
         # Pixels whose gradient is 0 apart, it is the same image.
         assert (theirs == ~ours.fooled).float().mean() > 0.95
