@@ -86,8 +86,10 @@ def search(
 ) -> list[Findings]:  # fmt: skip
     """Findings about all samples, one for each radius. `folder`, made if needed, holds the shares
     while they are worked on; ValueError if it holds those of another search."""
-    wanted = {"bundle": str(target.bundle.folder.resolve()), "digest": target.bundle.net.digest(),
-              "settings": settings.to_json()}  # fmt: skip
+    wanted = {
+        "bundle": str(target.bundle.folder.resolve()), "digest": target.bundle.net.digest(),
+        "settings": settings.to_json(), "share": SHARE,
+    }  # fmt: skip
     header = folder / HEADER
     if header.exists() and json.loads(header.read_text(encoding="utf-8")) != wanted:
         raise ValueError(f"{folder}: holds parts of another attack; remove it, or write elsewhere")
@@ -108,7 +110,7 @@ def _searched(
 ) -> Iterator[apart.Outcome]:
     if cluster is None and (jobs == 1 or len(missing) < 2):
         for part in missing:
-            _search_part(Path(part), target, settings)
+            _search_part(Path(part), target, settings, share=SHARE)
             yield part, None
         return
     task = f"{search_share.__module__}:{search_share.__name__}"
@@ -122,13 +124,14 @@ def search_share(part: str) -> None:
     """Attack the samples that file `part` is to tell of, as the header beside it says."""
     told: dict[str, Any] = json.loads(Path(part).with_name(HEADER).read_text(encoding="utf-8"))
     settings = Settings.of(told["settings"])
-    _search_part(Path(part), Target.of(Path(told["bundle"]), settings.samples), settings)
+    target = Target.of(Path(told["bundle"]), settings.samples)
+    _search_part(Path(part), target, settings, share=told["share"])
 
 
-def _search_part(part: Path, target: Target, settings: Settings) -> None:
+def _search_part(part: Path, target: Target, settings: Settings, *, share: int) -> None:
     keep_freed()
-    first = int(part.stem) * SHARE
-    x, y = target.x[first : first + SHARE], target.y[first : first + SHARE]
+    first = int(part.stem) * share
+    x, y = target.x[first : first + share], target.y[first : first + share]
     found: dict[str, Tensor] = {}
     before: Findings | None = None
     for r, each in enumerate(target.searches(settings)):

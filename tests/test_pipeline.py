@@ -367,8 +367,8 @@ def test_shares_on_two_processes_find_the_same(
     settings = Settings(attacks=("fgsm",), samples=0, checks=False, replay="none")
     one = attacking.attack(bundle, settings, jobs=1)
     monkeypatch.setattr(attack_shares, "SHARE", 10)
-    few = attacking.attack(bundle, settings, jobs=1)
-    assert few["radii"] == one["radii"]
+    assert attacking.attack(bundle, settings, jobs=1)["radii"] == one["radii"]
+    assert attacking.attack(bundle, settings, jobs=2)["radii"] == one["radii"]
     # Work that was stopped goes on: one share is there, another attack's is refused.
     parts = tmp_path / "r.json.parts"
     target = attack_shares.Target.of(bundle, 0)
