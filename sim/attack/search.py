@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from spikeport.sim.attack.guard import Model, logits_in_batches
+from spikeport.sim.attack.guard import Model, check_labels, logits_in_batches
 from spikeport.sim.attack.losses import margin
 from spikeport.sim.attack.oracle import Legality
 from spikeport.sim.attack.run import attack_views
@@ -102,6 +102,7 @@ class Search:
     ) -> None:
         views = self.models[model]
         logits = logits_in_batches(first(views), x, batch=self.batch)
+        check_labels(y, logits.shape[1])
         least = found[clean(model)] = margin(logits, y)
         images = x
         if earlier is not None:
