@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from spikeport.sim.attack.guard import Model, check_labels, logits_in_batches
+from spikeport.sim.attack.guard import Model, check_batch, check_labels, logits_in_batches
 from spikeport.sim.attack.losses import margin
 from spikeport.sim.attack.oracle import Legality
 from spikeport.sim.attack.run import attack_views
@@ -85,6 +85,8 @@ class Search:
 
     def run(self, x: Tensor, y: Tensor, *, earlier: Findings | None = None) -> Findings:
         """Findings about samples x [B, ...] with labels int64 [B]."""
+        check_batch(x, y, norm=self.budget.norm)
+        self.budget.check(x)
         found: Findings = {}
         for model in self.models:
             self._attack(model, x, y, found, earlier=earlier)
