@@ -96,14 +96,17 @@ def measure() -> dict[str, Any]:
             if repetition >= WARM_UP:
                 seconds[name].append(time.perf_counter() - start)
     middle = {name: median(times) for name, times in seconds.items()}
-    with torch.no_grad():
-        trace = twin.run((x * 255).round().numpy().astype("int64")[None].repeat(STEPS, 0))
-    spikes = [part.spikes for part in trace.populations.values()]
     return {
         "seconds": middle,
         "ratios": {name: middle[name] / middle[BASE] for name in middle if name != BASE},
-        "spikes_per_neuron_step": sum(int(s.sum()) for s in spikes) / sum(s.size for s in spikes),
+        "spikes_per_neuron_step": _rate(twin, x),
     }
+
+
+def _rate(twin: Twin, x: Tensor) -> float:
+    trace = twin.run((x * 255).round().numpy().astype("int64")[None].repeat(STEPS, 0))
+    spikes = [part.spikes for part in trace.populations.values()]
+    return sum(int(s.sum()) for s in spikes) / sum(s.size for s in spikes)
 
 
 def main() -> None:

@@ -25,7 +25,10 @@ from spikeport.sim.twin import Twin
 Planted = Callable[..., ModuleType]
 Case = tuple[FixedNet, NDArray[np.int64]]
 ENGINE = ("sim.product", "sim.neurons", "sim.engine")
-TWIN = ("sim.twin_kernel", "sim.twin_adjoint", "sim.twin_base", "sim.twin_lif", "sim.twin")
+TWIN = (
+    "sim.twin_kernel", "sim.twin_adjoint", "sim.twin_stretch", "sim.twin_base", "sim.twin_lif",
+    "sim.twin",
+)  # fmt: skip
 STEPPED = ('return a.device.type == "cpu" and', "return False and")
 
 # What is wrong: (text, wrong text).
