@@ -122,8 +122,11 @@ def sharpened(fired: Tensor, p: Adjoint, rule: Assg, slot: Slot) -> Tensor:
     threshold, unit = (row(x, fired.shape[2], kind) for x in (p.threshold, p.unit))
     slopes = np.empty(fired.shape, kind)
     memory = rule.memory if slot.learns else 1.0
-    numbers = (kind.type(x) for x in (memory, rule.rho, rule.omega))
-    sharpen(_array(fired, kind), threshold, unit, *(x.numpy() for x in past), *numbers, slopes)
+    mean, spread = (x.numpy() for x in past)
+    sharpen(
+        _array(fired, kind), threshold, unit, mean, spread, kind.type(memory), kind.type(rule.rho),
+        kind.type(rule.omega), slopes,
+    )  # fmt: skip
     slot.keep(past)
     return torch.from_numpy(slopes)
 

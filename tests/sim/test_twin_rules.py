@@ -172,10 +172,10 @@ def test_the_compiled_assg_is_the_formula(dtype: torch.dtype, memory: float) -> 
             )  # fmt: skip
             past = rule.learn(life)
             slopes = np.empty(fired.shape, fired.numpy().dtype)
-            numbers = [slopes.dtype.type(x) for x in (rule.memory, rule.rho, rule.omega)]
+            kind = slopes.dtype.type
             sharpen(
-                fired.numpy(), life.threshold.numpy(), life.unit.numpy(), mean, spread, *numbers,
-                slopes,
+                fired.numpy(), life.threshold.numpy(), life.unit.numpy(), mean, spread,
+                kind(rule.memory), kind(rule.rho), kind(rule.omega), slopes,
             )  # fmt: skip
         wanted = rule.slopes(replace(life, past=past)) / life.unit
         assert torch.allclose(torch.from_numpy(slopes), wanted, rtol=1e-4)
