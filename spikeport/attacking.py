@@ -156,7 +156,7 @@ def fidelity(target: Target, made: Evaluation) -> dict[str, Any]:
         ints = shown_to_chip(x, net)
         chip = engine.run(net, ints)
         for name, float_net in float_nets(target.bundle):
-            trace = floating.run(float_net, ints, record=False)
+            trace = floating.run(float_net, ints / net.input.scale, record=False)
             classes = [t.logits(net.readout).argmax(1) for t in (trace, chip)]
             found[f"{name} against {INTEGER}, {which}"] = {
                 "spikes": compared(trace, chip),

@@ -332,6 +332,12 @@ def test_several_radii_and_the_same_again(bundle: Path, tmp_path: Path) -> None:
     out = tmp_path / "result.json"
     result = attacking.attack(bundle, settings, out=out)
     assert [r["evaluation"]["budget"]["eps"] for r in result["radii"]] == [16 / 255, 64 / 255]
+    for r in result["radii"]:
+        # Rounded parameters in float arithmetic fire nearly as the chip does.
+        found = r["fidelity"]["quantised against integer, clean"]
+        assert found["spikes"] == 12 * 3 * 34
+        assert 0 <= found["differing"] < 0.03 * found["spikes"]
+        assert found["decided_otherwise"] <= 1
     small, large = (r["evaluation"]["models"]["integer"] for r in result["radii"])
     assert large["worst_accuracy"] < small["worst_accuracy"]
     assert json.loads(out.read_text()) == json.loads(json.dumps(result))
