@@ -23,6 +23,8 @@ bench: env
 	$(BIN)/python benchmarks/engine.py
 	$(BIN)/python benchmarks/demo.py
 	$(BIN)/python benchmarks/fused.py
+	$(BIN)/python benchmarks/twin.py
+	$(BIN)/python benchmarks/faults.py
 	$(BIN)/python benchmarks/compile.py
 	$(BIN)/python benchmarks/roundtrip.py
 	$(BIN)/python benchmarks/divergence.py
@@ -30,6 +32,7 @@ bench: env
 	$(if $(DATA),$(BIN)/python benchmarks/thresholds.py --data $(DATA) $(if $(RUNS),--runs $(RUNS)/thresholds))
 	$(if $(DATA),$(BIN)/python benchmarks/lab.py --data $(DATA) $(if $(RUNS),--runs $(RUNS)/lab))
 	$(if $(DATA),$(BIN)/python benchmarks/flips.py --data $(DATA) $(if $(RUNS),--runs $(RUNS)/lab))
+	$(if $(DATA),$(if $(RUNS),$(BIN)/python benchmarks/robustness.py --data $(DATA) --runs $(RUNS)/lab))
 	$(BIN)/python benchmarks/readme.py
 
 # Thousands of random networks here, in Lava, in nengo-loihi and in brian2-loihi: no bit may differ.

@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import readme_robustness
 import readme_training
 from readme_parts import load, made_by, percent, table
 
@@ -158,6 +159,9 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "flips": readme_training.flips,
     "thresholds": readme_training.thresholds,
     "fused": readme_training.fused,
+    "compared": readme_robustness.compared,
+    "twin": readme_robustness.twin,
+    "faults": readme_robustness.faults,
     "engine": engine,
     "conformance": conformance,
     "quantisation": quantisation,

@@ -175,6 +175,8 @@ def main() -> None:
     left = [r["compare"]["found"] for r in rows if "compare" in r]
     best = [found[PAPERS] <= min(found.values()) for found in left]
     report = {
+        "command": "python benchmarks/robustness.py --data FOLDER --runs FOLDER"
+        f" --images {asked.images} --compare {asked.compare}",
         "machine": machine(), "versions": versions(PACKAGES), "networks": rows,
         "sa_pgd_with_assg_is_strongest": {"networks": len(best), "on": sum(best)},
     }  # fmt: skip
