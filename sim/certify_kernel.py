@@ -43,10 +43,11 @@ def bound_u(u_low: Any, u_high: Any, a_low: Any, a_high: Any, keep_u: Any) -> An
     high = _decayed(u_high, keep_u) + (a_high << STATE_SHIFT)
     if low > -U_LIMIT and high <= U_LIMIT:
         return low, high, False
-    first, last = _wrapped_u(_wrapped(low)), _wrapped_u(_wrapped(high))
+    left, right = _wrapped(low), _wrapped(high)
+    first, last = _wrapped_u(left), _wrapped_u(right)
     if last - first == high - low:
         return first, last, True
-    if low < INT32_LOW or high > INT32_HIGH:
+    if right - left != high - low:  # the jump of 32 bits is inside
         return INT32_LOW + SPAN_U, INT32_HIGH - SPAN_U, True
     # Both jumps inside 32 bits fall from U_LIMIT to 1 - U_LIMIT.
     return min(first, 1 - U_LIMIT), max(last, U_LIMIT), True

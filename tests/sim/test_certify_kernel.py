@@ -61,6 +61,7 @@ def check_reset(*, low: int, high: int, v_th: int, subtract: bool) -> None:
 @given(st.sampled_from(EDGES), st.integers(-80, 80), st.integers(0, 90), KEEPS)
 @example(HALF, 0, 0, 4095)
 @example(-HALF, 0, 0, 4095)
+@example((1 << 32) + HALF, 0, 2, 4095)
 def test_current(edge: int, off: int, width: int, keep: int) -> None:
     a, rest = divmod(edge, 64)
     check_u(centre=rest + off, a=a, width=width, keep=keep)
@@ -68,7 +69,7 @@ def test_current(edge: int, off: int, width: int, keep: int) -> None:
 
 @given(
     st.integers(-HALF + 1, HALF - 200),
-    st.integers(-(1 << 17), 1 << 17),
+    st.integers(1 - (1 << 17), 1 << 17),  # -(1 << 17) would wrap to 1 << 17
     st.integers(0, 90),
     st.integers(1, 4096),
     st.sampled_from([-(1 << 19), -7, 0, 4095 << 7]),

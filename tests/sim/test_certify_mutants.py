@@ -36,7 +36,7 @@ MUTANTS = {
     "u never wraps": ("low > -U_LIMIT and high <= U_LIMIT", "low <= high"),
     "u wraps without a hull": ("if last - first == high - low:", "if first <= last:"),
     "u may be anything when it wraps": ("if last - first == high - low:", "if False:"),
-    "32 bits do not wrap": ("low < INT32_LOW or high > INT32_HIGH", "False"),
+    "32 bits do not wrap": ("right - left != high - low", "False"),
     "32 bits wrap into 24": ("INT32_LOW + SPAN_U, INT32_HIGH - SPAN_U", "1 - U_LIMIT, U_LIMIT"),
     "the hull of a wrap ends at the ends": ("min(first, 1 - U_LIMIT), max", "first, max"),
     "a symmetric wrap": ("max(last, U_LIMIT), True", "max(last, U_LIMIT - 1), True"),
