@@ -213,7 +213,7 @@ def test_quantiles_of_margins(linear: Any) -> None:
     found = evaluate(
         {"m": linear.model}, linear.x, linear.y, specs={"f": Fgsm()}, budget=BUDGET, seed=0
     )
-    clean = margin(linear.model(linear.x), linear.y)
+    clean = margin(linear.model(linear.x), linear.y).detach()
     figures = found.models["m"].margins
     assert figures["clean"][0] == pytest.approx(float(clean.min()))
     assert figures["clean"][-1] == pytest.approx(float(clean.max()))

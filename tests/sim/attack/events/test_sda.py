@@ -69,7 +69,7 @@ def rerun(model: Any, x0: Tensor, label: int, *, steps: int, first: int) -> Tens
         return x
 
     def fooled(cells: Any) -> bool:
-        return float(loss(model, flipped(cells), label)) == 0
+        return float(loss(model, flipped(cells), label).detach()) == 0
 
     def search() -> dict[int, float] | None:
         nonlocal change
@@ -77,6 +77,7 @@ def rerun(model: Any, x0: Tensor, label: int, *, steps: int, first: int) -> Tens
             x = flipped(change).requires_grad_()
             j = loss(model, x, label)
             (g,) = torch.autograd.grad(j, x)
+            x, j = x.detach(), j.detach()
             useful = [
                 i for i in range(CELLS)
                 if i not in change and 0 <= float(x[i] - g[i].sign()) <= 1
@@ -85,7 +86,7 @@ def rerun(model: Any, x0: Tensor, label: int, *, steps: int, first: int) -> Tens
             useful.sort(key=lambda i: -abs(float(g[i])))
             new = dict(change)
             for i in useful[: first * (n + 1)]:
-                new[i] = float(loss(model, flipped([*change, i]), label) - j)
+                new[i] = float(loss(model, flipped([*change, i]), label).detach() - j)
                 if fooled([*change, i]):
                     return {**change, i: new[i]}
             change = {i: fd for i, fd in new.items() if fd <= 0}
