@@ -9,7 +9,7 @@ from typing import Any
 
 from lab_plan import SHORT_STEPS, TARGETS
 
-from spikeport import tables
+from spikeport.sim.text import aligned
 
 Run = dict[str, Any]
 NETWORKS = ("float", "integer")
@@ -200,7 +200,7 @@ def described(found: dict[str, Any]) -> str:
                     seeds = str(len(figures["seeds"]))
                     rows.append([label, network, seeds, _spread(test), *cells])
         width = max(map(len, rows))
-        parts.append(f"{name}\n" + tables.aligned([r + [""] * (width - len(r)) for r in rows]))
+        parts.append(f"{name}\n" + aligned([r + [""] * (width - len(r)) for r in rows]))
     return "\n\n".join(parts)
 
 

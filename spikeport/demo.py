@@ -11,6 +11,7 @@ from typing import Any
 from spikeport import attack_report, attacking, exporting, simulating, tables, training
 from spikeport.attack_settings import Settings
 from spikeport.sim.files import write_text
+from spikeport.sim.text import aligned
 
 EPS = 16 / 255  # 1 of the 16 grey levels that a digit's pixel has
 PGD_STEPS = 40
@@ -70,7 +71,7 @@ def describe_demo(result: dict[str, Any]) -> str:
         (title, [*robust, replayed["worst_accuracy"]]),
     ):
         rows.append([name, *map(tables.percent, shares)])
-    lines = [tables.aligned(rows), ""]
+    lines = [aligned(rows), ""]
     lines += [tables.describe_rung(rung) for rung in rungs]
     lines += [f"{m['rung']}: not run: {m['reason']}" for m in simulated["missing"]]
     compared, differing = (sum(r[k] for r in rungs) for k in ("spikes", "differing"))

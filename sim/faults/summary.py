@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikeport.sim.faults.result import Result, Trial, place_of
+from spikeport.sim.text import aligned
 
 RESAMPLES = 1000
 Z_95 = 1.959963984540054  # 97.5 % quantile of the normal distribution
@@ -143,14 +144,14 @@ def report(result: Result) -> str:
     lines = [
         f"{len(result.trials)} trials on {result.samples} images; accuracy with 95 % intervals:"
         " without faults Wilson's over images, with faults of the mean over trials",
-        *_table([head, clean, *_side_by_side(curves)]),
+        aligned([head, clean, *_side_by_side(curves)]),
     ]
     for title, summary in (("kind", by_kind), ("bit", by_bit), ("part", by_part)):
         found = [summary(result, name) for name in sets]
         rows = _side_by_side(_in_order(found))[:MOST]
         if rows:
             head = [f"most critical {title}", "trials", *(f"{name} %" for name in sets)]
-            lines += ["", *_table([head, *rows])]
+            lines += ["", aligned([head, *rows])]
     trials = worst(result, first, count=MOST)
     if trials:
         head = ["most critical single fault", "trial", *(f"{name} %" for name in sets)]
@@ -159,7 +160,7 @@ def report(result: Result) -> str:
             + [f"{100 * t.right[name] / result.samples:.1f}" for name in sets]
             for t in trials
         ]
-        lines += ["", *_table([head, *rows])]
+        lines += ["", aligned([head, *rows])]
     return "\n".join(lines) + "\n"
 
 
@@ -182,15 +183,4 @@ def _side_by_side(found: Sequence[Sequence[Row]]) -> list[list[str]]:
     return [
         [rows[0].label, str(rows[0].trials), *(_cell(r.accuracy, r.low, r.high) for r in rows)]
         for rows in zip(*found, strict=True)
-    ]
-
-
-def _table(rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(
-            [row[0].ljust(widths[0])]
-            + [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
-        )
-        for row in rows
     ]
