@@ -9,20 +9,20 @@ from pathlib import Path
 from typing import Any
 
 from spikeport import attacking
-from spikeport.attack_settings import radius
+from spikeport.attack_settings import Settings, radius
 from spikeport.attack_shares import Target
+from spikeport.sim import bundle as bundles
 from spikeport.sim.attack import Budget, Pgd
 from spikeport.sim.attack.run import attack_views
 from spikeport.sim.faults import KINDS, Campaign, Result, read, report, run, write
 from spikeport.sim.faults.fault import SPIKE
-from spikeport.sim.surrogate import Surrogate
 from spikeport.sim.twin import Twin
 
 Progress = Callable[[str], None]
 PLACED = "core"  # needs a placement, which bundles do not hold
 CHUNK = 2000  # trials between two words of progress
+ALONE = 500  # trials that are done before other processes have started
 ATTACK = Pgd(steps=40)
-SURROGATES = (Surrogate("triangle", 1.0), Surrogate("atan", 2.0))
 
 
 def faults(
@@ -30,38 +30,53 @@ def faults(
     samples: int, eps: str | None, seed: int, out: Path | None = None, jobs: int | None = None,
     progress: Progress = lambda _: None,
 ) -> dict[str, Any]:  # fmt: skip
-    """Run `trials` of a campaign on the test images of the bundle in `folder`, with `eps` also on
-    their worst images; a JSON-able result, with the "report" as text.
+    """Run `trials` of a campaign on the first `samples` (0: all) test vectors of the bundle in
+    `folder`, with `eps` also on their worst images; a JSON-able result, with the "report" as text.
 
     kinds: texts such as "weight" or "weight=3", none for all. out: the campaign's file; what it
-    holds is taken over. Raises ValueError for bad settings, and where `out` holds another campaign.
+    holds is taken over. Raises ValueError for bad settings, without labels, with `eps` for input
+    that attacks do not take, and where `out` holds another campaign.
     """
+    if samples < 0:
+        raise ValueError(f"samples is {samples}; give 0 for all or a number from 1")
     drawn = kinds_of(kinds)
     campaign = Campaign(
         seed=seed, kinds=drawn, at_once=tuple(at_once),
         rate=rate if any(kind in SPIKE for kind in drawn) else None,
     )  # fmt: skip
-    target = Target.of(folder, samples)
-    net = target.bundle.net
-    sets = {"clean": attacking.shown_to_chip(target.x, net)}
+    bundle = bundles.read(folder)
+    vectors, count = bundle.vectors, samples or bundle.vectors.samples
+    if vectors.labels is None:
+        raise ValueError(
+            f"{bundle.folder}: its test vectors have no labels, so no decision is right or wrong;"
+            " export a trained run"
+        )
+    labels, sets = vectors.labels[:count], {"clean": vectors.inputs[:, :count]}
     if eps is not None:
         progress(f"attack with PGD-{ATTACK.steps} for the worst images")
-        budget = Budget(eps=radius(eps), levels=net.input.largest)
-        views = [Twin(net, surrogate=s) for s in SURROGATES]
-        found = attack_views(views, target.x, target.y, ATTACK, budget=budget, seed=seed)
-        sets["worst"] = attacking.shown_to_chip(found.x_adv, net)
+        sets["worst"] = worst_images(Target.of(folder, samples), eps=radius(eps), seed=seed)
     result = read(out) if out is not None and out.exists() else None
     processes = jobs or os.cpu_count() or 1
     for end in [*range(CHUNK, trials, CHUNK), trials]:
-        few = 1 if end <= CHUNK // 4 else processes
+        few = 1 if end <= ALONE else processes
         result = run(
-            net, sets, target.y.numpy(), campaign=campaign, trials=end, done=result, processes=few
+            bundle.net, sets, labels, campaign=campaign, trials=end, done=result, processes=few
         )
         if out is not None:
             write(out, result)
         progress(f"{len(result.trials)} of {trials} trials")
     assert isinstance(result, Result)
     return {**json.loads(result.to_json()), "report": report(result)}
+
+
+def worst_images(target: Target, *, eps: float, seed: int) -> Any:
+    """The images within `eps`, pixel units, that ATTACK finds worst for the integer network, as the
+    integers [T, B, ...] that the chip is shown."""
+    net = target.bundle.net
+    budget = Budget(eps=eps, levels=net.input.largest)
+    views = list(Settings().views(Twin(net)).values())
+    found = attack_views(views, target.x, target.y, ATTACK, budget=budget, seed=seed)
+    return attacking.shown_to_chip(found.x_adv, net)
 
 
 def kinds_of(texts: Sequence[str]) -> dict[str, float]:

@@ -718,6 +718,7 @@ ATTACKING = [
     case("fault unknown", "faults bundle --kind rust", "campaign kind is 'rust'; allowed are"),
     case("fault chance", "faults bundle --kind dead=x", "--kind 'dead=x': write a kind, or kind="),
     case("fault of cores", "faults bundle --kind core", "--kind core: needs to know which neurons"),
+    case("fault images negative", "faults bundle --samples -1", "samples is -1; give 0 for all"),
     case("unknown replay", f"{FGSM} --replay brian", "replay is 'brian'; allowed are"),
     case("negative samples", f"{FGSM} --samples -1", "samples is -1"),
     case("no steps", "attack bundle --attack bim --steps 0 --no-checks --replay none", "steps"),

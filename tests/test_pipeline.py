@@ -13,7 +13,16 @@ import nir
 import numpy as np
 import pytest
 
-from spikeport import attack_report, attack_shares, attacking, bundling, demo, exporting, simulating
+from spikeport import (
+    attack_report,
+    attack_shares,
+    attacking,
+    bundling,
+    demo,
+    exporting,
+    faulting,
+    simulating,
+)
 from spikeport.attack_settings import Settings
 from spikeport.foreign import Reading
 from spikeport.hw import lava_import
@@ -132,6 +141,10 @@ def test_rate_coding_goes_to_loihi1_and_is_not_attacked(rate_coded: Path, tmp_pa
         r" are offered on still images only, so use direct coding$",
     ):
         attacking.attack(tmp_path / "b", Settings())
+    broken = faulting.faults(
+        tmp_path / "b", ["dead"], at_once=[1], trials=4, rate=0.5, samples=3, eps=None, seed=0
+    )
+    assert (len(broken["trials"]), broken["samples"]) == (4, 3)  # faults need no gradient
 
 
 def test_an_unfinished_run_is_not_exported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -217,6 +230,10 @@ def test_exports_a_foreign_nir_file(tmp_path: Path) -> None:
     assert report["accuracy"] == {}
     with pytest.raises(ValueError, match=r"b: its test vectors have no labels, so nothing can be"):
         attacking.attack(tmp_path / "b", Settings())
+    with pytest.raises(ValueError, match=r"b: its test vectors have no labels, so no decision is"):
+        faulting.faults(
+            tmp_path / "b", ["dead"], at_once=[1], trials=1, rate=0.5, samples=0, eps=None, seed=0
+        )
 
 
 def test_simulate_compares_what_can_run(bundle: Path) -> None:
@@ -412,6 +429,9 @@ def test_other_norms_and_their_words(bundle: Path) -> None:
         settings = Settings(samples=4, steps=2, queries=5, norm=norm, eps=(eps,), replay="none")
         result = attacking.attack(bundle, settings)
         assert result["checks"] is None
+        assert f"no gradient-masking checks: they are made for linf, not {norm}" in (
+            attack_report.describe_attack(result)
+        )
         assert words in attack_report.describe_attack(result)
         attacks = result["radii"][0]["evaluation"]["models"]["integer"]["attacks"]
         assert ("square-5" in attacks, "sparse-rs-5" in attacks) == (False, norm == "l0")

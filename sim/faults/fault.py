@@ -26,6 +26,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from spikeport.sim import checks
+from spikeport.sim.arith import U_LIMIT, V_TH_MAX, WEIGHT_LIMIT
 from spikeport.sim.net import FixedNet
 from spikeport.sim.synapse import SumPool2d
 
@@ -44,8 +45,11 @@ KINDS: Mapping[str, tuple[str, ...]] = {
 PERMANENT = ("weight", "threshold")  # those that another network can stand for
 STATE, SPIKE = ("u", "v"), ("dropped", "duplicated")
 ON_PROJECTIONS = ("weight", *SPIKE)
-# Widths: lava-nc 0.10.0 dense/process.py num_weight_bits; lif/models.py (see `spikeport.sim.chip`).
-BITS = {"weight": 8, "threshold": 17, "u": 24, "v": 24}
+STATE_BITS = U_LIMIT.bit_length()  # sign included
+BITS = {
+    "weight": (WEIGHT_LIMIT - 1).bit_length(), "threshold": V_TH_MAX.bit_length(),
+    "u": STATE_BITS, "v": STATE_BITS,
+}  # fmt: skip
 
 Part = str | int
 Cores = Mapping[int, Mapping[str, Sequence[int]]]
