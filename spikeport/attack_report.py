@@ -6,6 +6,7 @@ from typing import Any
 
 from spikeport import tables
 from spikeport.attack_shares import INTEGER
+from spikeport.sim.text import aligned
 
 MIDDLE = 3  # place of the median among the quantiles of margins
 
@@ -14,6 +15,9 @@ def describe_attack(result: dict[str, Any]) -> str:
     """For each radius a table, one row a network, one column an attack, the worst case last; then
     the checks that failed."""
     lines = [part for radius in result["radii"] for part in _radius(radius)]
+    settings = result["header"]["settings"]
+    if settings["checks"] and result["checks"] is None:
+        lines.append(f"no gradient-masking checks: they are made for linf, not {settings['norm']}")
     for check in result["checks"] or []:
         if not check["passed"]:
             lines.append(
@@ -40,7 +44,7 @@ def _radius(radius: dict[str, Any]) -> list[str]:
     lines = [
         f"accuracy on {evaluation['samples']} images, {describe_budget(evaluation['budget'])};"
         " worst case over all attacks and transfers",
-        tables.aligned(rows),
+        aligned(rows),
         describe_replay(replayed),
     ]
     lines += [_transfer(t) for t in evaluation["transfers"] if t["target"] == INTEGER]

@@ -11,11 +11,10 @@ from spikeport import backends
 from spikeport.sim.attack import ATTACKS, Budget, standard, standard_views
 from spikeport.sim.attack.norms import NORMS
 from spikeport.sim.attack.search import Spec, Views
+from spikeport.sim.attack.standard import RATIO_CLASSES, TARGET_CLASSES
 from spikeport.sim.surrogate import Surrogate
 from spikeport.sim.twin_base import TwinBase
 
-RATIO_CLASSES, TARGET_CLASSES = 3, 4
-"""Logits that the ratio of logits needs, and the targeted one."""
 REPLAYS = ("lava-inprocess", "lava", "none")
 NOISE_DRAWS = 100
 

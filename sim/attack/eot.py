@@ -71,7 +71,7 @@ class Averaged(nn.Module):
         return logits
 
     def attend(self, rows: Tensor, *, samples: int) -> None:
-        """Which of all `samples` the next gradient is of, int64 [B]."""
+        """Which of all `samples` the next gradient is of, int64 [B]; it learns from one draw."""
         self._rows = rows, samples
 
     def forget(self) -> None:

@@ -65,7 +65,7 @@ class Rfgsm(Attack):
 @dataclass(frozen=True, kw_only=True)
 class Bim(Attack):
     """`steps` steps from the original. step_size: in units of the radius' norm, None = 2.5 radius /
-    steps, in l0 1."""
+    steps, in l0 3."""
 
     name = "bim"
     steps: int = 10

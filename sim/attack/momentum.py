@@ -28,7 +28,7 @@ KEPT, KEPT_SQUARES = 0.5, 0.8
 @dataclass(frozen=True, kw_only=True)
 class MiFgsm(Attack):
     """BIM up a decaying sum of gradients, each scaled to a mean size of 1. mu: share of the sum
-    that is kept, from 0. step_size: in units of the radius' norm, None = radius / steps, in l0 1.
+    that is kept, from 0. step_size: in units of the radius' norm, None = radius / steps, in l0 3.
     """
 
     name = "mi-fgsm"

@@ -34,7 +34,8 @@ def within(norm: str, delta: Tensor, inside: Tensor, eps: float) -> Tensor:
     # Where a pixel is kept, `inside` is as near as it gets: Croce and Hein 2019 (arXiv 1909.05040).
     gain = delta.square() - (delta - inside).square()
     by = gain.sum(1) if gain.ndim == 4 else gain
-    return inside * _largest(by.flatten(1), int(eps), delta)
+    kept = largest(by.flatten(1), int(eps))
+    return inside * (kept.reshape(len(by), 1, *by.shape[1:]) if gain.ndim == 4 else kept)
 
 
 def ascent(norm: str, gradient: Tensor) -> Tensor:
@@ -60,9 +61,7 @@ def rows(values: Tensor, like: Tensor) -> Tensor:
     return values.reshape(-1, *[1] * (like.ndim - 1))
 
 
-def _largest(change: Tensor, count: int, like: Tensor) -> Tensor:
-    """1 at the `count` pixels that change most, else 0; ties go to the first. Broadcasts against
-    `like`."""
-    order = change.argsort(dim=1, descending=True, stable=True)
-    kept = torch.zeros_like(change).scatter(1, order[:, :count], 1.0)
-    return kept.reshape(len(like), 1, *like.shape[2:]) if like.ndim == 4 else kept
+def largest(values: Tensor, count: int) -> Tensor:
+    """bool [B, n]: the `count` largest of each row of values [B, n], the first among equals."""
+    order = values.argsort(dim=1, descending=True, stable=True)
+    return torch.zeros_like(values, dtype=torch.bool).scatter(1, order[:, :count], True)

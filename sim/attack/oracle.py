@@ -111,6 +111,19 @@ class Oracle:
         self._judge(rows, legal.detach(), logits.detach())
         return gradient
 
+    def spare(self, x: Tensor, which: Tensor) -> Tensor:
+        """bool [B]: those of the lost samples `which` [B] that the legal images nearest to `x`
+        still fool. These are then what is kept of them: lighter, where the caller took changes
+        back, if not of smaller margin."""
+        rows = which.nonzero().squeeze(1)
+        legal = self.budget.legal(x[rows], self.x0[rows])
+        with torch.no_grad():
+            margins = margin(logits_of(self.model, legal), self.y[rows]).to(self.margin)
+        self.queries[rows] += 1
+        fooled = rows[margins <= 0]
+        self.x_adv[fooled], self.margin[fooled] = legal[margins <= 0], margins[margins <= 0]
+        return torch.zeros_like(which).index_fill(0, fooled, True)
+
     def _admit(self, x: Tensor) -> tuple[Tensor, Tensor]:
         rows = self.alive
         return rows, self.budget.legal(x[rows].detach(), self.x0[rows])

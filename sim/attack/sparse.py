@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from spikeport.sim import checks
-from spikeport.sim.attack.norms import rows
+from spikeport.sim.attack.norms import largest, rows
 from spikeport.sim.attack.oracle import Oracle
 from spikeport.sim.attack.spec import Attack
 
@@ -81,8 +81,7 @@ def share_at(query: int, spec: SparseRs) -> float:
 
 def smallest(u: Tensor, count: int) -> Tensor:
     """bool [B, n]: the `count` smallest of u [B, n], each subset alike where u is random."""
-    order = u.argsort(dim=1, stable=True)
-    return torch.zeros_like(u, dtype=torch.bool).scatter(1, order[:, :count], True)
+    return largest(-u, count)
 
 
 def corner(u: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from spikeport.sim import checks
 from spikeport.sim.attack.events.placement import Packets
+from spikeport.sim.attack.norms import largest
 
 RETIMINGS = ("shift", "total_shift", "moves")
 """How a retiming is measured: the largest |t - s| of an event moved from step s to t, their sum, or
@@ -189,6 +190,4 @@ def _check_counts(x: Tensor) -> None:
 
 def _top(values: Tensor, count: int) -> Tensor:
     """bool [N, M]: the `count` largest entries of each row, the first among equals, never -inf."""
-    order = values.argsort(dim=1, descending=True, stable=True)
-    kept = torch.zeros_like(values, dtype=torch.bool).scatter_(1, order[:, :count], True)
-    return kept & (values > -math.inf)
+    return largest(values, count) & (values > -math.inf)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from spikeport.sim import checks
 from spikeport.sim.attack.events.budget import FlipBudget
-from spikeport.sim.attack.events.losses import LOSSES
+from spikeport.sim.attack.losses import LOSSES
 from spikeport.sim.attack.oracle import Oracle
 from spikeport.sim.attack.spec import Attack
 

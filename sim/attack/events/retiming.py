@@ -11,8 +11,8 @@ from torch import Tensor
 
 from spikeport.sim import checks
 from spikeport.sim.attack.events.budget import RETIMINGS, RetimingBudget
-from spikeport.sim.attack.events.losses import LOSSES
 from spikeport.sim.attack.events.placement import Packets
+from spikeport.sim.attack.losses import LOSSES
 from spikeport.sim.attack.oracle import Oracle
 from spikeport.sim.attack.spec import Attack
 

@@ -13,9 +13,7 @@ from torch import Tensor
 
 from spikeport.sim import checks
 from spikeport.sim.attack.events.budget import FlipBudget
-from spikeport.sim.attack.events.losses import lost_margin
-from spikeport.sim.attack.guard import logits_of
-from spikeport.sim.attack.losses import margin
+from spikeport.sim.attack.losses import lost_margin
 from spikeport.sim.attack.oracle import Oracle
 from spikeport.sim.attack.spec import Attack
 
@@ -114,18 +112,6 @@ def reduce(oracle: Oracle, change: Tensor) -> None:
     while (low <= high).any():
         middle, open_ = (low + high) // 2, low <= high
         back = rank <= middle.reshape(-1, *[1] * (x0.ndim - 1))
-        spared = _still_fooled(oracle, torch.where(back, x0, found), open_)
+        spared = oracle.spare(torch.where(back, x0, found), open_)
         low = torch.where(open_ & spared, middle + 1, low)
         high = torch.where(open_ & ~spared, middle - 1, high)
-
-
-def _still_fooled(oracle: Oracle, x: Tensor, which: Tensor) -> Tensor:
-    """bool [B]: those of `which` [B] that are still fooled by `x`, which is then what is kept."""
-    rows = which.nonzero().squeeze(1)
-    legal = oracle.budget.legal(x[rows], oracle.x0[rows])
-    with torch.no_grad():
-        margins = margin(logits_of(oracle.model, legal), oracle.y[rows]).to(oracle.margin)
-    oracle.queries[rows] += 1
-    fooled = rows[margins <= 0]
-    oracle.x_adv[fooled], oracle.margin[fooled] = legal[margins <= 0], margins[margins <= 0]
-    return torch.zeros_like(which).index_fill(0, fooled, True)

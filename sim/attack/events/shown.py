@@ -21,9 +21,9 @@ class Shown(nn.Module):
         logits: Tensor = self.model(x.transpose(0, 1))
         return logits
 
-    def attend(self, rows: Tensor, *, samples: int) -> None:
+    def attend(self, rows: Tensor, *, samples: int, learn: bool = True) -> None:
         """Tell the model which of a batch of `samples` it is shown next: rows int64 [b]."""
-        self._tell("attend", rows, samples=samples)
+        self._tell("attend", rows, samples=samples, learn=learn)
 
     def forget(self) -> None:
         """Tell the model that a climb begins."""

@@ -261,7 +261,9 @@ def test_in_l0_a_step_crosses_the_range_of_a_pixel_thrice() -> None:
 
 
 def test_bad_settings_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"^rfgsm: loss is 'mse'; allowed are 'ce', 'dlr'$"):
+    with pytest.raises(
+        ValueError, match=r"^rfgsm: loss is 'mse'; allowed are 'ce', 'dlr', 'margin'$"
+    ):
         Rfgsm(loss="mse")
     with pytest.raises(ValueError, match=r"^bim: step_size is 0; it must be above 0"):
         Bim(step_size=0)

@@ -87,14 +87,14 @@ def test_gradient_attacks_refuse_models_without_gradient(model: Any, spec: Any) 
     [
         (lambda: Pgd(steps=0), "^pgd: steps is 0; allowed are 1.."),
         (lambda: Pgd(restarts=0), "^pgd: restarts is 0; allowed are 1.."),
-        (lambda: Pgd(loss="mse"), "^pgd: loss is 'mse'; allowed are 'ce', 'dlr'$"),
+        (lambda: Pgd(loss="mse"), "^pgd: loss is 'mse'; allowed are 'ce', 'dlr', 'margin'$"),
         (lambda: Pgd(step_size=-2.0), "^pgd: step_size is -2.0; it must be above 0, or None to"),
         (lambda: Bim(step_size=0.0), "^bim: step_size is 0.0; it must be above 0, or None to"),
         (
             lambda: Bim(steps=2.5),  # type: ignore[arg-type]
             "^bim: steps is 2.5; it must be a whole number$",
         ),
-        (lambda: Fgsm(loss=""), "^fgsm: loss is ''; allowed are 'ce', 'dlr'$"),
+        (lambda: Fgsm(loss=""), "^fgsm: loss is ''; allowed are 'ce', 'dlr', 'margin'$"),
         (lambda: Noise(draws=-3), "^noise: draws is -3; allowed are 1.."),
         (lambda: Square(queries=0), "^square: queries is 0; allowed are 1.."),
         (lambda: Square(share=0.0), "^square: share is 0.0; allowed are 0..1, above 0$"),

@@ -302,7 +302,7 @@ def test_sa_pgd_is_as_strong_as_apgd_on_a_spiking_net(twin: Any) -> None:
         (lambda: MiFgsm(step_size=0.0), "^mi-fgsm: step_size is 0.0; it must be above 0"),
         (lambda: SaPgd(steps=0), "^sa-pgd: steps is 0"),
         (lambda: SaPgd(restarts=0), "^sa-pgd: restarts is 0"),
-        (lambda: SaPgd(loss="mse"), "^sa-pgd: loss is 'mse'; allowed are 'ce', 'dlr'$"),
+        (lambda: SaPgd(loss="mse"), "^sa-pgd: loss is 'mse'; allowed are 'ce', 'dlr', 'margin'$"),
     ],
 )
 def test_bad_settings_are_refused(make: Callable[[], Any], message: str) -> None:

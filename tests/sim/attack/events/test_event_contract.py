@@ -256,7 +256,7 @@ def test_flip_budgets_are_refused(name: str, quick: dict[str, Any], twin: Any) -
         (lambda: Flips(steps=0), "^flips: steps is 0; allowed are 1.."),
         (lambda: Flips(memory=1.0), "^flips: memory is 1.0; allowed are 0..1, below 1$"),
         (lambda: Flips(noise=-1.0), "^flips: noise is -1.0; allowed are numbers from 0$"),
-        (lambda: Flips(loss="mse"), "^flips: loss is 'mse'; allowed are 'ce', 'dlr'"),
+        (lambda: Flips(loss="mse"), "^flips: loss is 'mse'; allowed are 'ce', 'dlr', 'margin'"),
         (lambda: Sda(steps=0), "^sda: steps is 0; allowed are 1.."),
         (lambda: Sda(first=0), "^sda: first is 0; allowed are 1.."),
         (lambda: RandomRetiming(draws=0), "^random-retiming: draws is 0; allowed are 1.."),
@@ -264,7 +264,10 @@ def test_flip_budgets_are_refused(name: str, quick: dict[str, Any], twin: Any) -
         (lambda: Retiming(length=0.0), "^retiming: length is 0.0; it must be a positive number$"),
         (lambda: Retiming(temperature=-1.0), "^retiming: temperature is -1.0; it must be a pos"),
         (lambda: Retiming(crowding=-1.0), "^retiming: crowding is -1.0; allowed are numbers from"),
-        (lambda: Retiming(loss="mse"), "^retiming: loss is 'mse'; allowed are 'ce', 'dlr'"),
+        (
+            lambda: Retiming(loss="mse"),
+            "^retiming: loss is 'mse'; allowed are 'ce', 'dlr', 'margin'",
+        ),
     ],
 )
 def test_bad_specs_are_refused(build: Any, message: str) -> None:
