@@ -1,0 +1,139 @@
+"""Two ways to cut a population into boxes that fit on cores.
+
+`as_compiled` predicts Intel's compiler, fitted to public compile logs: a vector begins as one piece
+as long as a core may have neurons, and while a piece takes k times what a core has (rounded up),
+pieces become k times shorter; maps are cut in columns, their width a power of two, halved until a
+piece fits with its columns filled up. What the logs do not show is ours: where one column does not
+fit, rows are halved, then channels.
+
+`fewest` makes as few pieces as the limits allow and makes them alike; of the grids of maps with
+equally many pieces it takes the one whose busiest piece is least busy, then the one that hears the
+fewest sources, hence the least traffic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import pairwise, product
+from math import prod
+
+from spikeport.hw.cost import Box, Use
+from spikeport.sim.synapse import Shape
+
+Measure = Callable[[Box], Use]  # what a box takes of a core
+Cut = Callable[[Shape, Measure, Use], list[Box] | None]
+
+
+def as_compiled(shape: Shape, measure: Measure, limits: Use) -> list[Box] | None:
+    """Boxes of a population of `shape` as Intel's compiler makes them, None if one neuron does not
+    fit on a core with `limits`."""
+    return _shortened(shape[0], measure, limits) if len(shape) == 1 else _halved(
+        shape, measure, limits
+    )
+
+
+def _shortened(n: int, measure: Measure, limits: Use) -> list[Box] | None:
+    length = limits.neurons
+    while True:
+        use = measure(((0, min(n, length)),))  # all other pieces are alike or shorter
+        times = max(-(-a // b) for a, b in zip(use, limits, strict=True))
+        if times <= 1:
+            return [((first, min(n, first + length)),) for first in range(0, n, length)]
+        if length == 1:
+            return None
+        length = max(1, length // times)
+
+
+def _halved(shape: Shape, measure: Measure, limits: Use) -> list[Box] | None:
+    channels, height, width = shape
+    for piece in _sizes(channels, height, width):
+        filled = piece[0] * min(piece[1], height) * piece[2]
+        boxes = _grid([_steps(n, step) for n, step in zip(shape, piece, strict=True)])
+        if filled <= limits.neurons and all(measure(box).share(limits) <= 1 for box in boxes):
+            return boxes
+    return None
+
+
+def _sizes(channels: int, height: int, width: int) -> Iterator[tuple[int, int, int]]:
+    """Piece sizes, the largest first."""
+    for w in _halves(width):
+        yield channels, height, w
+    for h in _halves(height)[1:]:
+        yield channels, h, 1
+    for c in _halves(channels)[1:]:
+        yield c, 1, 1
+
+
+def _halves(n: int) -> list[int]:
+    """Powers of two from the first that is not below `n` down to 1."""
+    return [1 << bit for bit in reversed(range((n - 1).bit_length() + 1))]
+
+
+def fewest(shape: Shape, measure: Measure, limits: Use) -> list[Box] | None:
+    """The fewest boxes of a population of `shape` that fit, None if one neuron does not fit."""
+    if len(shape) == 1:
+        return _alike(shape[0], measure, limits)
+    n = prod(shape)
+    for pieces in range(-(-n // limits.neurons), n + 1):
+        best: tuple[float, int, list[Box]] | None = None
+        for counts in _factors(pieces, shape):
+            boxes = _grid([_even(m, k) for m, k in zip(shape, counts, strict=True)])
+            busiest, heard = _judged(boxes, measure, limits, best)
+            if busiest <= 1 and (best is None or (busiest, heard) < best[:2]):
+                best = busiest, heard, boxes
+        if best:
+            return best[2]
+    return None
+
+
+def _alike(n: int, measure: Measure, limits: Use) -> list[Box] | None:
+    """The fewest pieces of a vector; longer ones take more, so halving the range finds them."""
+    low, high = 1, n + 1
+    while low < high:
+        middle = (low + high) // 2
+        if measure(((0, -(-n // middle)),)).share(limits) <= 1:
+            high = middle
+        else:
+            low = middle + 1
+    return _grid([_even(n, low)]) if low <= n else None
+
+
+def _judged(
+    boxes: list[Box], measure: Measure, limits: Use, best: tuple[float, int, list[Box]] | None
+) -> tuple[float, int]:
+    """Share of the busiest box, and axons of all; cut short where it is too busy anyway."""
+    bar = best[0] if best else 1.0
+    busiest, heard = 0.0, 0
+    for box in boxes:
+        use = measure(box)
+        busiest, heard = max(busiest, use.share(limits)), heard + use.in_axons
+        if busiest > bar:
+            return 2.0, 0
+    return busiest, heard
+
+
+def _factors(pieces: int, shape: Shape) -> Iterator[tuple[int, ...]]:
+    """Numbers of parts along each axis that multiply to `pieces`."""
+    if len(shape) == 1:
+        if pieces <= shape[0]:
+            yield (pieces,)
+        return
+    for k in range(1, min(pieces, shape[0]) + 1):
+        if pieces % k == 0:
+            for rest in _factors(pieces // k, shape[1:]):
+                yield (k, *rest)
+
+
+def _even(n: int, parts: int) -> list[int]:
+    """Bounds of `parts` parts of 0..n that differ by one at most, the longer first."""
+    return [(n * i + parts - 1) // parts for i in range(parts + 1)]
+
+
+def _steps(n: int, step: int) -> list[int]:
+    """Bounds of parts of 0..n that are `step` long, the last one maybe shorter."""
+    return [*range(0, n, step), n]
+
+
+def _grid(bounds: list[list[int]]) -> list[Box]:
+    """The boxes between the bounds of each axis, in C order."""
+    return list(product(*(list(pairwise(axis)) for axis in bounds)))
