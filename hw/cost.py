@@ -89,25 +89,26 @@ def arriving(wire: Wire, box: Box, core: Core) -> Use:
     return by(wire, wire.conv, box, core)
 
 
-def leaving(wire: Wire, box: Box, core: Core, listeners: Sequence[Box]) -> int:
-    """Output axons that `wire` takes of a core that holds `box` of its source; `listeners` are the
-    boxes of its target."""
-    if wire.conv is None:
-        return size(box) * (1 if core.multicast else len(listeners))
-    each = core.pixel_axons or len(powers(box[0][1] - box[0][0]))
-    if core.multicast:
-        return each * size(box[1:])
-    (y0, y1), (x0, x1) = box[1:]
-    return each * int(hearing(wire, listeners)[y0:y1, x0:x1].sum())
-
-
-def hearing(wire: Wire, listeners: Sequence[Box]) -> NDArray[np.int64]:
-    """int64 [H, W]: how many of the boxes of its target each pixel of a convolution reaches."""
-    reached = np.zeros(wire.source_shape[1:], np.int64)
+def reached(wire: Wire, listeners: Sequence[Box], core: Core) -> NDArray[np.int64]:
+    """int64: how many axons a neuron, or of a convolution int64 [H, W] each pixel, needs to reach
+    all cores that hold `listeners`, the boxes of its target."""
+    if core.multicast or wire.conv is None:
+        count = 1 if core.multicast else len(listeners)
+        return np.full(wire.source_shape[1:] if wire.conv else (), count)
+    found = np.zeros(wire.source_shape[1:], np.int64)
     for box in listeners:
         rows, columns = ([bool(taps) for taps in axis] for axis in _patterns(wire, box))
-        reached += np.outer(rows, columns)
-    return reached
+        found += np.outer(rows, columns)
+    return found
+
+
+def leaving(wire: Wire, box: Box, core: Core, axons: NDArray[np.int64]) -> int:
+    """Output axons that `wire` takes of a core that holds `box` of its source; `axons` as `reached`
+    returns them."""
+    if wire.conv is None:
+        return size(box) * int(axons)
+    (c0, c1), (y0, y1), (x0, x1) = box
+    return (core.pixel_axons or len(powers(c1 - c0))) * int(axons[y0:y1, x0:x1].sum())
 
 
 def powers(n: int) -> list[int]:

@@ -1,10 +1,11 @@
 """Two ways to cut a population into boxes that fit on cores.
 
-`as_compiled` predicts Intel's compiler, fitted to public compile logs: a vector begins as one piece
-as long as a core may have neurons, and while a piece takes k times what a core has (rounded up),
-pieces become k times shorter; maps are cut in columns, their width a power of two, halved until a
-piece fits with its columns filled up. What the logs do not show is ours: where one column does not
-fit, rows are halved, then channels.
+`as_compiled` predicts Intel's compiler, fitted to public compile logs. A vector begins as one piece
+as long as a core may have neurons; while a piece takes k times what a core has (rounded up), pieces
+become k times shorter. Maps are cut into tiles whose width is a power of two, and which are filled
+up to it, and whose height is halved any number of times; channels are halved only where no tile
+fits otherwise. Of the tiles that fit, one that makes the fewest pieces is taken, of those the
+squarest, which is our choice: logs show other shapes of the same size.
 
 `fewest` makes as few pieces as the limits allow and makes them alike; of the grids of maps with
 equally many pieces it takes the one whose busiest piece is least busy, then the one that hears the
@@ -27,46 +28,42 @@ Cut = Callable[[Shape, Measure, Use], list[Box] | None]
 def as_compiled(shape: Shape, measure: Measure, limits: Use) -> list[Box] | None:
     """Boxes of a population of `shape` as Intel's compiler makes them, None if one neuron does not
     fit on a core with `limits`."""
-    return _shortened(shape[0], measure, limits) if len(shape) == 1 else _halved(
-        shape, measure, limits
-    )
+    way = _shortened if len(shape) == 1 else _tiled
+    return way(shape, measure, limits)
 
 
-def _shortened(n: int, measure: Measure, limits: Use) -> list[Box] | None:
-    length = limits.neurons
+def _shortened(shape: Shape, measure: Measure, limits: Use) -> list[Box] | None:
+    (n,), length = shape, limits.neurons
     while True:
         use = measure(((0, min(n, length)),))  # all other pieces are alike or shorter
         times = max(-(-a // b) for a, b in zip(use, limits, strict=True))
         if times <= 1:
-            return [((first, min(n, first + length)),) for first in range(0, n, length)]
+            return list(_grid([_steps(n, length)]))
         if length == 1:
             return None
         length = max(1, length // times)
 
 
-def _halved(shape: Shape, measure: Measure, limits: Use) -> list[Box] | None:
+def _tiled(shape: Shape, measure: Measure, limits: Use) -> list[Box] | None:
     channels, height, width = shape
-    for piece in _sizes(channels, height, width):
-        filled = piece[0] * min(piece[1], height) * piece[2]
-        boxes = _grid([_steps(n, step) for n, step in zip(shape, piece, strict=True)])
-        if filled <= limits.neurons and all(measure(box).share(limits) <= 1 for box in boxes):
-            return boxes
+    widths = [1 << bit for bit in range((width - 1).bit_length() + 1)]
+    for c in _halvings(channels):
+        tiles = sorted(
+            (-(-height // h) * -(-width // w), h + w, h, w)
+            for h in _halvings(height)
+            for w in widths
+            if c * h * w <= limits.neurons
+        )
+        for *_, h, w in tiles:
+            bounds = [_steps(channels, c), _steps(height, h), _steps(width, w)]
+            if all(measure(box).share(limits) <= 1 for box in _grid(bounds)):
+                return list(_grid(bounds))
     return None
 
 
-def _sizes(channels: int, height: int, width: int) -> Iterator[tuple[int, int, int]]:
-    """Piece sizes, the largest first."""
-    for w in _halves(width):
-        yield channels, height, w
-    for h in _halves(height)[1:]:
-        yield channels, h, 1
-    for c in _halves(channels)[1:]:
-        yield c, 1, 1
-
-
-def _halves(n: int) -> list[int]:
-    """Powers of two from the first that is not below `n` down to 1."""
-    return [1 << bit for bit in reversed(range((n - 1).bit_length() + 1))]
+def _halvings(n: int) -> list[int]:
+    """`n`, its half, the half of that, down to 1, each rounded up."""
+    return [n] if n == 1 else [n, *_halvings(-(-n // 2))]
 
 
 def fewest(shape: Shape, measure: Measure, limits: Use) -> list[Box] | None:
@@ -77,7 +74,7 @@ def fewest(shape: Shape, measure: Measure, limits: Use) -> list[Box] | None:
     for pieces in range(-(-n // limits.neurons), n + 1):
         best: tuple[float, int, list[Box]] | None = None
         for counts in _factors(pieces, shape):
-            boxes = _grid([_even(m, k) for m, k in zip(shape, counts, strict=True)])
+            boxes = list(_grid([_even(m, k) for m, k in zip(shape, counts, strict=True)]))
             busiest, heard = _judged(boxes, measure, limits, best)
             if busiest <= 1 and (best is None or (busiest, heard) < best[:2]):
                 best = busiest, heard, boxes
@@ -95,7 +92,7 @@ def _alike(n: int, measure: Measure, limits: Use) -> list[Box] | None:
             high = middle
         else:
             low = middle + 1
-    return _grid([_even(n, low)]) if low <= n else None
+    return list(_grid([_even(n, low)])) if low <= n else None
 
 
 def _judged(
@@ -134,6 +131,6 @@ def _steps(n: int, step: int) -> list[int]:
     return [*range(0, n, step), n]
 
 
-def _grid(bounds: list[list[int]]) -> list[Box]:
+def _grid(bounds: list[list[int]]) -> Iterator[Box]:
     """The boxes between the bounds of each axis, in C order."""
-    return list(product(*(list(pairwise(axis)) for axis in bounds)))
+    return product(*(list(pairwise(axis)) for axis in bounds))

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from spikeport.hw import cut
-from spikeport.hw.cost import Box, Use, Wire, arriving, leaving, size, wires
-from spikeport.hw.rule import Issue, place as named
+from spikeport.hw import cut, rules_place
+from spikeport.hw.cost import Box, Use, Wire, arriving, leaving, reached, size, wires
+from spikeport.hw.rule import Issue
 from spikeport.hw.share import shared
 from spikeport.hw.target import Target
 from spikeport.sim.net import FixedNet
@@ -87,12 +89,17 @@ class Placement:
 
     def rows(self) -> list[dict[str, Any]]:
         """For each set of populations that a core holds, in the order of the cores: its names, the
-        most that a core takes ("most", a Use) and the number of such cores."""
+        most that a core takes and what all of them take (each a Use), and the number of cores."""
         groups: dict[tuple[str, ...], list[Use]] = {}
         for core in self.cores:
             groups.setdefault(core.populations, []).append(core.use)
         return [
-            {"populations": names, "most": Use(*map(max, zip(*uses, strict=True))), "cores": len(uses)}
+            {
+                "populations": names,
+                "most": Use(*map(max, zip(*uses, strict=True))),
+                "total": Use(*map(sum, zip(*uses, strict=True))),
+                "cores": len(uses),
+            }
             for names, uses in groups.items()
         ]
 
@@ -109,7 +116,7 @@ class Placement:
 
 
 class DoesNotFitError(ValueError):
-    """One neuron of some population is too much for a core. issues: one a population."""
+    """One neuron is too much for a core. issues: what is, population by population."""
 
     def __init__(self, issues: list[Issue], chip: str) -> None:
         self.issues = issues
@@ -122,53 +129,63 @@ def place(net: FixedNet, target: Target, *, way: str = "compiled") -> Placement:
     way: "compiled" predicts Intel's compiler, which gives each layer cores of its own; "fewest"
     cuts layers into the fewest pieces that fit, alike in size, and lets small layers share cores as
     long as the busiest core gets no busier (`spikeport.hw.cut` says how). How many cores there are
-    is not looked at; `spikeport.hw.rules_place` does that. Raises ValueError for an unknown way,
-    and DoesNotFitError where not even one neuron fits on a core.
+    is not looked at; `spikeport.hw.rules_place.cores` does that. Raises ValueError for an unknown
+    way, and DoesNotFitError where not even one neuron fits on a core.
     """
     if way not in WAYS:
         raise ValueError(f"way is {way!r}; allowed are {', '.join(map(repr, WAYS))}")
     found = wires(net, target.core)
     boxes = _boxes(net, target, found, WAYS[way])
-    cores = [
-        Loaded(slices=(Slice(population=p.name, shape=p.shape, box=box),), use=use)
-        for p in net.populations
-        for box in boxes[p.name]
-        for use in [_use(found, p.name, box, target, boxes)]
-    ]
+    cores = []
+    for p in net.populations:
+        outward = [
+            (w, reached(w, boxes[w.target], target.core)) for w in found if w.source == p.name
+        ]
+        for box in boxes[p.name]:
+            part = Slice(population=p.name, shape=p.shape, box=box)
+            use = _use(p.name, found, outward, target, box)
+            cores.append(Loaded(slices=(part,), use=use))
     whole = Placement(target=target, cores=tuple(cores))
     return whole if way == "compiled" else _packed(whole)
+
+
+Outward = list[tuple[Wire, NDArray[np.int64]]]
 
 
 def _boxes(
     net: FixedNet, target: Target, found: tuple[Wire, ...], way: cut.Cut
 ) -> dict[str, list[Box]]:
     """The boxes of every population. Where axons are counted per listening core, more boxes of one
-    population may mean more of another, so all are cut anew until nothing changes."""
+    population may mean more of another, so all are cut anew until nothing changes; it ends because
+    the axons that a pass counts are never fewer than those of the last."""
     boxes: dict[str, list[Box]] = {}
+    axons = [np.zeros((), np.int64)] * len(found)
     while True:
         before = dict(boxes)
-        issues = []
+        issues: list[Issue] = []
         for p in reversed(net.populations):  # what listens comes first, but for loops
-            cuts = way(p.shape, lambda box: _use(found, p.name, box, target, boxes), target.limits)
+            own = [i for i, wire in enumerate(found) if wire.source == p.name]
+            for i in own:
+                now = reached(found[i], boxes.get(found[i].target, ()), target.core)
+                axons[i] = np.maximum(axons[i], now)
+            measure = partial(_use, p.name, found, [(found[i], axons[i]) for i in own], target)
+            cuts = way(p.shape, measure, target.limits)
             if cuts is None:
-                one: Box = ((0, 1),) * len(p.shape)
-                use = _use(found, p.name, one, target, boxes)
-                issues.append(_too_much(named(p), use, target))
+                one = measure(((0, 1),) * len(p.shape))
+                issues[:0] = rules_place.one_neuron(p, one, target)
             else:
                 boxes[p.name] = cuts
         if issues:
-            raise DoesNotFitError(issues[::-1], target.name)
+            raise DoesNotFitError(issues, target.name)
         if boxes == before:
             return boxes
 
 
-def _use(
-    found: tuple[Wire, ...], name: str, box: Box, target: Target, boxes: Mapping[str, list[Box]]
-) -> Use:
+def _use(name: str, found: tuple[Wire, ...], outward: Outward, target: Target, box: Box) -> Use:
     """What a core takes that holds `box` of population `name`."""
-    outward = [w for w in found if w.source == name]
-    axons = sum(leaving(w, box, target.core, boxes.get(w.target, ())) for w in outward)
     n = size(box)
+    axons = sum(leaving(wire, box, target.core, count) for wire, count in outward)
+    # What no projection listens to is read from outside, through an axon a neuron.
     use = Use(neuron_groups=1, neurons=n, out_axons=axons if outward else n)
     for wire in found:
         if wire.target == name:
@@ -176,42 +193,19 @@ def _use(
     return use
 
 
-def _too_much(where: str, use: Use, target: Target) -> Issue:
-    """The limit that one neuron breaks most."""
-    over = [(a / b, a, b, t) for a, b, t in zip(use, target.limits, TITLES, strict=True)]
-    _, got, limit, title = max(over)
-    what = {"synapses": "words of synapse memory", "axons in": "input axons"}.get(title, title)
-    return Issue(
-        rule="one_neuron",
-        where=where,
-        got=f"one neuron alone takes {got} {what}",
-        limit=f"a core of {target.name} has {limit}",
-        advice="give it fewer sources, or weights of fewer bits",
-    )
-
-
 def _packed(whole: Placement) -> Placement:
-    """Layers that have one core each put together."""
-    split = {
-        name for row in whole.rows() if row["cores"] > 1 for name in row["populations"]
+    """Layers that have one core each put together, where their first one stands."""
+    times = Counter(core.populations for core in whole.cores)
+    alone = [i for i, core in enumerate(whole.cores) if times[core.populations] == 1]
+    uses = [whole.cores[i].use for i in alone]
+    cores: dict[int, Loaded] = {
+        i: core for i, core in enumerate(whole.cores) if times[core.populations] > 1
     }
-    alone = [core for core in whole.cores if core.populations[0] not in split]
-    groups = shared(
-        [core.use for core in alone], whole.target.limits, share=whole.busiest
-    )
-    merged: dict[int, Loaded] = {}
-    for members in groups:
-        use = Use()
-        for i in members:
-            use = use.plus(alone[i].use)
-        slices = tuple(alone[i].slices[0] for i in members)
-        merged[members[0]] = Loaded(slices=slices, use=use)
-    numbers = {id(core): i for i, core in enumerate(alone)}
-    cores = []
-    for core in whole.cores:
-        at = numbers.get(id(core))
-        if at is None:
-            cores.append(core)
-        elif at in merged:
-            cores.append(merged[at])
-    return Placement(target=whole.target, cores=tuple(cores))
+    for group in shared(uses, whole.target.limits, share=whole.busiest):
+        members = [whole.cores[alone[i]] for i in group]
+        use = members[0].use
+        for other in members[1:]:
+            use = use.plus(other.use)
+        slices = tuple(part for core in members for part in core.slices)
+        cores[alone[group[0]]] = Loaded(slices=slices, use=use)
+    return Placement(target=whole.target, cores=tuple(cores[i] for i in sorted(cores)))
