@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from spikeport.sim.arith import weight_on_chip
 from spikeport.sim.chip import LOIHI_1 as CHIP_1
 from spikeport.sim.chip import LOIHI_2 as CHIP_2
 from spikeport.sim.synapse import Conv2d, Dense
@@ -97,9 +98,9 @@ CORES: Mapping[str, Core] = {CHIP_1.name: LOIHI_1, CHIP_2.name: LOIHI_2}
 def weight_bits(synapse: Dense | Conv2d, core: Core) -> int:
     """Bits of a stored weight: what the largest needs once the powers of two that all share are
     gone, the sign included where signs differ (source: lava-dl 0.6 netx optimize_weight_bits)."""
-    w = synapse.w_chip if isinstance(synapse, Dense) else synapse.w.astype(np.int64)
-    low, high = int(w.min()), int(w.max())
-    factors = int(np.bitwise_or.reduce(abs(w), axis=None))
+    w = synapse.w
+    few = np.array([w.min(), w.max(), np.bitwise_or.reduce(w, axis=None)], np.int64)
+    low, high, factors = map(int, weight_on_chip(few) if isinstance(synapse, Dense) else few)
     shift = (factors & -factors).bit_length() - 1 if factors else 0
     low, high = low >> shift, high >> shift
     if low < 0 < high:
