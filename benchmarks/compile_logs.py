@@ -82,9 +82,7 @@ def _pilotnet(words: tuple[int, int, int], bits: tuple[int, ...]) -> tuple[Layer
 
 
 _DOWN, _SAME, _POINT = (3, 2, 2, 1, 1), (3, 1, 1, 1, 1), (1, 1, 1, 0, 0)
-_FED_BY_NOTHING = Layer(
-    out=3, bits=0, cores=13, axons_in=1, neurons=3168, words=0, axon_map=1015
-)
+_FED_BY_NOTHING = Layer(out=3, bits=0, cores=13, axons_in=1, neurons=3168, words=0, axon_map=1015)
 LOGS = (
     Log(
         name="MNIST MLP", target="loihi2-2024", shares=True, bits_from="the log's words",

@@ -37,9 +37,15 @@ class Use(NamedTuple):
         """Both on one core."""
         return Use(*(a + b for a, b in zip(self, other, strict=True)))
 
+    def fits(self, limits: Use) -> bool:
+        """Whether no limit is broken."""
+        return all(a <= b for a, b in zip(self, limits, strict=True))
+
     def share(self, limits: Use) -> float:
-        """The largest share of any of `limits`; above 1 it does not fit."""
-        return max(a / b for a, b in zip(self, limits, strict=True))
+        """How busy a core is: the largest share of any of `limits` but that of neuron groups, which
+        take no time."""
+        parts = zip(self, limits, self._fields, strict=True)
+        return max(a / b for a, b, name in parts if name != "neuron_groups")
 
 
 @dataclass(frozen=True, kw_only=True)

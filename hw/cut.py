@@ -56,7 +56,7 @@ def _tiled(shape: Shape, measure: Measure, limits: Use) -> list[Box] | None:
         )
         for *_, h, w in tiles:
             bounds = [_steps(channels, c), _steps(height, h), _steps(width, w)]
-            if all(measure(box).share(limits) <= 1 for box in _grid(bounds)):
+            if all(measure(box).fits(limits) for box in _grid(bounds)):
                 return list(_grid(bounds))
     return None
 
@@ -88,7 +88,7 @@ def _alike(n: int, measure: Measure, limits: Use) -> list[Box] | None:
     low, high = 1, n + 1
     while low < high:
         middle = (low + high) // 2
-        if measure(((0, -(-n // middle)),)).share(limits) <= 1:
+        if measure(((0, -(-n // middle)),)).fits(limits):
             high = middle
         else:
             low = middle + 1

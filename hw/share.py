@@ -11,7 +11,7 @@ TRIES = 20_000  # partial arrangements looked at; the first complete one is firs
 
 def shared(uses: Sequence[Use], room: Use, *, share: float) -> list[list[int]]:
     """Which of `uses` go together on a core with `room` so that the fewest cores are needed and
-    none is fuller than `share` of any limit: lists of indices.
+    none gets busier than `share`: lists of indices.
 
     Exact for a dozen layers, and never worse than first fit by size.
     """
@@ -31,7 +31,7 @@ def shared(uses: Sequence[Use], room: Use, *, share: float) -> list[list[int]]:
         i = order[place]
         for at, (use, members) in enumerate(bins):
             more = use.plus(uses[i])
-            if more.share(room) <= share:
+            if more.fits(room) and more.share(room) <= share:
                 bins[at] = more, [*members, i]
                 put(place + 1)
                 bins[at] = use, members
