@@ -137,7 +137,7 @@ def _number(path: Path, made: Target, key: str, entry: Any) -> Any:
     """The checked value of one table."""
     known = {"chips": made.chips}
     for part in (made.chip, made.core):
-        known.update({f.name: getattr(part, f.name) for f in fields(part)})  # type: ignore[arg-type]
+        known.update({f.name: getattr(part, f.name) for f in fields(part)})
     known = {name: value for name, value in known.items() if _countable(value)}
     where = f"{path}: [{key}]"
     if key not in known:

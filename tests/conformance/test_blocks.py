@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
 import numpy as np
@@ -18,12 +19,8 @@ LIMITS = LOIHI_1.limits
 
 @pytest.fixture(scope="module")
 def nengo_block() -> Any:
-    pytest.importorskip(
-        "nengo_loihi", reason="nengo-loihi is not installed; it belongs to the extra 'conformance'"
-    )
-    from nengo_loihi import block
-
-    return block
+    reason = "nengo-loihi is not installed; it belongs to the extra 'conformance'"
+    return pytest.importorskip("nengo_loihi.block", reason=reason)
 
 
 def synapse(block: Any, rng: np.random.Generator, *, axons: int, sizes: list[int]) -> Any:
@@ -88,9 +85,7 @@ def use(block: Any) -> Use:
 
 
 def test_blocks_are_accepted_and_refused_alike(nengo_block: Any) -> None:
-    from nengo.exceptions import BuildError
-    from nengo_loihi.builder.validate import validate_block
-
+    validation = importlib.import_module("nengo_loihi.builder.validate")
     rng = np.random.default_rng(0)
     accepted = 0
     refused = dict.fromkeys(Use._fields, 0)
@@ -99,8 +94,8 @@ def test_blocks_are_accepted_and_refused_alike(nengo_block: Any) -> None:
         found = use(block)
         assert 64 * found.synapse_words == sum(s.bits() for s in block.synapses)
         try:
-            validate_block(block)
-        except BuildError:
+            validation.validate_block(block)
+        except validation.BuildError:
             assert not found.fits(LIMITS)
             for name, a, b in zip(Use._fields, found, LIMITS, strict=True):
                 refused[name] += a > b
