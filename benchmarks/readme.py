@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import readme_hardware
 import readme_robustness
 import readme_training
 from readme_parts import load, made_by, percent, table
@@ -162,6 +163,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "compared": readme_robustness.compared,
     "twin": readme_robustness.twin,
     "faults": readme_robustness.faults,
+    "placement": readme_hardware.placement,
     "engine": engine,
     "conformance": conformance,
     "quantisation": quantisation,

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from spikeport.hw.cost import Use
 
+DEEPEST = 256  # more layers are shared out in halves, as the search goes one call deeper for each
 TRIES = 20_000  # partial arrangements looked at; the first complete one is first fit
 
 
@@ -15,6 +16,11 @@ def shared(uses: Sequence[Use], room: Use, *, share: float) -> list[list[int]]:
 
     Exact for a dozen layers, and never worse than first fit by size.
     """
+    if len(uses) > DEEPEST:
+        half = len(uses) // 2
+        rest = shared(uses[half:], room, share=share)
+        moved = [[half + i for i in group] for group in rest]
+        return [*shared(uses[:half], room, share=share), *moved]
     order = sorted(range(len(uses)), key=lambda i: (-uses[i].share(room), i))
     best: list[list[int]] = [[i] for i in order]
     bins: list[tuple[Use, list[int]]] = []

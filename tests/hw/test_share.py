@@ -48,6 +48,12 @@ def test_no_way_needs_fewer_cores(found: list[Use], share: float) -> None:
     assert len(groups) == min(map(len, allowed))
 
 
+def test_very_many_layers_do_not_overflow() -> None:
+    groups = shared([Use(neurons=5)] * 2000, ROOM, share=1.0)
+    assert sorted(i for group in groups for i in group) == list(range(2000))
+    assert len(groups) == 1000
+
+
 def test_many_layers_end_in_time() -> None:
     many = [Use(neurons=1 + i % 5) for i in range(60)]
     groups = shared(many, ROOM, share=1.0)
