@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from spikeport.sim.net import FixedNet, Population, Projection
 from spikeport.sim.synapse import Conv2d, ConvGeometry, Dense, Shape, largest_sum, lowered
 
@@ -29,6 +31,21 @@ def refuse_synapses(net: FixedNet) -> None:
             _refuse_geometry(projection, synapse.w.shape[2:], synapse.geometry)
         largest = net.input.largest if projection.source == "input" else 1
         _refuse_sums(projection, synapse, delay=delay, reach=largest_sum(synapse, largest=largest))
+
+
+def unconnected(net: FixedNet) -> Iterator[str]:
+    """Populations that must be tied to the input, because Lava runs only what hangs together."""
+    linked = {"input"}
+    for population in net.populations:
+        while True:
+            ends = [{p.source, p.target} for p in net.projections]
+            more = set().union(*(pair for pair in ends if pair & linked)) - linked
+            if not more:
+                break
+            linked |= more
+        if population.name not in linked:
+            linked.add(population.name)
+            yield population.name
 
 
 def _refuse_population(population: Population) -> None:

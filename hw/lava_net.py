@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from spikeport.hw.early import HELD, intruders
 from spikeport.hw.lava_import import quiet
-from spikeport.hw.lava_limits import refuse_synapses
+from spikeport.hw.lava_limits import refuse_synapses, unconnected
 from spikeport.hw.lava_record import alone, chip_steps, lava_shape
 from spikeport.hw.lava_synapses import Wiring
 from spikeport.sim.net import FixedNet, Population
@@ -65,7 +65,7 @@ def build(net: FixedNet, x: NDArray[np.int64]) -> LavaNet:
     )
     for at in range(len(net.projections)):
         wiring.connect(at)
-    for name in _unconnected(net):
+    for name in unconnected(net):
         wiring.tie(name)
     return LavaNet(source=source, neurons=neurons)
 
@@ -138,18 +138,3 @@ def ours(net: FixedNet) -> frozenset[str]:
     while more := intruders(net, silent=found, start=HELD):
         found |= more
     return found
-
-
-def _unconnected(net: FixedNet) -> Iterator[str]:
-    """Populations that must be tied to the input, because Lava runs only what hangs together."""
-    linked = {"input"}
-    for population in net.populations:
-        while True:
-            ends = [{p.source, p.target} for p in net.projections]
-            more = set().union(*(pair for pair in ends if pair & linked)) - linked
-            if not more:
-                break
-            linked |= more
-        if population.name not in linked:
-            linked.add(population.name)
-            yield population.name

@@ -8,7 +8,7 @@ import time
 from multiprocessing import shared_memory
 from pathlib import Path
 
-from spikeport.hw import lava_child
+from spikeport.hw import lava_watch
 
 
 def net_that_raises() -> object:
@@ -23,9 +23,9 @@ def net_that_raises() -> object:
 
 
 def main(folder: Path, how: str) -> None:
-    lava_child.guard(folder)
+    lava_watch.guard(folder)
     if how == "raise":
-        lava_child.execute(net_that_raises(), 5, folder=folder)
+        lava_watch.execute(net_that_raises(), 5, folder=folder)
     segment = shared_memory.SharedMemory(create=True, size=4096)
     if os.fork() == 0:
         time.sleep(600)

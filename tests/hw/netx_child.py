@@ -12,12 +12,12 @@ from pathlib import Path
 
 import numpy as np
 
-from spikeport.hw import lava_child
+from spikeport.hw import lava_watch
 from spikeport.hw.lava_import import quiet
 
 
 def main(folder: Path, file: str, loading: dict[str, int]) -> None:
-    lava_child.guard(folder)
+    lava_watch.guard(folder)
     columns = np.load(folder / "columns.npy")
     try:
         with quiet():
@@ -37,7 +37,7 @@ def main(folder: Path, file: str, loading: dict[str, int]) -> None:
             np.save(folder / "spikes.npy", sink.data.get())
             source.stop()
     except Exception as problem:
-        lava_child.fail(folder, f"{type(problem).__name__}: {problem}")
+        lava_watch.fail(folder, f"{type(problem).__name__}: {problem}")
 
 
 if __name__ == "__main__":

@@ -18,7 +18,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from spikeport.hw import lava_group, lava_inprocess, lava_job, lava_record, lava_run
+from spikeport.hw import (
+    lava_group,
+    lava_guard,
+    lava_inprocess,
+    lava_job,
+    lava_record,
+    lava_run,
+)
 from spikeport.hw.lava_run import LavaError, available
 from spikeport.sim import reference
 from spikeport.sim.net import FixedNet
@@ -149,7 +156,7 @@ def test_an_exception_in_a_process_model_surfaces(tmp_path: Path) -> None:
     """Lava alone would hang for ever without a word."""
     start = time.monotonic()
     with pytest.raises(LavaError, match=r"^Lava failed: \w*TypeError: .*$") as found:
-        lava_run.guarded(command(tmp_path, "raise"), tmp_path, timeout_s=100)
+        lava_guard.guarded(command(tmp_path, "raise"), tmp_path, timeout_s=100)
     assert "\n" not in str(found.value)
     assert time.monotonic() - start < 60
     assert group_of(tmp_path) == set()
@@ -158,7 +165,7 @@ def test_an_exception_in_a_process_model_surfaces(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("nothing_left")
 def test_a_child_that_hangs_is_ended_with_its_children(tmp_path: Path) -> None:
     with pytest.raises(TimeoutError):
-        lava_run.guarded(command(tmp_path, "hang"), tmp_path, timeout_s=3)
+        lava_guard.guarded(command(tmp_path, "hang"), tmp_path, timeout_s=3)
     assert wait_for(tmp_path / "ready").startswith(lava_group.segment_prefix(tmp_path))
     assert group_of(tmp_path) == set()
 
@@ -166,7 +173,7 @@ def test_a_child_that_hangs_is_ended_with_its_children(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("nothing_left")
 def test_a_child_that_dies_tells_its_last_words(tmp_path: Path) -> None:
     with pytest.raises(LavaError, match=r"^Lava failed: exit code 7: the last words$"):
-        lava_run.guarded(command(tmp_path, "print"), tmp_path, timeout_s=60)
+        lava_guard.guarded(command(tmp_path, "print"), tmp_path, timeout_s=60)
     assert group_of(tmp_path) == set()
 
 
@@ -180,7 +187,7 @@ def test_a_group_that_is_killed_leaves_nothing(tmp_path: Path, number: signal.Si
     killer = threading.Thread(target=kill)
     killer.start()
     with pytest.raises(LavaError, match=rf"^Lava failed: its process was ended by signal {number}"):
-        lava_run.guarded(command(tmp_path, "hang"), tmp_path, timeout_s=60)
+        lava_guard.guarded(command(tmp_path, "hang"), tmp_path, timeout_s=60)
     killer.join()
     assert group_of(tmp_path) == set()
 
@@ -189,11 +196,11 @@ def test_a_group_that_is_killed_leaves_nothing(tmp_path: Path, number: signal.Si
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_parent_that_is_killed_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:
     program = (
-        "import pathlib, signal; from spikeport.hw import lava_run\n"
+        "import pathlib, signal; from spikeport.hw import lava_guard\n"
         # A suite that runs in the background of a shell, or under nohup, ignores SIGINT.
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         f"folder = pathlib.Path({str(tmp_path)!r})\n"
-        f"lava_run.guarded({command(tmp_path, 'hang')!r}, folder, timeout_s=600)"
+        f"lava_guard.guarded({command(tmp_path, 'hang')!r}, folder, timeout_s=600)"
     )
     parent = subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.DEVNULL)
     wait_for(tmp_path / "ready")

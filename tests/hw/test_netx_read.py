@@ -16,7 +16,7 @@ import pytest
 from numpy.typing import NDArray
 
 from spikeport.hw import netx_file, netx_read
-from spikeport.hw.lava_run import guarded
+from spikeport.hw.lava_guard import guarded
 from spikeport.sim import reference
 from spikeport.sim.chip import CHIPS
 from spikeport.sim.net import FixedNet

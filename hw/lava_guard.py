@@ -1,0 +1,73 @@
+"""Run a command as a process group of its own that leaves nothing behind.
+
+Stands on its own: deployment folders carry this file.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from spikeport.hw.lava_group import end
+from spikeport.hw.lava_import import LavaError
+
+ERROR_FILE = "error"
+LONGEST_TMPDIR = 70
+
+
+def guarded(command: Sequence[str], folder: Path, *, timeout_s: float) -> None:
+    """Run `command` as a process group for the job in `folder`, and leave nothing of it behind.
+
+    Raises TimeoutError after `timeout_s` seconds, and LavaError with the reason it left in the
+    file "error" of `folder`, or else the last line it printed, when its exit code is not 0.
+    """
+    log = folder / "log"
+    with log.open("wb") as output:
+        child = subprocess.Popen(
+            command,
+            # The child reads this pipe: when we die, however that happens, it sees the end.
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            env=_environment(),
+        )
+        try:
+            code = child.wait(timeout_s)
+            # Read now: ending the group may print more.
+            reason = _reason(folder, log, code) if code else None
+        except subprocess.TimeoutExpired:
+            raise TimeoutError from None
+        finally:
+            end(child.pid, folder)
+            child.wait()
+            if child.stdin is not None:
+                child.stdin.close()
+    if reason is not None:
+        raise LavaError(f"Lava failed: {reason}")
+
+
+def _environment() -> dict[str, str]:
+    """Ours, with the folder from which this very module came first among the child's paths."""
+    top = Path(str(sys.modules[__name__.partition(".")[0]].__file__)).resolve()
+    paths = [str(top.parents[1 if "." in __name__ else 0]), os.environ.get("PYTHONPATH", "")]
+    # One thread each: Lava's dozen processes else fight for the cores.
+    threads = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    # Lava's sockets lie in the temporary folder, and their paths may have 108 bytes at most.
+    short = {"TMPDIR": "/tmp"} if len(tempfile.gettempdir()) > LONGEST_TMPDIR else {}
+    return os.environ | threads | short | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
+
+
+def _reason(folder: Path, log: Path, code: int) -> str:
+    """One line on why the child failed."""
+    error = folder / ERROR_FILE
+    if error.exists():
+        return error.read_text(encoding="utf-8")
+    lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
+    printed = next((line.strip() for line in reversed(lines) if line.strip()), "")
+    how = f"its process was ended by signal {-code}" if code < 0 else f"exit code {code}"
+    return f"{how}: {printed}" if printed else how
