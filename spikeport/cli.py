@@ -172,13 +172,18 @@ def deploy(
     out_folder: Annotated[Path, typer.Option("--out", help="Deployment folder to write.")] = Path(
         "deployment"
     ),
+    run: Annotated[bool, typer.Option(help="Run the folder's own script.")] = True,
+    samples: Annotated[int, typer.Option(help="Test vectors that it plays, at most.")] = 64,
+    timeout: Timeout = 600.0,
     as_json: AsJson = False,
 ) -> None:
-    """Check the chip's rules and write a deployment folder; run it where a board is there."""
+    """Check the board's rules, write a deployment folder and run it: on a board, or simulated."""
     with sentences():
         from spikeport import deploying
 
-        result = deploying.deploy(bundle, out_folder, board=board)
+        result = deploying.deploy(
+            bundle, out_folder, board=board, run=run, samples=samples, timeout_s=timeout
+        )
         show(result, as_json, deploying.describe_deployment)
     leave(result["passed"])
 

@@ -1,0 +1,74 @@
+"""The README of a deployment folder."""
+
+from __future__ import annotations
+
+from spikeport.hw.early import HELD
+from spikeport.hw.lava_record import alone
+from spikeport.hw.target import Target
+from spikeport.sim.net import FixedNet
+
+README = """\
+Network {digest} for {board} ({chips} x {chip})
+
+Run it:   python run.py            (python run.py --help lists the options)
+
+It needs Python 3.10 with `pip install lava-nc==0.10.0 lava-dl==0.6.0 setuptools`, and Linux. Where
+Lava-Loihi is installed, Intel's extension for members of its research community, it runs on a board
+(--host slurm --partition NAME, or --host ethernet --address HOST; --generation for LOIHI_GEN), else
+the same graph runs on Lava's CPU simulator, and it says so. It compares every spike of every
+population (on a board of the readout, unless --populations says more) with the expected ones,
+prints the differences, writes result.json and exits with 0 if there are none. Lava runs in a
+process group of its own with a time-out, of which nothing stays behind. What concerns boards was
+written without one and has never run.
+
+{netx}
+network.json     steps T of a sample, and every population's name, shape (C, H, W) or (n,), and
+                 depth d
+vectors.npz      input `x` [T, B, ...] and, for every population P, the expected `spikes.P`
+                 [T, B, n], n in C order of its shape; a board must give them back without one
+                 difference
+network.txt      the network in words
+placement.txt    what the fullest core of each layer takes of every limit, in per cent, and cores
+placement.json   for every core: ranges [first, end) of its neurons along each axis of the shape
+run.py           starts Lava, compares, tells; play.py is the child in which Lava runs
+graph.py         the network as Lava processes; board.py what differs on a board; processes/ the
+                 adapters between Python and chip, and the recorder; lava_*.py keep Lava in check
+SHA256SUMS       check the folder with `sha256sum -c SHA256SUMS`; run.py does so first
+
+The digest {full}
+is that of all integers of the network; bundles and results that carry the same one belong to it.
+
+{timing}"""
+IN_A_ROW = """\
+To run it otherwise: play the samples of `x` one after the other, T steps each, from a source that
+is connected directly to the network; output step t of sample n leaves population P, at depth d, at
+chip step n * T + t + d + 1, counted from 1. u and v of P become 0 at chip step n * T + d + 1.
+"""
+ONE_BY_ONE = """\
+To run it otherwise: play each sample of `x`, T steps, from a source that is connected directly to
+the network, and start the network anew for every sample: its delays would carry spikes of one
+sample into the next. Let all potentials start at {held}, so that no bias fires before a
+population's window; its reset at chip step d + 1, d being its depth, puts them to 0. Output step
+t leaves it at chip step t + d + 1, counted from 1.
+"""
+NETX = """\
+network.net      the network for lava-dl 0.6: netx.hdf5.Network("network.net", **netx), with the
+                 keyword arguments "netx" of network.json
+"""
+NO_NETX = """\
+network.npz      all arrays of the network; "connections" in network.json says what they connect.
+                 There is no NetX file, because {reason}.
+"""
+
+
+def readme(net: FixedNet, target: Target, *, no_netx: str | None) -> str:
+    """All that a reader of the folder must know. no_netx: why there is no NetX file."""
+    return README.format(
+        digest=net.digest()[:12],
+        full=net.digest(),
+        board=target.name,
+        chips=target.chips,
+        chip=target.chip.name,
+        netx=(NETX if no_netx is None else NO_NETX.format(reason=no_netx)).rstrip("\n"),
+        timing=ONE_BY_ONE.format(held=HELD) if alone(net) else IN_A_ROW,
+    )

@@ -1,0 +1,68 @@
+"""Whether Lava reaches a board here, on which host, and how it runs there.
+
+Everything for boards was written after Lava's own sources and examples, and has never met a board.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from lava.utils import loihi
+
+# Where Lava-Loihi's loggers keep results, in watts and microseconds (lava-dl's benchmark of
+# PilotNet).
+POWER = ("total_power", "vdd_power", "vddm_power", "vddio_power")
+STATIC = tuple(f"static_{name}" for name in POWER)
+TIME = "avg_time_per_step"
+
+
+def use_host(host: dict[str, Any]) -> None:
+    """Choose the host as Lava expects it. kind: "slurm", "ethernet", or None to leave it to the
+    environment; generation: of the chip, such as N3B3. Raises RuntimeError where there is none."""
+    if host["kind"] is None:
+        return
+    generation = loihi.ChipGeneration(host["generation"])
+    if host["kind"] == "ethernet":
+        loihi.use_ethernet_host(host["address"], host["binary"], generation)
+        return
+    try:
+        loihi.use_slurm_host(host["partition"], host["node"], generation)
+    except FileNotFoundError:  # Lava 0.10 asks `sinfo` and expects that there is one
+        raise RuntimeError("there is no SLURM on this machine; use --host ethernet") from None
+
+
+def loggers(steps: int) -> list[Any]:
+    """Lava-Loihi's loggers of power and time for a run of `steps` chip steps."""
+    from lava.utils import loihi2_profiler
+
+    return [loihi2_profiler.Loihi2Power(num_steps=steps), loihi2_profiler.Loihi2ExecutionTime()]
+
+
+def measured(power: Any, time: Any) -> dict[str, float]:
+    """Means of what the loggers found, by its name and unit. Power is that of the whole board, its
+    idle chips included."""
+    found = {f"{name}_w": getattr(power, name, None) for name in (*POWER, *STATIC)}
+    found[f"{TIME}_us"] = getattr(time, TIME, None)
+    return {name: float(np.mean(value)) for name, value in found.items() if value is not None}
+
+
+def run_config(*, callbacks: list[Any]) -> Any:
+    """Lava's run configuration for a board: embedded adapters, neurons and synapses on the chip,
+    source and recorders beside it."""
+    from lava.magma.core.run_configs import Loihi2HwCfg
+    from lava.proc.io.source import PySendModelFixed, RingBuffer
+
+    from spikeport.hw.lava_folder.processes import adapters
+    from spikeport.hw.lava_folder.processes.recorder import PyRecorder, Recorder
+
+    return Loihi2HwCfg(
+        select_sub_proc_model=True,
+        exception_proc_model_map={
+            adapters.InputAdapter: adapters.NxInputAdapter,
+            adapters.OutputAdapter: adapters.NxOutputAdapter,
+            RingBuffer: PySendModelFixed,
+            Recorder: PyRecorder,
+        },
+        callback_fxs=callbacks,
+    )

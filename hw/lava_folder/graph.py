@@ -1,0 +1,111 @@
+"""The network of this folder as connected Lava processes.
+
+From the NetX file where there is one, else from the arrays of network.npz. Lava's maps are
+(x, y, channel), the transpose of our (C, H, W). A population at depth d gets input step t
+of sample n at chip step n * T + t + d + 1, counted from 1, and is reset just before its first.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from lava.proc.conv.process import Conv
+from lava.proc.dense.process import DelayDense, Dense
+from lava.proc.lif.process import LIFReset
+
+
+def connect(folder: Path, net: dict[str, Any], inp: Any) -> dict[str, Any]:
+    """Build the network that `net`, the content of network.json, describes, and connect the output
+    port `inp`, of shape net["input"]["port"], to it. Returns each population's neurons, whose
+    output port is `s_out`."""
+    if net["netx"] is not None:
+        return _from_netx(folder, net, inp)
+    with np.load(folder / "network.npz") as arrays:
+        return _from_arrays(net, arrays, inp)
+
+
+def chip_steps(net: dict[str, Any], samples: int) -> int:
+    """Steps until the last of `samples`, played in a row, has left the deepest population."""
+    return int(samples * net["steps"] + max(p["depth"] for p in net["populations"]))
+
+
+def _from_netx(folder: Path, net: dict[str, Any], inp: Any) -> dict[str, Any]:
+    from lava.lib.dl.netx.hdf5 import Network
+
+    network = Network(net_config=str(folder / "network.net"), **net["netx"])
+    inp.connect(network.inp)
+    names = [p["name"] for p in net["populations"]]
+    return {name: layer.neuron for name, layer in zip(names, network.layers, strict=True)}
+
+
+def _from_arrays(net: dict[str, Any], arrays: Any, inp: Any) -> dict[str, Any]:
+    neurons = {p["name"]: _neurons(net, i, arrays) for i, p in enumerate(net["populations"])}
+    shapes = {p["name"]: p["shape"] for p in net["populations"]}
+    ports = {"input": inp} | {name: lif.s_out for name, lif in neurons.items()}
+    for i, c in enumerate(net["connections"]):
+        source, target = ports[c["source"]], c["target"]
+        weights = arrays[f"connections.{i}.weights"]
+        if c["kind"] == "conv":
+            synapse = _conv(c, weights, source.shape)
+        else:
+            synapse, source = _dense(c, weights), _flat(source)
+        source.connect(synapse.s_in)
+        _mapped(synapse.a_out, shapes[target]).connect(neurons[target].a_in)
+    return neurons
+
+
+def _neurons(net: dict[str, Any], number: int, arrays: Any) -> Any:
+    p = net["populations"][number]
+    # With delays there is one sample, and no second reset must come: it could come early.
+    interval = chip_steps(net, 1) if net["one_by_one"] else net["steps"]
+
+    def value(name: str) -> Any:
+        found = arrays[f"populations.{number}.{name}"]
+        # A numpy scalar makes Lava hang, hence Python's int.
+        return int(found) if found.ndim == 0 else found.reshape(p["shape"]).transpose()
+
+    return LIFReset(
+        shape=tuple(reversed(p["shape"])),
+        v=net["start"],
+        du=value("du"),
+        dv=value("dv"),
+        vth=value("v_th"),
+        bias_mant=value("bias"),
+        bias_exp=p["bias_exp"],
+        reset_interval=interval,
+        reset_offset=(p["depth"] + 1) % interval,
+    )
+
+
+def _dense(c: dict[str, Any], weights: Any) -> Any:
+    settings = {
+        "weights": weights.astype(np.int32),
+        "weight_exp": c["w_exp"],
+        "num_message_bits": c["message_bits"],
+    }
+    return DelayDense(delays=c["delay"], **settings) if c["delay"] else Dense(**settings)
+
+
+def _conv(c: dict[str, Any], weights: Any, source: tuple[int, ...]) -> Any:
+    # Lava's convolution flips its kernel; its axes are [out, x, y, in].
+    return Conv(
+        weight=weights[:, :, ::-1, ::-1].transpose(0, 3, 2, 1).astype(np.int32),
+        input_shape=source,
+        stride=c["stride"][::-1],
+        padding=c["padding"][::-1],
+        dilation=c["dilation"][::-1],
+        groups=c["groups"],
+        num_message_bits=c["message_bits"],
+    )
+
+
+def _flat(port: Any) -> Any:
+    """`port` as dense synapses see it: maps in C order of (C, H, W)."""
+    return port if len(port.shape) == 1 else port.transpose([2, 1, 0]).flatten()
+
+
+def _mapped(port: Any, shape: list[int]) -> Any:
+    """The output of a synapse as the maps of its target, if the target has maps."""
+    return port if len(port.shape) == len(shape) else port.reshape(shape).transpose([2, 1, 0])

@@ -1,0 +1,215 @@
+"""Run the network of this folder on Lava and compare every spike with the expected ones.
+
+    python run.py [--samples N] [--simulator] [--timeout S] ...
+
+Needs Python 3.10 with lava-nc 0.10 and lava-dl 0.6. With Lava-Loihi installed it runs on a board,
+else on Lava's CPU simulator, and says which. Writes result.json; exit code 0: no spike differs, 1:
+some do, 2: it could not run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from spikeport.hw.lava_guard import guarded
+from spikeport.hw.lava_import import LavaError, quiet, require
+
+HERE = Path(__file__).resolve().parent
+NO_BOARD = (
+    "no board: Lava-Loihi, the extension that Intel gives to members of its research community, is"
+    " not installed; on a machine that has it, give this script --host slurm or --host ethernet"
+    " --address HOST, and --generation of the chip"
+)
+BOARD = "board, a path that was written without one and has never run before"
+
+
+def main(words: Sequence[str]) -> int:
+    """Run as `words`, the command line, say; the exit code."""
+    wanted = arguments().parse_args(words)
+    try:
+        check_sums(HERE)
+        require()
+        result = compare(wanted, board=not wanted.simulator and has_board())
+    except (LavaError, ValueError, OSError) as problem:
+        print(f"run.py: {problem}", file=sys.stderr)
+        return 2
+    Path(wanted.out).write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    print("\n".join(describe(result)))
+    return 0 if result["passed"] else 1
+
+
+def arguments() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(description="Run this network and compare every spike.")
+    add = parser.add_argument
+    add("--samples", type=int, help="play the first N samples only")
+    add("--simulator", action="store_true", help="use the CPU simulator even beside a board")
+    add("--populations", help="which to record, comma-separated; all, but on a board the readout")
+    add("--timeout", type=float, default=600.0, help="end Lava after so many seconds (600)")
+    add("--out", default=str(HERE / "result.json"), help="file for the result (result.json)")
+    add("--profile", action="store_true", help="measure power and time; boards only")
+    add("--host", choices=("slurm", "ethernet"), help="of the board; else the environment says")
+    add("--partition", help="SLURM partition")
+    add("--node", help="SLURM node, a board")
+    add("--address", help="ethernet host, for Lava's NXSDKHOST")
+    add("--binary", default="nxcore/bin/nx_driver_server", help="path of the host's nxcore binary")
+    add("--generation", default="N3B3", help="LOIHI_GEN: N2A2, N3B2, N3B3 (default), N3C1 or N3D1")
+    return parser
+
+
+def check_sums(folder: Path) -> None:
+    """Raise ValueError if a file is not what SHA256SUMS says."""
+    for line in (folder / "SHA256SUMS").read_text(encoding="utf-8").splitlines():
+        expected, name = line.split("  ", 1)
+        if hashlib.sha256((folder / name).read_bytes()).hexdigest() != expected:
+            raise ValueError(f"{name} was changed since the folder was written; deploy again")
+
+
+def has_board() -> bool:
+    """Whether Lava's extension for boards is installed."""
+    with quiet():
+        from lava.utils import loihi
+
+        return bool(loihi.is_installed())
+
+
+def compare(wanted: argparse.Namespace, *, board: bool) -> dict[str, Any]:
+    """Run and compare; the content of result.json."""
+    net = json.loads((HERE / "network.json").read_text(encoding="utf-8"))
+    with np.load(HERE / "vectors.npz") as file:
+        vectors = {name: file[name] for name in file}
+    names, read = [p["name"] for p in net["populations"]], net["readout"]
+    job = job_of(wanted, names, read["population"], available=vectors["x"].shape[1], board=board)
+    job["potentials"] = "logits" in vectors and not board
+    samples = job["samples"]
+    found, profile = play(net, job, timeout_s=wanted.timeout)
+    counts = {
+        name: counted(found[name], vectors[f"spikes.{name}"][:, :samples])
+        for name in job["populations"]
+    }
+    logits = None
+    if job["potentials"]:
+        v = found[None].astype(np.int64)
+        logits = counted(v[-1] if read["kind"] == "last_v" else v.sum(0), vectors["logits"])
+    return {
+        "passed": not any(c["differing"] for c in (*counts.values(), logits or {"differing": 0})),
+        "digest": net["digest"],
+        "ran_on": BOARD if board else "Lava's CPU simulator",
+        "built_from": "arrays" if net["netx"] is None else "the NetX file",
+        "samples": samples,
+        "of": vectors["x"].shape[1],
+        "populations": counts,
+        "readout": read,
+        "logits": logits,
+        "not_compared": [name for name in names if name not in counts],
+        "missing": None if board or wanted.simulator else NO_BOARD,
+        "profile": profile,
+    }
+
+
+def job_of(
+    wanted: argparse.Namespace, names: list[str], read: str, *, available: int, board: bool
+) -> dict[str, Any]:
+    """What the child shall do, checked. read: the population that is read out."""
+    chosen = [read] if board else names
+    if wanted.populations is not None:
+        chosen = wanted.populations.split(",")
+    if unknown := [name for name in chosen if name not in names]:
+        raise ValueError(f"there is no population {unknown[0]!r}; there are {', '.join(names)}")
+    samples = available if wanted.samples is None else wanted.samples
+    if not 1 <= samples <= available:
+        raise ValueError(f"--samples is {samples}; allowed are 1..{available}")
+    if wanted.host == "ethernet" and not wanted.address:
+        raise ValueError("--host ethernet needs --address, the host of the board")
+    keys = ("partition", "node", "address", "binary", "generation")
+    return {
+        "samples": samples,
+        "populations": chosen,
+        "board": board,
+        "host": {"kind": wanted.host, **{key: getattr(wanted, key) for key in keys}},
+        "profile": wanted.profile,
+    }
+
+
+def counted(found: Any, expected: Any) -> dict[str, int]:
+    """How much of `found` differs from the first samples of `expected`; both [..., B, n], and how
+    many of the expected are not 0."""
+    expected = expected[..., : found.shape[-2], :]
+    return {
+        "differing": int((found != expected).sum()),
+        "compared": expected.size,
+        "not_0": int((expected != 0).sum()),
+    }
+
+
+def play(net: dict[str, Any], job: dict[str, Any], *, timeout_s: float) -> tuple[Any, Any]:
+    """Run `job` in a guarded child process: recorded spikes uint8 [T, B, n] by population, and
+    potentials of the readout, if wanted, under None; what the board's loggers measured."""
+    with tempfile.TemporaryDirectory(prefix="deployed-") as name:
+        folder = Path(name)
+        (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
+        try:
+            guarded([sys.executable, str(HERE / "play.py"), name], folder, timeout_s=timeout_s)
+        except TimeoutError:
+            raise LavaError(
+                f"Lava did not finish within {timeout_s:g} s; give it a longer --timeout or fewer"
+                " --samples"
+            ) from None
+        found: dict[str | None, Any] = {}
+        for i, p in enumerate(net["populations"]):
+            parts = [(p["name"], str(i))] if p["name"] in job["populations"] else []
+            if job["potentials"] and p["name"] == net["readout"]["population"]:
+                parts.append((None, "v"))
+            for key, part in parts:
+                found[key] = window(folder, part, net, depth=p["depth"], samples=job["samples"])
+        profile = folder / "profile.json"
+        return found, json.loads(profile.read_text("utf-8")) if profile.exists() else None
+
+
+def window(folder: Path, part: str, net: dict[str, Any], *, depth: int, samples: int) -> Any:
+    """Recording `part` [T, B, n] of a population at `depth`, cut out of all chip steps of all
+    executions."""
+    steps, size = net["steps"], 1 if net["one_by_one"] else samples
+    parts = []
+    for execution in range(samples // size):
+        rows = np.load(folder / f"{execution}.{part}.npy")[depth : depth + size * steps]
+        if rows.ndim == 4:  # maps (x, y, channel)
+            rows = rows.transpose(0, 3, 2, 1)
+        parts.append(rows.reshape(size, steps, -1))
+    return np.concatenate(parts).swapaxes(0, 1)
+
+
+def describe(result: dict[str, Any]) -> list[str]:
+    """The result for people."""
+    lines = [
+        f"{name}: {count['differing']} of {count['compared']:,} spikes differ"
+        f" ({count['not_0']:,} fired)"
+        for name, count in result["populations"].items()
+    ]
+    if result["logits"]:
+        read, count = result["readout"], result["logits"]
+        lines.append(
+            f"{read['population']}, {read['kind']}: {count['differing']} of {count['compared']:,}"
+            " potentials differ"
+        )
+    lines += [f"{name}: not compared" for name in result["not_compared"]]
+    lines += [f"{name}: {value:.6g}" for name, value in (result["profile"] or {}).items()]
+    verdict = "as expected" if result["passed"] else "NOT as expected"
+    lines.append(
+        f"{verdict}: {result['samples']} of {result['of']} samples on {result['ran_on']}, built"
+        f" from {result['built_from']}"
+    )
+    return lines + ([result["missing"]] if result["missing"] else [])
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
