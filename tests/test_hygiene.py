@@ -85,6 +85,7 @@ def test_the_library_does_not_print() -> None:
         f"{file.relative_to(ROOT)}:{node.lineno}"
         for folder in LIBRARY
         for file in (ROOT / folder).rglob("*.py")
+        if file != ROOT / "hw" / "lava_folder" / "run.py"  # a script: deployment folders carry it
         for node in ast.walk(ast.parse(file.read_text("utf-8")))
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "print"
     ]

@@ -42,7 +42,7 @@ def _from_netx(folder: Path, net: dict[str, Any], inp: Any) -> dict[str, Any]:
 
 def _from_arrays(net: dict[str, Any], arrays: Any, inp: Any) -> dict[str, Any]:
     neurons = {p["name"]: _neurons(net, i, arrays) for i, p in enumerate(net["populations"])}
-    shapes = {p["name"]: p["shape"] for p in net["populations"]}
+    shapes = {p["name"]: tuple(p["shape"]) for p in net["populations"]}
     ports = {"input": inp} | {name: lif.s_out for name, lif in neurons.items()}
     for i, c in enumerate(net["connections"]):
         source, target = ports[c["source"]], c["target"]
@@ -106,6 +106,6 @@ def _flat(port: Any) -> Any:
     return port if len(port.shape) == 1 else port.transpose([2, 1, 0]).flatten()
 
 
-def _mapped(port: Any, shape: list[int]) -> Any:
+def _mapped(port: Any, shape: tuple[int, ...]) -> Any:
     """The output of a synapse as the maps of its target, if the target has maps."""
     return port if len(port.shape) == len(shape) else port.reshape(shape).transpose([2, 1, 0])
