@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +16,8 @@ from spikeport.hw import deploy as folders
 from spikeport.hw import lava_import
 from spikeport.sim import bundle as bundles
 from spikeport.simulating import expected
+
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def deploy(
@@ -64,6 +68,7 @@ def run_folder(
         [sys.executable, str(script), *words],
         capture_output=True,
         text=True,
+        preexec_fn=_end_with_us,
         env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1"},  # the folder stays as it was written
     )
     result = folder / "result.json"
@@ -71,6 +76,12 @@ def run_folder(
         return json.loads(result.read_text(encoding="utf-8")), None
     lines = done.stderr.strip().splitlines() or [f"{script}: exit code {done.returncode}"]
     return None, lines[-1].removeprefix("run.py: ")
+
+
+def _end_with_us() -> None:
+    """In the script's process: be ended when spikeport is killed; Lava then ends by itself."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def describe_deployment(result: dict[str, Any]) -> str:

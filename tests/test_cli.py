@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+import numpy as np
 import pytest
 
 import spikeport
@@ -160,11 +161,27 @@ def test_faults(here: Path, cli: Any) -> None:
 
 
 def test_deploy(here: Path, cli: Any) -> None:
-    found = document(cli, "deploy bundle --board oheo-gulch --out board")
-    assert found.keys() == {"passed", "folder", "board", "files", "missing"}
-    assert set(found["files"]) == {path.name for path in (here / "board").iterdir()}
-    assert "vectors.npz" in found["files"]
-    assert found["missing"]  # no test machine carries a board
+    found = document(cli, "deploy bundle --board oheo-gulch --out board --no-run")
+    assert found.keys() == {"passed", "folder", "board", "files", "ran", "missing"}
+    files = {p.relative_to(here / "board").as_posix() for p in (here / "board").rglob("*.*")}
+    assert set(found["files"]) == files | {"SHA256SUMS"}
+    assert {"vectors.npz", "run.py", "placement.txt"} <= files
+    assert (found["ran"], found["missing"]) == (None, "--no-run was given")
+
+
+@pytest.mark.lava
+def test_deploy_runs_the_folder(here: Path, cli: Any) -> None:
+    found = document(cli, "deploy bundle --board oheo-gulch --out board --samples 2")
+    assert found["ran"] == json.loads((here / "board" / "result.json").read_text())
+    assert (found["ran"]["samples"], found["ran"]["ran_on"]) == (2, "Lava's CPU simulator")
+    with np.load(here / "board" / "vectors.npz") as vectors:
+        sizes = {
+            name: vectors[f"spikes.{name}"][:, :2].size for name in found["ran"]["populations"]
+        }
+    for name, count in found["ran"]["populations"].items():
+        assert (count["differing"], count["compared"]) == (0, sizes[name])
+    # No test machine carries a board.
+    assert found["missing"].startswith("no board: Lava-Loihi, the extension that Intel gives")
 
 
 def test_check(here: Path, cli: Any) -> None:
@@ -216,7 +233,7 @@ WORDS = {
     "attack bundle --attack fgsm --samples 2 --no-checks --replay none": "accuracy on 2 images",
     "faults bundle --trials 3 --samples 2": "3 trials on 2 images",
     "check bundle --target loihi2": "the network fits loihi2",
-    "deploy bundle --board oheo-gulch --out board": "wrote board for oheo-gulch",
+    "deploy bundle --board oheo-gulch --out board --no-run": "wrote board for oheo-gulch",
     "train tiny.toml --out again": "trained into again",
 }
 
@@ -239,7 +256,7 @@ OPTIONS = {
     "faults": ("--kind", "--at-once", "--trials", "--rate", "--samples", "--eps", "--seed", "--out",
                "--jobs"),
     "check": ("--target", "--fewest"),
-    "deploy": ("--board", "--out"),
+    "deploy": ("--board", "--out", "--run", "--no-run", "--samples", "--timeout"),
     "demo": ("--out",),
     "doctor": (),
 }  # fmt: skip

@@ -768,7 +768,9 @@ DEPLOYING = [
     case("no parent", "deploy bundle --board oheo-gulch --out no/new", "does not exist; create it"),
     case("parent is a file", "deploy bundle --board oheo-gulch --out tiny.toml/new", "tiny.toml"),
     case("name too long", f"deploy bundle --board oheo-gulch --out {'x' * 300}", "name too long"),
-    case("rule broken", "deploy bundle --board kapoho-bay --out new", "does not fit loihi1"),
+    case("rule broken", "deploy bundle --board kapoho-bay --out new", "does not fit kapoho-bay"),
+    case("no samples", f"{DEPLOY} --samples 0", "samples is 0; it must be at least 1"),
+    case("no time", f"{DEPLOY} --timeout 0", "timeout is 0; allowed are 0 to"),
     case(
         "spikes of one layer missing",
         DEPLOY,
