@@ -26,7 +26,9 @@ network.json     steps T of a sample, and every population's name, shape (C, H, 
                  depth d
 vectors.npz      input `x` [T, B, ...] and, for every population P, the expected `spikes.P`
                  [T, B, n], n in C order of its shape; a board must give them back without one
-                 difference
+                 difference. `logits` [B, n], where the readout reads potentials: its last ones, or
+                 their sums over the sample ("readout" in network.json says which); compared on the
+                 simulator only
 network.txt      the network in words
 placement.txt    what the fullest core of each layer takes of every limit, in per cent, and cores
 placement.json   for every core: ranges [first, end) of its neurons along each axis of the shape
