@@ -33,6 +33,7 @@ from spikeport.sim.attack import (
 from spikeport.sim.attack.standard import standard, standard_views
 from spikeport.sim.surrogate import Surrogate
 from spikeport.sim.twin import Twin
+from spikeport.sim.twin_base import TwinBase
 from spikeport.train.config import ModelConfig
 from spikeport.train.data import load
 from spikeport.train.encode import source
@@ -67,7 +68,7 @@ class Trained:
         """The undefended integers through a window narrower than any distance to a threshold."""
         return self.undefended.through(EMPTY, detach_reset=True)
 
-    def checks(self, twin: Twin, **more: Any) -> dict[str, Check]:
+    def checks(self, twin: TwinBase, **more: Any) -> dict[str, Check]:
         """By the first word of their names (C1, C2 ...)."""
         found = run_checks(
             twin, self.x, self.y, budget=BUDGET, seed=SEED, effort=EFFORT, **more
