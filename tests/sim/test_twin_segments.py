@@ -92,6 +92,16 @@ FAULTS = {
 }
 
 
+def test_cuts_change_nothing_where_torch_steps(
+    planted: Callable[..., ModuleType], random_net: RandomNet
+) -> None:
+    """As on devices other than the CPU."""
+    stepped = ('return a.device.type == "cpu" and', "return False and")
+    names = ("twin_adjoint", "twin_lif", "twin_segments", "twin_base", "twin")
+    module = planted(tuple(f"sim.{name}" for name in names), stepped)
+    assert differing(vars(module)["Twin"], random_net, nets=2) == 0
+
+
 def test_without_a_fault_they_do_not(
     planted: Callable[..., ModuleType], random_net: RandomNet
 ) -> None:
