@@ -27,9 +27,9 @@ from spikeport.sim.trace import Trace
 TRIES = 3  # of a share whose process is killed
 JOB = "job.npz"
 
-LEAST_STEPS = 1000
-"""Chip steps of a share, some 1.4 s on a net for digits: twice what it takes to start a process and
-load Lava there."""
+LEAST_STEPS = 2000
+"""Chip steps of a share, some 2.8 s on a net for digits: four times what it takes there to start a
+process and load Lava."""
 
 
 def run(net: FixedNet, x: Any, *, jobs: int, record: bool = True) -> Trace:
