@@ -18,8 +18,8 @@ Attacks = Annotated[
     typer.Option(
         "--attack",
         help="On images: noise, fgsm, bim, pgd, apgd, square, rfgsm, mi-fgsm, sa-pgd, apgd-t,"
-        " sparse-rs. On events: random-flips, flips, sda, frame, corner, dash, random-retiming,"
-        " retiming. Repeatable. All that search the norm if none.",
+        " sparse-rs. On events: random-flips, flips, sda, spikefool, frame, corner, dash,"
+        " random-retiming, retiming. Repeatable. All that search the norm if none.",
     ),
 ]
 Radii = Annotated[

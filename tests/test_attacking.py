@@ -34,7 +34,7 @@ def test_apgd_can_be_asked_for_alone() -> None:
 
 def test_trains_without_maps_are_shown_no_patterns() -> None:
     settings = Settings(norm="flips", eps=(4,), steps=7, queries=100)
-    flat = ["random-flips-100", "random-flips-100-kept", "flips-7", "sda-4"]
+    flat = ["random-flips-100", "random-flips-100-kept", "flips-7", "sda-4", "spikefool-7"]
     assert list(settings.specs(10, maps=False)) == flat
     assert list(settings.specs(10)) == [*flat, "frame", "corner", "dash"]
     assert settings.specs(10)["random-flips-100-kept"] == RandomFlips(draws=100, keep=0.8)

@@ -207,8 +207,8 @@ def test_attacks_on_trains_and_what_they_climb(trains: Path) -> None:
         assert set(views) == {"triangle-1", "atan-2"}
         assert (views["atan-2"]["surrogate"]["name"], views["atan-2"]["steps"]) == ("atan", 3)
         assert list(model["attacks"]) == [
-            "random-flips-100", "random-flips-30-kept", "flips-2", "sda-2", "frame", "corner",
-            "dash",
+            "random-flips-100", "random-flips-30-kept", "flips-2", "sda-2", "spikefool-2", "frame",
+            "corner", "dash",
         ]  # fmt: skip
 
 
@@ -454,7 +454,7 @@ def test_attack_refuses_unknown_settings(settings: dict[str, Any], message: str)
         ),
         (
             {"norm": "flips", "eps": (1,), "attacks": ("flips", "pgd")},
-            r"^attack is 'pgd'; allowed on trains are random-flips, flips, sda, frame, corner, da",
+            r"^attack is 'pgd'; allowed on trains are random-flips, flips, sda, spikefool, frame",
         ),
         ({"standard": True, "attacks": ("pgd",)}, r"^the standard names its own attacks, all of"),
     ],
