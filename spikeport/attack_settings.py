@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import Any
 
 from spikeport import backends
@@ -79,7 +79,8 @@ class Settings:
             raise ValueError(f"samples is {self.samples}; give 0 for all or a number from 1")
         if not self.eps or any(a >= b for a, b in pairwise(self.eps)):
             raise ValueError(f"eps is {self.eps}; give one radius or more, growing")
-        self.budgets(1)
+        for name, budget in product(self.attacks, self.budgets(1)):
+            self._kinds[name]().check(budget)
 
     @property
     def of_events(self) -> bool:
@@ -110,15 +111,20 @@ class Settings:
 
     def specs(self, classes: int, *, maps: bool = True) -> dict[str, Spec]:
         """Label -> attack, labelled with its effort, for networks with that many classes, whose
-        input has `maps` (C, H, W). Gradient attacks of images climb cross-entropy and, where there
-        are classes enough for it, the difference of logits ratio, which misses other samples."""
+        input has `maps` (C, H, W) or not: ValueError for patterns then. Gradient attacks of images
+        climb cross-entropy and, where there are classes enough for it, the difference of logits
+        ratio, which misses other samples."""
         if self.standard:
             return standard(classes, steps=max(self.steps, 100), queries=max(self.queries, 1000))
         found: dict[str, Spec] = {}
         for name in self.attacks or self._kinds:
             kind = self._kinds[name]
-            fits = self.norm in kind.norms and (maps or not issubclass(kind, Pattern))
-            if self.attacks or fits:
+            drawn = maps or not issubclass(kind, Pattern)
+            if self.attacks and not drawn:
+                raise ValueError(
+                    f"{name}: draws on maps (C, H, W); the input has none, so choose another attack"
+                )
+            if drawn and self.norm in kind.norms:
                 found |= self._labelled(name, classes)
         return found
 

@@ -190,7 +190,7 @@ def replay(
         return {"backend": backend, "reason": absent, **nothing, **unknown}
     count, y = len(target.x), torch.cat([target.y, target.y])
     x = target.shown(torch.cat([target.x, made.worst_images[INTEGER]]))
-    progress(f"replay of {count} clean and {count} worst images on {backend}")
+    progress(f"replay of {count} clean samples and the {count} worst on {backend}")
     lava = backends.run(net, x, backend=backend, timeout_s=timeout_s)
     twin = backends.run(net, x, backend="twin")
     logits = torch.tensor(lava.logits(net.readout)).double()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -37,6 +38,11 @@ def test_trains_without_maps_are_shown_no_patterns() -> None:
     flat = ["random-flips-100", "random-flips-100-kept", "flips-7", "sda-4", "spikefool-7"]
     assert list(settings.specs(10, maps=False)) == flat
     assert list(settings.specs(10)) == [*flat, "frame", "corner", "dash"]
+    with pytest.raises(
+        ValueError,
+        match=r"^dash: draws on maps \(C, H, W\); the input has none, so choose another attack$",
+    ):
+        replace(settings, attacks=("flips", "dash")).specs(10, maps=False)
     assert settings.specs(10)["random-flips-100-kept"] == RandomFlips(draws=100, keep=0.8)
 
 

@@ -726,6 +726,9 @@ ATTACKING = [
     case(
         "images' attack", "attack bundle --flips 3 --attack pgd", "allowed on trains are random-fl"
     ),
+    case(
+        "other norm", "attack bundle --attack square --norm l0 --eps 2 --out r", "square: the bud"
+    ),
     case("standard and more", f"{FGSM} --standard", "the standard names its own attacks"),
     case("no processes", f"{FGSM} --jobs -1", "attack: jobs is -1; it must be at least 1"),
     case("no such result", f"{FGSM} --again none.json", "none.json: is no result of an attack"),

@@ -448,6 +448,8 @@ def test_attack_refuses_unknown_settings(settings: dict[str, Any], message: str)
         ({"standard": True, "norm": "flips", "eps": (1,)}, r"^the standard names its own attacks"),
         ({"norm": "flips", "eps": (1.5,)}, r"^flip budget: flips is 1.5; it must be a whole"),
         ({"norm": "moves", "eps": (-1,)}, r"^retiming budget: eps is -1; allowed are 0\.\."),
+        ({"norm": "l0", "eps": (2,), "attacks": ("pgd", "square")}, r"^square: the budget is one"),
+        ({"norm": "flips", "eps": (2,), "attacks": ("retiming",)}, r"^retiming: the budget is one"),
         (
             {"norm": "moves", "eps": (1,), "per_step": 2},
             r"^flips per step are a limit of flips; give the number of flips too$",
