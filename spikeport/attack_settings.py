@@ -40,9 +40,9 @@ class Settings:
     attacks: names of ATTACKS (of EVENT_ATTACKS where a norm of events is meant), none for all that
     search the `norm`. eps: radii, growing, pixel units (l0: pixels; flips: cells; shift,
     total_shift: steps; moves: events). per_step: flips in one step at most, None for no limit.
-    steps, restarts: of the iterative attacks; queries: of the searches. standard: the published
-    minimum instead (`sim.attack.standard`). samples: 0 for all test vectors. replay: one of
-    REPLAYS. checks: also look for gradient masking.
+    steps, restarts: of the iterative attacks; queries: of the searches, and what sda's rounds may
+    take. standard: the published minimum instead (`sim.attack.standard`). samples: 0 for all test
+    vectors. replay: one of REPLAYS. checks: also look for gradient masking.
     """
 
     attacks: tuple[str, ...] = ()

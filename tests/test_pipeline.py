@@ -170,6 +170,7 @@ def test_trains_of_spikes_are_attacked_within_flips(
                         replay="none")  # fmt: skip
     result = attacking.attack(trains, settings)
     assert (result["passed"], result["checks"]) == (True, None)
+    text = attack_report.describe_attack(result)
     target = attack_shares.Target.of(trains, 0)
     found = attack_shares.search(
         target, settings, folder=tmp_path, jobs=1, cluster=None, progress=lambda _: None
@@ -191,8 +192,8 @@ def test_trains_of_spikes_are_attacked_within_flips(
         integer = radius["evaluation"]["models"]["integer"]
         shares.append(right(stored.net, worst, y))
         assert (integer["clean_accuracy"], integer["worst_accuracy"]) == (shares[0], shares[-1])
+        assert f"mean, {moved:.2f} moved, {added:.2f} added, {deleted:.2f} deleted events" in text
     assert shares[0] > shares[1] >= shares[2]
-    text = attack_report.describe_attack(result)
     assert f"accuracy on 12 trains, flips = 3{', 1 a step' if limit else ''}; worst case" in text
     assert "no gradient-masking checks: they are made for linf, not flips" in text
     assert text.endswith("publish a figure with the attacks and efforts above")
