@@ -50,7 +50,9 @@ def test_budgets_of_events() -> None:
     flips = Settings(norm="flips", eps=(4, 9), per_step=2)
     assert flips.budgets(3) == tuple(FlipBudget(flips=n, per_step=2, largest=3) for n in (4, 9))
     assert Settings.of(flips.to_json()) == flips
-    assert Settings(norm="moves", eps=(4,)).budgets(1) == (RetimingBudget(eps=4, norm="moves"),)
+    moves = Settings(norm="moves", eps=(4,), steps=7)
+    assert moves.budgets(1) == (RetimingBudget(eps=4, norm="moves"),)
+    assert list(moves.specs(10)) == ["random-retiming-100", "retiming-7"]
 
 
 @pytest.mark.parametrize("queries", [1, 10, 29, 30, 59, 60, 4649, 4650])

@@ -166,7 +166,7 @@ def right(net: Any, x: Any, y: Any) -> float:
 def test_trains_of_spikes_are_attacked_within_flips(
     trains: Path, limit: int | None, tmp_path: Path
 ) -> None:
-    settings = Settings(norm="flips", eps=(3, 6), per_step=limit, steps=6, queries=30,
+    settings = Settings(norm="flips", eps=(3, 6), per_step=limit, steps=6, attacks=("flips",),
                         replay="none")  # fmt: skip
     result = attacking.attack(trains, settings)
     assert (result["passed"], result["checks"]) == (True, None)
@@ -227,17 +227,14 @@ def test_the_worst_trains_are_replayed_on_lava(trains: Path) -> None:
 def test_spikes_are_retimed_on_two_processes_and_once_more(
     trains: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = Settings(norm="shift", eps=(1,), steps=4, replay="none")
+    settings = Settings(norm="shift", eps=(1,), steps=4, attacks=("retiming",), replay="none")
     out = tmp_path / "r.json"
     one = attacking.attack(trains, settings, out=out, jobs=1)
-    assert list(one["radii"][0]["evaluation"]["models"]["integer"]["attacks"]) == [
-        "random-retiming-100", "retiming-4",
-    ]  # fmt: skip
     assert one["radii"][0]["changes"]["moved"] > 0
     assert one["radii"][0]["changes"]["added"] == one["radii"][0]["changes"]["deleted"] == 0
     assert "12 trains, shift = 1;" in attack_report.describe_attack(one)
     assert attacking.again(trains, out)["passed"]
-    monkeypatch.setattr(attack_shares, "SHARE", 5)
+    monkeypatch.setattr(attack_shares, "SHARE", 7)
     assert attacking.attack(trains, settings, jobs=2)["radii"] == one["radii"]
 
 
