@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from spikeport import attacking
 from spikeport.attack_settings import Settings, radius
 from spikeport.attack_shares import Target
 from spikeport.sim import bundle as bundles
@@ -73,10 +72,15 @@ def worst_images(target: Target, *, eps: float, seed: int) -> Any:
     """The images within `eps`, pixel units, that ATTACK finds worst for the integer network, as the
     integers [T, B, ...] that the chip is shown."""
     net = target.bundle.net
+    if target.of_events:
+        raise ValueError(
+            f"{target.bundle.folder}: its input changes from step to step, and eps is a radius of"
+            " still images; leave it out"
+        )
     budget = Budget(eps=eps, levels=net.input.largest)
     views = list(Settings().views(Twin(net)).values())
     found = attack_views(views, target.x, target.y, ATTACK, budget=budget, seed=seed)
-    return attacking.shown_to_chip(found.x_adv, net)
+    return target.shown(found.x_adv)
 
 
 def kinds_of(texts: Sequence[str]) -> dict[str, float]:

@@ -709,9 +709,26 @@ ATTACKING = [
     case("eps negative", f"{FGSM} --eps -0.1", "eps is -0.1"),
     case("eps NaN", f"{FGSM} --eps nan", "eps is nan"),
     case("eps no number", f"{FGSM} --eps 8/0", "eps is 8/0; write a number such as 0.03 or 8/255"),
-    case("unknown attack", "attack bundle --attack hack", "attack is 'hack'; allowed are"),
+    case(
+        "unknown attack", "attack bundle --attack hack", "attack is 'hack'; allowed on images are"
+    ),
     case("norm unknown", f"{FGSM} --norm l7", "norm is 'l7'; allowed are linf, l2, l0"),
     case("radii shrink", f"{FGSM} --eps 0.2 --eps 0.1", "eps is (0.2, 0.1); give one radius or"),
+    case(
+        "events in images", "attack bundle --flips 3", "no events to flip or to retime; give --eps"
+    ),
+    case("flips and eps", "attack bundle --flips 3 --eps 0.1", "three ways to measure a change"),
+    case("flips negative", "attack bundle --flips -3", "flip budget: flips is -3; allowed are 0.."),
+    case("step without flips", f"{FGSM} --flips-per-step 1", "flips per step are a limit of flips"),
+    case(
+        "retiming without size", "attack bundle --retime shift", "--retime is shift; write shift=N"
+    ),
+    case(
+        "images' attack", "attack bundle --flips 3 --attack pgd", "allowed on trains are random-fl"
+    ),
+    case(
+        "other norm", "attack bundle --attack square --norm l0 --eps 2 --out r", "square: the bud"
+    ),
     case("standard and more", f"{FGSM} --standard", "the standard names its own attacks"),
     case("no processes", f"{FGSM} --jobs -1", "attack: jobs is -1; it must be at least 1"),
     case("no such result", f"{FGSM} --again none.json", "none.json: is no result of an attack"),
@@ -736,7 +753,7 @@ ATTACKING = [
     case(
         "rate coded",
         FGSM,
-        "rate coded",
+        "so its events are attacked: give --flips N (and --flips-per-step N), or --retime shift=N,",
         both(
             in_hdf5(
                 "bundle/vectors.h5", value("inputs", np.arange(1536).reshape(3, 8, 1, 8, 8) % 251)
