@@ -71,7 +71,7 @@ def attack(
             made = evaluation(each, findings, target.y)
             replayed = replay(
                 target.bundle.net, made, target, backend=settings.replay, timeout_s=timeout_s,
-                progress=progress,
+                jobs=jobs, progress=progress,
             )  # fmt: skip
             radii.append({**figures(target, made), "replay": replayed})
         result: dict[str, Any] = {"header": header(target, settings), "radii": radii}
@@ -172,7 +172,7 @@ def changed(target: Target, made: Evaluation) -> dict[str, float]:
 
 
 def replay(
-    net: FixedNet, made: Evaluation, target: Target, *, backend: str, timeout_s: float,
+    net: FixedNet, made: Evaluation, target: Target, *, backend: str, timeout_s: float, jobs: int,
     progress: Progress,
 ) -> dict[str, Any]:  # fmt: skip
     """Show the clean images and the worst ones found on the integer network to Lava and compare
@@ -191,7 +191,7 @@ def replay(
     count, y = len(target.x), torch.cat([target.y, target.y])
     x = target.shown(torch.cat([target.x, made.worst_images[INTEGER]]))
     progress(f"replay of {count} clean samples and the {count} worst on {backend}")
-    lava = backends.run(net, x, backend=backend, timeout_s=timeout_s)
+    lava = backends.run(net, x, backend=backend, timeout_s=timeout_s, jobs=jobs)
     twin = backends.run(net, x, backend="twin")
     logits = torch.tensor(lava.logits(net.readout)).double()
     decided = logits.argmax(1) != torch.tensor(twin.logits(net.readout)).argmax(1)
