@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -86,9 +85,7 @@ class Target:
         """What the chip is shown for samples such as `self.x`: integers [T, B, ...]."""
         if self.of_events:
             return x.transpose(0, 1).long().numpy()
-        net = self.bundle.net
-        pixels = np.rint(x.double().numpy() * net.input.scale).astype(np.int64)
-        return backends.in_every_step(pixels, net.steps)
+        return backends.shown(self.bundle.net, x.numpy())
 
     def searches(self, settings: Settings) -> list[Search]:
         """One for each radius; ValueError where the budget does not fit the input."""

@@ -94,6 +94,26 @@ def run(
     return BACKENDS[backend](net, x, Effort(timeout_s=timeout_s, jobs=jobs))
 
 
+def as_model(net: FixedNet, *, backend: str, timeout_s: float = 600.0) -> Callable[[Any], Any]:
+    """`net` on one of BACKENDS as attacks see a model: torch images [B, *shape] in float units of
+    the input -> logits [B, K], the readout's integers as float64. It has no gradient, so only
+    attacks that need none can search on it, `Square` for one. Raises as `run` does."""
+    import torch
+
+    def logits(images: Any) -> Any:
+        x = shown(net, images.detach().cpu().numpy())
+        trace = run(net, x, backend=backend, timeout_s=timeout_s, jobs=1)
+        return torch.tensor(trace.logits(net.readout)).double()
+
+    return logits
+
+
+def shown(net: FixedNet, images: NDArray[Any]) -> NDArray[Any]:
+    """What the chip is shown for images [B, *shape] in float units: integers [T, B, *shape]."""
+    pixels = np.rint(images.astype(np.float64) * net.input.scale).astype(np.int64)
+    return in_every_step(pixels, net.steps)
+
+
 def in_every_step(images: NDArray[Any], steps: int) -> NDArray[Any]:
     """Static integers [B, *shape] as a train [T, B, *shape] (a read-only view)."""
     return np.broadcast_to(images, (steps, *images.shape))

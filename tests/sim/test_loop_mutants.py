@@ -106,7 +106,8 @@ GRADIENT_MUTANTS = {
     "no gradient of the sum": ("gv[j] += g_v_sum[b, low + j]", "gv[j] += zero"),
     "u decays once too often": ("g_u[j] += g[j]\n", "g_u[j] = g[j] + keep_u[j] * g_u[j]\n"),
     "loops are cut": (
-        "[t + known[p.source] - p.delay]", "[t + known[p.source] - p.delay].detach()",
+        "[t + known[p.source] - p.delay]",
+        "[t + known[p.source] - p.delay].detach()",
     ),
 }
 STEPPED_GRADIENT_MUTANTS = {
