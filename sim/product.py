@@ -33,12 +33,14 @@ from spikeport.sim.reference import delivered
 from spikeport.sim.synapse import Conv2d, Dense, Shape, largest_sum, lowered
 
 COLUMN_BYTES = 8 << 20  # columns of one block of images; small enough for a cache
-# Measured: rates of spikes below which events win, against products of bytes and of floats.
+# Measured: rates of spikes below which events win, against products of bytes and of floats. Weights
+# that leave the caches are read from memory once a product, but once a spike by events.
 DENSE_EVENTS_BELOW, CONV_EVENTS_BELOW = (0.15, 0.5), (0.03, 0.2)
+CACHED_WEIGHTS, BEYOND = 1 << 22, 1 / 3
 EVENTS_WIDTH = 64  # dense outputs from which on rows fill the registers
 # Products of bytes cost a call, worth it from so many multiplications on, of so many a sample at
 # least; and turn maps round, which is not worth it where a convolution reads few channels at once.
-INT8_FROM, INT8_LEAST, INT8_CHANNELS = 1 << 21, 1 << 10, 4
+INT8_FROM, INT8_LEAST, INT8_CHANNELS = 1 << 20, 1 << 10, 4
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -94,6 +96,7 @@ class Product:
         if self.events:
             dense = isinstance(self.part, Dense)
             below = (DENSE_EVENTS_BELOW if dense else CONV_EVENTS_BELOW)[0 if int8 else 1]
+            below *= BEYOND if self.part.w.size > CACHED_WEIGHTS else 1
             some = s[::4]  # a sample of the steps says enough
             if np.count_nonzero(some) < below * some.size:
                 return "events"
