@@ -6,7 +6,7 @@ Two networks, 784-512-10 and one of two convolutions, at three rates of input sp
 time of the bare float32 products on the spikes that each layer really receives, by numpy or torch,
 whichever is fastest. Candidates take turns, so that a busy machine slows all alike. `engine` lays
 the weights out anew in every run, `engine_prepared` keeps them, `engine_floats` has neither sums by
-events nor products of bytes. Lava runs fewer samples; its time per sample-step is the slope between
+events nor torch's products. Lava runs fewer samples; its time per sample-step is the slope between
 two batch sizes, so that its start-up does not count. `engine_scaling.py` varies one size at a time.
 """
 
@@ -155,18 +155,16 @@ def ways(prepared: engine.Engine, x: NDArray[Any]) -> dict[str, str]:
     """How each product of a run on `x` is computed."""
     trace = prepared.run(x)
     products = [p for block in prepared.blocks for layer in block.layers for p in layer.products]
-    return {
-        p.source: p.way(x if p.source == "input" else trace[p.source].spikes) for p in products
-    }
+    return {p.source: p.way(x if p.source == "input" else trace[p.source].spikes) for p in products}
 
 
 def floats_run(net: FixedNet, x: NDArray[Any]) -> None:
     """The engine with products of floats only."""
-    before = product.DENSE_EVENTS_BELOW, product.CONV_EVENTS_BELOW, product.INT8_FROM
+    before = product.DENSE_EVENTS_BELOW, product.CONV_EVENTS_BELOW, product.TORCH_FROM
     product.DENSE_EVENTS_BELOW = product.CONV_EVENTS_BELOW = (0.0, 0.0)
-    product.INT8_FROM = 1 << 62
+    product.TORCH_FROM = 1 << 62
     engine.run(net, x)
-    product.DENSE_EVENTS_BELOW, product.CONV_EVENTS_BELOW, product.INT8_FROM = before
+    product.DENSE_EVENTS_BELOW, product.CONV_EVENTS_BELOW, product.TORCH_FROM = before
 
 
 def ratios(per_step: dict[str, Summary]) -> dict[str, float | None]:

@@ -42,9 +42,7 @@ def dense_net() -> FixedNet:
     """784-512-10, T = 16."""
     rng = np.random.default_rng(SEED)
     hidden, out = (rng.integers(-60, 61, shape) for shape in ((512, 784), (CLASSES, 512)))
-    return chain(
-        (784,), [("hidden", Dense(w=hidden), 100), ("out", Dense(w=out), 330)], steps=16
-    )
+    return chain((784,), [("hidden", Dense(w=hidden), 100), ("out", Dense(w=out), 330)], steps=16)
 
 
 def conv_net() -> FixedNet:

@@ -57,8 +57,8 @@ AXES: dict[str, Callable[[], Iterator[Case]]] = {
 
 
 def scaling() -> dict[str, Any]:
-    """For every axis its points, (size, least processor seconds of a prepared engine's run, exponent of the
-    time between this point and the one before, way of the first product)."""
+    """For every axis its points: size, least processor seconds of a prepared engine's run, exponent
+    of the time between this point and the one before, way of the first product."""
     found: dict[str, Any] = {}
     for axis, cases in AXES.items():
         points: list[dict[str, Any]] = []

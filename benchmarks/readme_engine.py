@@ -33,13 +33,13 @@ def engine() -> str:
     about = (
         f"Time per sample-step, one thread; {shapes}. µs: of a prepared engine, as all others are;"
         " fresh: with the weights laid out anew in each run; floats only: without sums by events"
-        " and products of bytes. Bare products: float32, by numpy or torch, the faster of them."
+        " and torch's products. Bare products: float32, by numpy or torch, the faster of them."
     )
     growth = [["grows with", "from .. to", "seconds", "exponent", "linear from"]]
     growth += [[head, *grown(r["scaling"][axis]["points"])] for axis, head in AXES.items()]
     scaled = (
-        f"Prepared engine at a rate of {100 * r['scaling']['rate']:.0f} %; exponent: of the time, from"
-        f" each size to the next; linear from: where it stays within {LINEAR} of 1."
+        f"Prepared engine at a rate of {100 * r['scaling']['rate']:.0f} %; exponent: of the time,"
+        f" from each size to the next; linear from: where it stays within {LINEAR} of 1."
     )
     return "\n\n".join([table(rows), about, table(growth), scaled, made_by(r)])
 

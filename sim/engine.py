@@ -33,21 +33,22 @@ PORTION_BYTES, LOOP_PORTIONS = 8 << 20, 2
 class Step:
     """How the sums of one projection are computed: in `product` arithmetic ("float32", "float64"
     or "int64"), because no partial sum exceeds `bound`; with `events`, by adding the weights of
-    spiking inputs in int32 while spikes are rare; with `int8`, by torch's products of bytes where
-    they are more than a few; all steps at once unless it is `stepped`, being part of a loop. The
-    kernel behind it is always "int32"."""
+    spiking inputs in int32 while spikes are rare; by the product of torch that `torch` names, if
+    any, where there is more than a little to compute; all steps at once unless it is `stepped`,
+    being part of a loop. The kernel behind it is always "int32"."""
 
     source: str
     target: str
     product: str
     bound: int
     events: bool
-    int8: bool
+    torch: str
     stepped: bool
     kernel: str = "int32"
 
     def __str__(self) -> str:
-        ways = [self.product, *["int8"] * self.int8, *["by events"] * self.events]
+        ways = [self.product, *[f"torch's {self.torch}"] * bool(self.torch)]
+        ways += ["by events"] * self.events
         stepped = ", step by step" if self.stepped else ""
         return (
             f"{self.source} -> {self.target}: sums up to {self.bound} in"
@@ -64,7 +65,7 @@ def plan(net: FixedNet) -> tuple[Step, ...]:
             product=p.arithmetic,
             bound=p.bound,
             events=p.events,
-            int8=p.int8,
+            torch=p.torch,
             stepped=p.source in {member.name for member in block.layers},
         )
         for block in Engine(net).blocks
@@ -174,9 +175,7 @@ class _Block:
                     if t >= p.delay:
                         s = values[p.source][t - p.delay : t - p.delay + 1]
                         a[t : t + 1] += p.delivered(s)
-                layer.neurons.advance(
-                    a, 0, results[layer.name], first=first, steps=range(t, t + 1)
-                )
+                layer.neurons.advance(a, 0, results[layer.name], first=first, steps=range(t, t + 1))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

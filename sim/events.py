@@ -77,7 +77,9 @@ class Taps:
         else:  # in C order, which the kernel counts on
             laid_out = np.zeros((*w.shape[:2], -(-per_out // CHUNK) * CHUNK), np.int16)
             laid_out[..., :per_out] = w
-        channel, pixel = np.divmod(np.arange(np.prod(source), dtype=np.int32), source[1] * source[2])
+        channel, pixel = np.divmod(
+            np.arange(np.prod(source), dtype=np.int32), source[1] * source[2]
+        )
         first, to, tap = reach(conv, source)
         return cls(
             w=laid_out, shape=shape, groups=groups, channel=channel.astype(np.int32),

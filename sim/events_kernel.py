@@ -27,6 +27,7 @@ CHUNK = 16
 GROUP = 127
 """Rows that are summed in int16: 127 * 256 < 2**15."""
 
+
 def lowest(word: Any) -> Any:
     """Place of the lowest one of a uint64 `word` that is not 0."""
     return (int(word) & -int(word)).bit_length() - 1
@@ -124,7 +125,9 @@ def _add_chunk(typing: Any, total: Any, w: Any, low: Any) -> Any:
                 builder.gep(context.make_array(kind)(context, builder, value).data, [values[2]]),
                 vector.as_pointer(),
             )
-            for kind, value, vector in zip(signature.args[:2], values[:2], (wide, held), strict=True)
+            for kind, value, vector in zip(
+                signature.args[:2], values[:2], (wide, held), strict=True
+            )
         )
         more = builder.sext(builder.load(part, align=1), wide)
         builder.store(builder.add(builder.load(there, align=1), more), there, align=1)
@@ -145,7 +148,8 @@ def _compiled_add_chunk(total: Any, w: Any, low: Any) -> Any:
 def sum_rows(words: Any, w: Any, left: Any, out: Any) -> None:
     """out[r] = (sum of the rows of `w` at the ones of words[r]) << left: a product with spikes.
 
-    words: uint64 [N, ceil(n_in / 64)]; w: int8 or int16 [n_in, strips * STRIP]; out: int32 [N, n_out].
+    words: uint64 [N, ceil(n_in / 64)]; w: int8 or int16 [n_in, strips * STRIP]; out: int32
+    [N, n_out].
     """
     at = np.empty(64 * words.shape[1], np.int32)
     total = np.empty(w.shape[1], np.int32)

@@ -88,11 +88,12 @@ def run_population(
 ) -> None:  # fmt: skip
     """Run steps start .. stop - 1 over the sums `a` [T, b, n] of samples first .. first + b - 1.
 
-    a: float32 (exact integers below 2**24) or int32. w_exp: shift of the sums. keep_u, keep_v, threshold (shifted),
-    bias (shifted), v_init: int32 [n]. Results go to the rows of these samples: spikes uint8
-    [T, B, n], u_last and v_last int32 [B, n], v_sum int64 [B, n], us and vs int32 [T, B, n], counts
-    int64 [B, 2] (wraps of u, clips of v). Step 0 starts afresh, later ones from u_last and v_last;
-    v_sum, us and vs, and u_last of a run in one piece, may be empty where nobody needs them.
+    a: float32 (exact integers below 2**24) or int32. w_exp: shift of the sums. keep_u, keep_v,
+    threshold (shifted), bias (shifted), v_init: int32 [n]. Results go to the rows of these samples:
+    spikes uint8 [T, B, n], u_last and v_last int32 [B, n], v_sum int64 [B, n], us and vs int32
+    [T, B, n], counts int64 [B, 2] (wraps of u, clips of v). Step 0 starts afresh, later ones from
+    u_last and v_last; v_sum, us and vs, and u_last of a run in one piece, may be empty where nobody
+    needs them.
     """
     left, right = np.int32(max(w_exp, 0)), np.int32(max(-w_exp, 0))
     u, v = np.empty_like(v_init), np.empty_like(v_init)

@@ -12,8 +12,9 @@ of the positive ones, times the largest source value.
 
 Sources that send spikes, that is 0 or 1, open two more ways. `events` adds up, in int32, the
 weights of the inputs that spiked; it wraps as Lava does, needs no proof and wins where spikes are
-rare. `int8` is torch's product of bytes (`product_torch.py`), where float32 would do, where the
-process has torch loaded and its answers are exact. `Product.way` chooses; all give the same bits.
+rare. `int8`, a product of bytes, and `conv2d`, a convolution without columns, are torch's
+(`product_torch.py`), where float32 would do, the process has torch loaded and its answers are
+exact. `Product.way` chooses; all give the same bits.
 """
 
 from __future__ import annotations
@@ -28,19 +29,19 @@ from numpy.typing import NDArray
 from spikeport.sim.arith import FLOAT32_EXACT, FLOAT64_EXACT, U_LIMIT
 from spikeport.sim.events import Rows, Taps
 from spikeport.sim.parts import Projection
-from spikeport.sim.product_torch import Int8, offered
+from spikeport.sim.product_torch import CONV2D, INT8, Convolved, Int8, offered
 from spikeport.sim.reference import delivered
 from spikeport.sim.synapse import Conv2d, Dense, Shape, largest_sum, lowered
 
 COLUMN_BYTES = 8 << 20  # columns of one block of images; small enough for a cache
-# Measured: rates of spikes below which events win, against products of bytes and of floats. Weights
+# Measured: rates of spikes below which events win, against torch and numpy. Weights
 # that leave the caches are read from memory once a product, but once a spike by events.
-DENSE_EVENTS_BELOW, CONV_EVENTS_BELOW = (0.15, 0.5), (0.03, 0.2)
+DENSE_EVENTS_BELOW, CONV_EVENTS_BELOW = (0.15, 0.5), (0.05, 0.3)
 CACHED_WEIGHTS, BEYOND = 1 << 22, 1 / 3
 EVENTS_WIDTH = 64  # dense outputs from which on rows fill the registers
-# Products of bytes cost a call, worth it from so many multiplications on, of so many a sample at
-# least; and turn maps round, which is not worth it where a convolution reads few channels at once.
-INT8_FROM, INT8_LEAST, INT8_CHANNELS = 1 << 20, 1 << 10, 4
+# torch costs a call, worth it from so many multiplications on, of so many a sample at least; and
+# its convolution of a few channels is slower than one by columns.
+TORCH_FROM, TORCH_LEAST, TORCH_CHANNELS = 1 << 20, 1 << 10, 4
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -81,26 +82,29 @@ class Product:
         return self.spikes and self.plain
 
     @property
-    def int8(self) -> bool:
-        """Whether products of bytes are possible here and ever worth it."""
-        fits = isinstance(self.part, Dense) or (
-            self.part.w.shape[1] >= INT8_CHANNELS or len(self.part.w) == self.part.geometry.groups
-        )
-        worth = self._work >= INT8_LEAST
-        return self.spikes and self.plain and fits and worth and offered()
+    def torch(self) -> str:
+        """The way of torch that is exact here and ever worth it, "int8" or "conv2d", or ""."""
+        if not (self.spikes and self.plain and self._work >= TORCH_LEAST):
+            return ""
+        if isinstance(self.part, Dense):
+            return INT8 if offered(INT8) else ""
+        single = len(self.part.w) == self.part.geometry.groups
+        fits = single or self.part.w.shape[1] >= TORCH_CHANNELS
+        return CONV2D if fits and offered(CONV2D) else ""
 
     def way(self, s: NDArray[Any]) -> str:
-        """How the sums of source values [T, B, ...] are computed: "events", "int8" or as
-        `arithmetic` says."""
-        int8 = self.int8 and s.dtype == np.uint8 and len(s) * s.shape[1] * self._work >= INT8_FROM
+        """How the sums of source values [T, B, ...] are computed: by "events", by torch's "int8" or
+        "conv2d", or by numpy in `arithmetic`."""
+        much = s.dtype == np.uint8 and len(s) * s.shape[1] * self._work >= TORCH_FROM
+        torch = self.torch if much else ""
         if self.events:
             dense = isinstance(self.part, Dense)
-            below = (DENSE_EVENTS_BELOW if dense else CONV_EVENTS_BELOW)[0 if int8 else 1]
+            below = (DENSE_EVENTS_BELOW if dense else CONV_EVENTS_BELOW)[0 if torch else 1]
             below *= BEYOND if self.part.w.size > CACHED_WEIGHTS else 1
             some = s[::4]  # a sample of the steps says enough
             if np.count_nonzero(some) < below * some.size:
                 return "events"
-        return "int8" if int8 else self.arithmetic
+        return torch or self.arithmetic
 
     @cached_property
     def _work(self) -> int:
@@ -115,8 +119,8 @@ class Product:
         total: NDArray[Any]
         if way == "events":
             total = self._by_events(rows)
-        elif way == "int8":
-            total = self._by_bytes(rows)
+        elif way in (INT8, CONV2D):
+            total = self._by_torch(rows)
         elif isinstance(self.part, Dense):
             total = rows.reshape(len(rows), -1).astype(self.w.dtype, copy=False) @ self.w
         else:
@@ -130,10 +134,10 @@ class Product:
         return Taps.of(self.part, self.source_shape)
 
     @cached_property
-    def _by_bytes(self) -> Int8:
+    def _by_torch(self) -> Int8 | Convolved:
         if isinstance(self.part, Dense):
-            return Int8.dense(self.part.held)
-        return Int8.conv(self.part, self.source_shape)
+            return Int8.of(self.part.held)
+        return Convolved.of(self.part)
 
     def delivered(self, s: NDArray[Any]) -> NDArray[np.int32]:
         """What arrives of source values [T, B, ...]: int32 [T, B, n_out], shifted and wrapped."""
