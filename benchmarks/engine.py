@@ -51,15 +51,15 @@ NETS: dict[str, tuple[Callable[[], FixedNet], int, tuple[int, int]]] = {
 
 
 def interleaved(
-    candidates: dict[Key, Callable[[], Any]], *, repetitions: int
+    candidates: dict[Key, Callable[[], Any]], *, repetitions: int, warm_up: int = 1
 ) -> dict[Key, list[float]]:
-    """Seconds of each candidate, taken in turns; one round before the first counts for nothing."""
+    """Seconds of each candidate, taken in turns; `warm_up` rounds before count for nothing."""
     seconds: dict[Key, list[float]] = {name: [] for name in candidates}
-    for repetition in range(repetitions + 1):
+    for repetition in range(-warm_up, repetitions):
         for name, candidate in candidates.items():
             start = time.perf_counter()
             candidate()
-            if repetition:
+            if repetition >= 0:
                 seconds[name].append(time.perf_counter() - start)
     return seconds
 
@@ -92,7 +92,7 @@ def lava_slopes(
             for name, run in backends.items()
             for batch in batches
         }
-        seconds = interleaved(candidates, repetitions=LAVA_REPETITIONS)
+        seconds = interleaved(candidates, repetitions=LAVA_REPETITIONS, warm_up=0)
     except (ImportError, RuntimeError) as error:  # Lava needs Python 3.10; the rest does not
         return {}, f"{type(error).__name__}: {error}"
     few, many = batches

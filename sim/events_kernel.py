@@ -36,7 +36,7 @@ def lowest(word: Any) -> Any:
 @overload(lowest)
 def _compiled_lowest(word: Any) -> Any:
     def found(word: Any) -> Any:
-        return trailing_zeros(word)
+        return trailing_zeros(word)  # type: ignore[call-arg]
 
     return found
 
@@ -104,7 +104,7 @@ def _add_rows(typing: Any, w: Any, at: Any, first: Any, last: Any, low: Any, tot
 @overload(add_rows)
 def _compiled_add_rows(w: Any, at: Any, first: Any, last: Any, low: Any, total: Any) -> Any:
     def add(w: Any, at: Any, first: Any, last: Any, low: Any, total: Any) -> None:
-        _add_rows(w, at, first, last, low, total)
+        _add_rows(w, at, first, last, low, total)  # type: ignore[call-arg]
 
     return add
 
@@ -139,7 +139,7 @@ def _add_chunk(typing: Any, total: Any, w: Any, low: Any) -> Any:
 @overload(add_chunk)
 def _compiled_add_chunk(total: Any, w: Any, low: Any) -> Any:
     def add(total: Any, w: Any, low: Any) -> None:
-        _add_chunk(total, w, low)
+        _add_chunk(total, w, low)  # type: ignore[call-arg]
 
     return add
 

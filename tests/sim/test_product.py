@@ -190,9 +190,10 @@ def test_without_torch_nothing_is_offered(monkeypatch: pytest.MonkeyPatch, way: 
 
 def changed_torch(how: str) -> ModuleType:
     """torch as the trial uses it: "right", or its sums are "wrong" by 1, or it is "missing"."""
-    linear, conv2d = torch.ops.onednn.qlinear_pointwise, torch.nn.functional.conv2d
+    exact: Any = torch
+    linear, conv2d = exact.ops.onednn.qlinear_pointwise, exact.nn.functional.conv2d
     more = 1 if how == "wrong" else 0
-    onednn: dict[str, Any] = {"qlinear_prepack": torch.ops.onednn.qlinear_prepack}
+    onednn: dict[str, Any] = {"qlinear_prepack": exact.ops.onednn.qlinear_prepack}
     functional: dict[str, Any] = {}
     if how != "missing":
         onednn["qlinear_pointwise"] = lambda *arguments: linear(*arguments) + more
