@@ -37,7 +37,7 @@ from where import machine, versions  # noqa: E402
 from spikeport.sim import engine, files, product  # noqa: E402
 from spikeport.sim.net import FixedNet  # noqa: E402
 
-REPETITIONS, LAVA_REPETITIONS = 9, 2
+REPETITIONS, LAVA_REPETITIONS = 9, 3
 OUT = Path(__file__).parent / "results" / "engine.json"
 PACKAGES = ("numpy", "torch", "numba", "snntorch", "lava-nc", "lava-dl")
 Key = TypeVar("Key")

@@ -54,8 +54,8 @@ def conv_net() -> FixedNet:
     return chain(
         (1, 28, 28),
         [
-            ("conv1", Conv2d(w=first), 140), ("pool1", pool, 0), ("conv2", Conv2d(w=second), 700),
-            ("pool2", pool, 0), ("out", Dense(w=out), 330),
+            ("conv1", Conv2d(w=first), 80), ("pool1", pool, 0), ("conv2", Conv2d(w=second), 500),
+            ("pool2", pool, 0), ("out", Dense(w=out), 250),
         ],
         steps=8,
     )  # fmt: skip

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from spikeport.sim.memory import keep_freed
 from spikeport.sim.net import FixedNet, Population
 from spikeport.sim.neurons import Neurons, Record
 from spikeport.sim.product import Product, prepare
@@ -86,9 +87,11 @@ def run(net: FixedNet, x: Any, *, record: bool = False, strict: bool = False) ->
 
 
 class Engine:
-    """A net made ready: weights laid out in the arithmetic that their sums allow."""
+    """A net made ready: weights laid out in the arithmetic that their sums allow. From the first
+    one on, the process keeps the memory that runs free and take again (`sim.memory`)."""
 
     def __init__(self, net: FixedNet) -> None:
+        keep_freed()
         self.net = net
         self.blocks = tuple(
             _Block(
