@@ -24,7 +24,10 @@ from spikeport.sim.twin import Twin
 
 Planted = Callable[..., ModuleType]
 Case = tuple[FixedNet, NDArray[np.int64]]
-ENGINE = ("sim.product", "sim.neurons", "sim.engine")
+ENGINE = (
+    "sim.events_kernel", "sim.events", "sim.product_torch", "sim.product", "sim.neurons",
+    "sim.engine",
+)  # fmt: skip
 TWIN = (
     "sim.twin_kernel", "sim.twin_adjoint", "sim.twin_stretch", "sim.twin_segments",
     "sim.twin_base", "sim.twin_lif", "sim.twin",
@@ -46,8 +49,8 @@ ENGINE_MUTANTS = {
     ),
     "a loop runs all at once": ("loop=is_loop(net, names)", "loop=len(names) > 1"),
     "nothing comes from outside a loop": (
-        "values |= {layer.name: layer.total(values) for",
-        "values |= {layer.name: 0 * layer.total(values) for",
+        "totals = {layer.name: layer.total(values) for",
+        "totals = {layer.name: 0 * layer.total(values) for",
     ),
     "delay forgotten": (
         "total[p.delay :] += p.delivered(values[p.source][: steps - p.delay])",
