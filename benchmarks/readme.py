@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import readme_engine
+import readme_hardware
 import readme_robustness
 import readme_training
 from readme_parts import load, made_by, percent, table
@@ -139,6 +140,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "compared": readme_robustness.compared,
     "twin": readme_robustness.twin,
     "faults": readme_robustness.faults,
+    "placement": readme_hardware.placement,
     "engine": readme_engine.engine,
     "conformance": conformance,
     "quantisation": quantisation,

@@ -7,8 +7,6 @@ import io
 import json
 import shutil
 import tempfile
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +16,7 @@ from spikeport.hw import netx_file, rules
 from spikeport.hw.early import HELD
 from spikeport.hw.lava_board import board_status
 from spikeport.hw.lava_record import alone
-from spikeport.sim.chip import LOIHI_1, LOIHI_2, Chip
+from spikeport.hw.target import BOARDS, Board
 from spikeport.sim.describe import describe
 from spikeport.sim.files import naming
 from spikeport.sim.net import FixedNet
@@ -26,24 +24,6 @@ from spikeport.sim.trace import Trace
 
 __all__ = ["BOARDS", "Board", "board_status", "write_folder"]
 
-
-@dataclass(frozen=True, kw_only=True)
-class Board:
-    """A system that Intel has built. chips: how many of `chip` it carries."""
-
-    chip: Chip
-    chips: int
-    source: str
-
-
-BOARDS: Mapping[str, Board] = {
-    "kapoho-bay": Board(chip=LOIHI_1, chips=2, source="Intel, Kapoho Bay: USB, 262 k neurons"),
-    "nahuku-32": Board(chip=LOIHI_1, chips=32, source="Intel, Nahuku: 8 and 32 chips"),
-    "pohoiki-springs": Board(chip=LOIHI_1, chips=768, source="Intel, Pohoiki Springs, 2020"),
-    "oheo-gulch": Board(chip=LOIHI_2, chips=1, source="Intel, Loihi 2 technology brief"),
-    "kapoho-point": Board(chip=LOIHI_2, chips=8, source="Intel, Loihi 2 technology brief"),
-    "hala-point": Board(chip=LOIHI_2, chips=1152, source="Intel, Hala Point, 2024"),
-}
 
 README = """\
 Network {digest} for {board} ({chips} x {chip})

@@ -150,6 +150,6 @@ CHIPS = {"loihi1": LOIHI_1, "loihi2": LOIHI_2, "lava": LAVA}
 TARGETS = {"loihi": LOIHI_2, **CHIPS}
 
 
-def unsourced(chip: Chip) -> list[str]:
-    """Names of fields of `chip` without a citation."""
-    return [f.name for f in fields(chip) if f.name != "sources" and not chip.sources.get(f.name)]
+def unsourced(part: Any) -> list[str]:
+    """Names of fields of a Chip, or of another table with `sources`, without a citation."""
+    return [f.name for f in fields(part) if f.name != "sources" and not part.sources.get(f.name)]

@@ -148,6 +148,24 @@ app.command()(cli_robustness.faults)
 
 
 @app.command()
+def check(
+    net: Annotated[Path, typer.Argument(help="Folder that `spikeport export` wrote, or a net.h5.")],
+    target: Annotated[str, typer.Option(help="Chip, board, or a .toml file of your own chip.")],
+    fewest: Annotated[
+        bool, typer.Option(help="Place on the fewest cores that fit, not as Intel's compiler does.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Say before a board does whether a network fits a chip, and which core would hold what."""
+    with sentences():
+        from spikeport import checking
+
+        result = checking.check(net, target=target, fewest=fewest)
+        show(result, as_json, checking.describe_check)
+    leave(result["passed"])
+
+
+@app.command()
 def deploy(
     bundle: BundlePath,
     board: Annotated[str, typer.Option(help="Board name, for example oheo-gulch.")],

@@ -170,6 +170,40 @@ def test_deploy(here: Path, cli: Any) -> None:
     assert found["missing"]  # no test machine carries a board
 
 
+def test_check(here: Path, cli: Any) -> None:
+    found = document(cli, "check bundle --target loihi2")
+    assert found.keys() == {"passed", "target", "digest", "issues", "placement"}
+    assert (found["passed"], found["target"]) == (True, "loihi2")
+    placement = found["placement"]
+    assert placement["cores"] == sum(layer["cores"] for layer in placement["layers"])
+    assert placement["of"] == 128
+    assert document(cli, "check bundle/net.h5 --target loihi2") == found
+    few = document(cli, "check bundle --target loihi2 --fewest")["placement"]
+    assert few["cores"] <= placement["cores"]
+
+
+def test_check_of_what_does_not_fit(here: Path, cli: Any) -> None:
+    done = cli.spikeport("check", "bundle", "--target", "loihi1", "--json")
+    assert (done.code, done.stderr) == (1, "")
+    found = json.loads(done.stdout)
+    assert not found["passed"]
+    assert [issue["rule"] for issue in found["issues"] if issue["severity"] == "error"] == [
+        "graded_input"
+    ]
+    table = 'base = "loihi2"\nname = "toy"\n[cores]\nvalue = 1\nsource = "none"\n'
+    (here / "toy.toml").write_text(table, "utf-8")
+    done = cli.spikeport("check", "bundle", "--target", "toy.toml")
+    assert done.code == 1
+    assert "error: network: it takes 2 cores, but there are 1 on toy;" in done.stdout
+    tiny = table.replace("[cores]", "[synapse_words]")
+    (here / "toy.toml").write_text(tiny, "utf-8")
+    done = cli.spikeport("check", "bundle", "--target", "toy.toml", "--json")
+    assert done.code == 1
+    found = json.loads(done.stdout)
+    assert found["placement"] is None
+    assert {issue["rule"] for issue in found["issues"]} >= {"one_neuron"}
+
+
 def test_doctor(cli: Any) -> None:
     found = document(cli, "doctor")
     assert (found["passed"], found["spikeport"]) == (True, spikeport.__version__)
@@ -184,6 +218,7 @@ WORDS = {
     "simulate bundle --backend engine": "all exact rungs hold",
     "attack bundle --attack fgsm --samples 2 --no-checks --replay none": "accuracy on 2 images",
     "faults bundle --trials 3 --samples 2": "3 trials on 2 images",
+    "check bundle --target loihi2": "the network fits loihi2",
     "deploy bundle --board oheo-gulch --out board": "wrote board for oheo-gulch",
     "train tiny.toml --out again": "trained into again",
 }
@@ -206,6 +241,7 @@ OPTIONS = {
                "--jobs", "--cluster", "--flips", "--flips-per-step", "--retime"),
     "faults": ("--kind", "--at-once", "--trials", "--rate", "--samples", "--eps", "--seed", "--out",
                "--jobs"),
+    "check": ("--target", "--fewest"),
     "deploy": ("--board", "--out"),
     "demo": ("--out",),
     "doctor": (),

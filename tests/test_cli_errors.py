@@ -794,6 +794,25 @@ DEPLOYING = [
     ),
 ]
 
+CHECKING = [
+    case("no bundle", "check none --target loihi2", "none: is no bundle"),
+    case("no file", "check none.h5 --target loihi2", "none.h5: there is no such file"),
+    case(
+        "no net", "check tiny.h5 --target loihi2", "is damaged or no HDF5", holds("tiny.h5", b"a")
+    ),
+    case(
+        "unknown target", "check bundle --target teapot", "target is 'teapot'; allowed are loihi1"
+    ),
+    case("no table", "check bundle --target my.toml", "my.toml: there is no such file"),
+    case(
+        "number without a source",
+        "check bundle --target my.toml",
+        "my.toml: [cores] must hold a value and its source, nothing else",
+        holds("my.toml", b'base = "loihi2"\nname = "my"\n[cores]\nvalue = 3\n'),
+    ),
+    case("table is binary", "check bundle --target my.toml", "no TOML", holds("my.toml", b"\xff")),
+]
+
 CASES = [
     pytest.param(found, id=f"{command}: {found.name}")
     for command, cases in (
@@ -801,6 +820,7 @@ CASES = [
         ("export", EXPORTING),
         ("simulate", SIMULATING),
         ("attack", ATTACKING),
+        ("check", CHECKING),
         ("deploy", DEPLOYING),
     )
     for found in cases
@@ -1061,6 +1081,7 @@ def wait_until(so: Callable[[], bool]) -> None:
         ("export", "Missing argument"),
         ("export run", "Missing option '--target'"),
         ("deploy bundle", "Missing option '--board'"),
+        ("check bundle", "Missing option '--target'"),
         ("simulate bundle --colour red", "No such option"),
         ("simulate bundle --timeout soon", "--timeout"),
         ("attack bundle --steps 1.5", "--steps"),

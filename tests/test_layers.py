@@ -45,7 +45,7 @@ RULES = {
     "train-parts": ("sim sim-torch train", TRAIN),
     "train": ("sim sim-torch sim-apart train-parts", TRAIN),
     "export": ("sim sim-torch train-parts", "numpy torch snntorch nir h5py"),
-    "hw": ("sim hw-lava", "numpy h5py"),
+    "hw": ("sim hw-lava", "numpy h5py tomllib tomli"),
     "hw-lava": ("sim hw", "numpy h5py lava scipy"),
     "shell": (
         "sim sim-torch sim-apart train-parts train export hw hw-lava",

@@ -1,0 +1,211 @@
+"""A network on the cores of a chip: which core holds which neurons, and what that takes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spikeport.hw import cut, rules_place
+from spikeport.hw.cost import Box, Use, Wire, arriving, leaving, reached, size, wires
+from spikeport.hw.rule import Issue
+from spikeport.hw.share import shared
+from spikeport.hw.target import Target
+from spikeport.sim.net import FixedNet
+from spikeport.sim.synapse import Shape
+from spikeport.sim.text import aligned
+
+WAYS: Mapping[str, cut.Cut] = {"compiled": cut.as_compiled, "fewest": cut.fewest}
+TITLES = ("axons in", "groups", "neurons", "synapses", "axons out")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Slice:
+    """Neurons of one population: a range of indices along every axis of its `shape`."""
+
+    population: str
+    shape: Shape
+    box: Box
+
+    @property
+    def size(self) -> int:
+        """How many neurons it holds."""
+        return size(self.box)
+
+    def indices(self) -> NDArray[np.int64]:
+        """int64 [size]: its neurons by their number in the population, ascending."""
+        axes = [np.arange(first, end) for first, end in self.box]
+        return np.ravel_multi_index(np.ix_(*axes), self.shape).ravel()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loaded:
+    """One core: what it holds and what that takes."""
+
+    slices: tuple[Slice, ...]
+    use: Use
+
+    @property
+    def populations(self) -> tuple[str, ...]:
+        """Names of what it holds."""
+        return tuple(part.population for part in self.slices)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Placement:
+    """Core after core of `target`; every neuron of the network is on exactly one."""
+
+    target: Target
+    cores: tuple[Loaded, ...]
+
+    def core_of(self, population: str) -> NDArray[np.int64]:
+        """int64 [n]: the core of each neuron of `population`. Raises ValueError for a name that
+        the network does not have."""
+        parts = [(c, s) for c, core in enumerate(self.cores) for s in core.slices]
+        parts = [(c, s) for c, s in parts if s.population == population]
+        if not parts:
+            raise ValueError(f"there is no population {population!r} in this placement")
+        found = np.empty(sum(s.size for _, s in parts), np.int64)
+        for core, part in parts:
+            found[part.indices()] = core
+        return found
+
+    def neurons(self) -> dict[int, dict[str, list[int]]]:
+        """{core: {population: indices}}, as `spikeport.sim.faults` takes it."""
+        return {
+            number: {part.population: part.indices().tolist() for part in core.slices}
+            for number, core in enumerate(self.cores)
+        }
+
+    @property
+    def busiest(self) -> float:
+        """The largest share of any limit on any core."""
+        return max(core.use.share(self.target.limits) for core in self.cores)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """For each set of populations that a core holds, in the order of the cores: its names, the
+        most that a core takes and what all of them take (each a Use), and the number of cores."""
+        groups: dict[tuple[str, ...], list[Use]] = {}
+        for core in self.cores:
+            groups.setdefault(core.populations, []).append(core.use)
+        return [
+            {
+                "populations": names,
+                "most": Use(*map(max, zip(*uses, strict=True))),
+                "total": Use(*map(sum, zip(*uses, strict=True))),
+                "cores": len(uses),
+            }
+            for names, uses in groups.items()
+        ]
+
+    def as_text(self) -> str:
+        """A table as Intel's compiler prints it: the fullest core of every layer in per cent of
+        the limits, and how many cores the layer takes."""
+        limits = self.target.limits
+        table = [["", *TITLES, "cores"]]
+        for row in self.rows():
+            shares = [f"{a / b:.2%}" for a, b in zip(row["most"], limits, strict=True)]
+            table.append([" + ".join(row["populations"]), *shares, str(row["cores"])])
+        table.append([f"of {self.target.cores} cores", *[""] * len(TITLES), str(len(self.cores))])
+        return aligned(table)
+
+
+class DoesNotFitError(ValueError):
+    """One neuron is too much for a core. issues: what is, population by population."""
+
+    def __init__(self, issues: list[Issue], chip: str) -> None:
+        self.issues = issues
+        super().__init__(f"the network does not fit {chip}: " + "; also ".join(map(str, issues)))
+
+
+def place(net: FixedNet, target: Target, *, way: str = "compiled") -> Placement:
+    """`net` on the cores of `target`, the same for the same input.
+
+    way: "compiled" predicts Intel's compiler, which gives each layer cores of its own; "fewest"
+    cuts layers into the fewest pieces that fit, alike in size, and lets small layers share cores as
+    long as the busiest core gets no busier (`spikeport.hw.cut` says how). How many cores there are
+    is not looked at; `spikeport.hw.rules_place.cores` does that. Raises ValueError for an unknown
+    way, and DoesNotFitError where not even one neuron fits on a core.
+    """
+    if way not in WAYS:
+        raise ValueError(f"way is {way!r}; allowed are {', '.join(map(repr, WAYS))}")
+    found = wires(net, target.core)
+    boxes = _boxes(net, target, found, WAYS[way])
+    cores = []
+    for p in net.populations:
+        outward = [
+            (w, reached(w, boxes[w.target], target.core)) for w in found if w.source == p.name
+        ]
+        for box in boxes[p.name]:
+            part = Slice(population=p.name, shape=p.shape, box=box)
+            use = _use(p.name, found, outward, target, box)
+            cores.append(Loaded(slices=(part,), use=use))
+    whole = Placement(target=target, cores=tuple(cores))
+    return whole if way == "compiled" else _packed(whole)
+
+
+Outward = list[tuple[Wire, NDArray[np.int64]]]
+
+
+def _boxes(
+    net: FixedNet, target: Target, found: tuple[Wire, ...], way: cut.Cut
+) -> dict[str, list[Box]]:
+    """The boxes of every population. Where axons are counted per listening core, more boxes of one
+    population may mean more of another, so all are cut anew until nothing changes; it ends because
+    the axons that a pass counts are never fewer than those of the last."""
+    boxes: dict[str, list[Box]] = {}
+    axons = [np.zeros((), np.int64)] * len(found)
+    while True:
+        before = dict(boxes)
+        issues: list[Issue] = []
+        for p in reversed(net.populations):  # what listens comes first, but for loops
+            own = [i for i, wire in enumerate(found) if wire.source == p.name]
+            for i in own:
+                now = reached(found[i], boxes.get(found[i].target, ()), target.core)
+                axons[i] = np.maximum(axons[i], now)
+            measure = partial(_use, p.name, found, [(found[i], axons[i]) for i in own], target)
+            cuts = way(p.shape, measure, target.limits)
+            if cuts is None:
+                each = (rules_place.one_neuron(p, measure(b), target) for b in cut.singles(p.shape))
+                issues[:0] = next(filter(None, map(list, each)))
+            else:
+                boxes[p.name] = cuts
+        if issues:
+            raise DoesNotFitError(issues, target.name)
+        if boxes == before:
+            return boxes
+
+
+def _use(name: str, found: tuple[Wire, ...], outward: Outward, target: Target, box: Box) -> Use:
+    """What a core takes that holds `box` of population `name`."""
+    n = size(box)
+    axons = sum(leaving(wire, box, target.core, count) for wire, count in outward)
+    # What no projection listens to is read from outside, through an axon a neuron.
+    use = Use(neuron_groups=1, neurons=n, out_axons=axons if outward else n)
+    for wire in found:
+        if wire.target == name:
+            use = use.plus(arriving(wire, box, target.core))
+    return use
+
+
+def _packed(whole: Placement) -> Placement:
+    """Layers that have one core each put together, where their first one stands."""
+    times = Counter(core.populations for core in whole.cores)
+    alone = [i for i, core in enumerate(whole.cores) if times[core.populations] == 1]
+    uses = [whole.cores[i].use for i in alone]
+    cores: dict[int, Loaded] = {
+        i: core for i, core in enumerate(whole.cores) if times[core.populations] > 1
+    }
+    for group in shared(uses, whole.target.limits, share=whole.busiest):
+        members = [whole.cores[alone[i]] for i in group]
+        use = members[0].use
+        for other in members[1:]:
+            use = use.plus(other.use)
+        slices = tuple(part for core in members for part in core.slices)
+        cores[alone[group[0]]] = Loaded(slices=slices, use=use)
+    return Placement(target=whole.target, cores=tuple(cores[i] for i in sorted(cores)))
