@@ -113,8 +113,8 @@ def faults(
         list[str] | None,
         typer.Option(
             "--kind",
-            help="weight, threshold, u, v, stuck, dead, dropped, duplicated, each with its chance"
-            " if not 1: weight=3. Repeatable. All if none.",
+            help="weight, threshold, u, v, stuck, dead, dropped, duplicated, core, each with its"
+            " chance if not 1: weight=3. Repeatable. All if none, core only with --target.",
         ),
     ] = None,
     at_once: Annotated[
@@ -124,6 +124,10 @@ def faults(
     rate: Annotated[
         float, typer.Option(help="Share of spikes that a lossy wire drops or doubles.")
     ] = 0.2,
+    target: Annotated[
+        str | None,
+        typer.Option(help="Chip, board or TOML file: its placement says what a dead core takes."),
+    ] = None,
     samples: Annotated[int, typer.Option(help="Test images; 0 takes all.")] = 128,
     eps: Annotated[
         str | None, typer.Option(help="Also on the worst images of PGD-40 with this radius.")
@@ -141,7 +145,7 @@ def faults(
 
         result: Any = faulting.faults(
             bundle, kinds or [], at_once=at_once or [1], trials=trials, rate=rate,
-            samples=samples, eps=eps, seed=seed, out=out_file, jobs=jobs,
+            samples=samples, eps=eps, seed=seed, target=target, out=out_file, jobs=jobs,
             progress=status(as_json),
         )  # fmt: skip
         show(result, as_json, faulting.describe_faults)

@@ -735,6 +735,9 @@ ATTACKING = [
     case("fault unknown", "faults bundle --kind rust", "campaign kind is 'rust'; allowed are"),
     case("fault chance", "faults bundle --kind dead=x", "--kind 'dead=x': write a kind, or kind="),
     case("fault of cores", "faults bundle --kind core", "--kind core: needs to know which neurons"),
+    case(
+        "cores of no chip", "faults bundle --kind core --target none", "target is 'none'; allowed"
+    ),
     case("fault images negative", "faults bundle --samples -1", "samples is -1; give 0 for all"),
     case("unknown replay", f"{FGSM} --replay brian", "replay is 'brian'; allowed are"),
     case("negative samples", f"{FGSM} --samples -1", "samples is -1"),

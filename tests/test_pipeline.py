@@ -26,6 +26,8 @@ from spikeport import (
 from spikeport.attack_settings import Settings
 from spikeport.foreign import Reading
 from spikeport.hw import lava_import
+from spikeport.hw.place import place
+from spikeport.hw.target import target
 from spikeport.sim import bundle as bundles
 from spikeport.sim import engine
 from spikeport.sim.attack.evaluate import evaluation
@@ -543,6 +545,20 @@ def test_the_standard_is_a_cascade_over_its_views(bundle: Path) -> None:
     views = {view["view"]: view for view in integer["settings"]["views"]}
     assert views["atan-2"]["detach_reset"] is False
     assert views["assg-0.425"]["surrogate"]["area"] == 0.425
+
+
+def test_dead_cores_take_along_what_is_placed_on_them(bundle: Path) -> None:
+    options: dict[str, Any] = {"at_once": [1], "trials": 12, "rate": 0.2, "samples": 20, "seed": 0}
+    result = faulting.faults(bundle, ["core"], eps=None, target="loihi2", **options)
+    net = bundles.read(bundle).net
+    cores = place(net, target("loihi2")).neurons()
+    assert {t["faults"][0]["part"] for t in result["trials"]} <= set(cores)
+    last = net.readout.population
+    only = [core for core, held in cores.items() if len(held.get(last, ())) == 10]
+    dead = [t["right"]["clean"] for t in result["trials"] if t["faults"][0]["part"] in only]
+    assert dead and max(dead) <= 6  # nothing answers: what is left is one class
+    every = faulting.faults(bundle, [], eps=None, target="loihi2", **options)
+    assert "core" in every["campaign"]["kinds"]
 
 
 def test_other_norms_and_their_words(bundle: Path) -> None:
