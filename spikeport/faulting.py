@@ -36,18 +36,20 @@ def faults(
 
     kinds: texts such as "weight" or "weight=3", none for all. target: a chip or board as the
     `check` command takes it; a dead core then takes those neurons along that are placed on it. out:
-    the campaign's file; what it holds is taken over. Raises ValueError for bad settings, without labels, with `eps` for input
-    that attacks do not take, and where `out` holds another campaign.
+    the campaign's file; what it holds is taken over. Raises ValueError for bad settings, without
+    labels, with `eps` for input that attacks do not take, and where `out` holds another campaign.
     """
     if samples < 0:
         raise ValueError(f"samples is {samples}; give 0 for all or a number from 1")
     drawn = kinds_of(kinds, placed=target is not None)
     bundle = bundles.read(folder)
-    placed = PLACED in drawn and target is not None
+    cores = None
+    if PLACED in drawn and target is not None:
+        cores = place(bundle.net, target_of(target)).neurons()
     campaign = Campaign(
         seed=seed, kinds=drawn, at_once=tuple(at_once),
         rate=rate if any(kind in SPIKE for kind in drawn) else None,
-        cores=place(bundle.net, target_of(target)).neurons() if placed else None,
+        cores=cores,
     )  # fmt: skip
     vectors, count = bundle.vectors, samples or bundle.vectors.samples
     if vectors.labels is None:
@@ -89,7 +91,7 @@ def worst_images(target: Target, *, eps: float, seed: int) -> Any:
 
 
 def kinds_of(texts: Sequence[str], *, placed: bool = False) -> dict[str, float]:
-    """Chances by kind; every kind if there are no texts, dead cores only where they are `placed`."""
+    """Chances by kind; every kind if there are no texts, dead cores if they are `placed`."""
     found = {kind: 1.0 for kind in KINDS if (placed or kind != PLACED) and not texts}
     for text in texts:
         kind, equals, chance = text.partition("=")
