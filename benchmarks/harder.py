@@ -76,12 +76,12 @@ def known(path: Path) -> dict[str, Row]:
     return {row["run"]: row for row in told["rows"]} if told["settings"] == SETTINGS else {}
 
 
-def write(path: Path, rows: Iterable[Row], *, wanted: int) -> None:
+def write(path: Path, rows: Iterable[Row]) -> None:
     """The result so far."""
     kept = sorted(rows, key=lambda row: str(row["run"]))
     report = {
         "command": "python benchmarks/harder.py --data FOLDER --runs FOLDER", "machine": machine(),
-        "versions": versions(PACKAGES), "settings": SETTINGS, "wanted": wanted, "rows": kept,
+        "versions": versions(PACKAGES), "settings": SETTINGS, "rows": kept,
     }  # fmt: skip
     write_text(path, json.dumps(report, indent=1) + "\n")
 
@@ -112,7 +112,7 @@ def main() -> None:
         for done in as_completed([pool.submit(attacked, job) for job in missing]):
             row = done.result()
             rows[row["run"]] = row
-            write(given.out, rows.values(), wanted=len(todo))
+            write(given.out, rows.values())
             print(f"{row['run']}: clean {row['clean']:.3f}, left {row['left']:.3f}", flush=True)
 
 

@@ -117,8 +117,8 @@ def harder() -> str:
                 gained.append(f"{name} {recipe} over {networks['over']} {_points(gains, '+')}")
     about = (
         f"Per cent of {r['rows'][0]['images']} images that are left, mean and standard deviation"
-        f" over the seeds, {len(r['rows'])} of {r['wanted']} networks. What MPD-SGR gains, in"
-        f" points, seed by seed: {'; '.join(gained)}."
+        f" over the seeds where there are more than one; {len(r['rows'])} networks. What MPD-SGR"
+        f" gains, in points, seed by seed: {'; '.join(gained)}."
     )
     return "\n\n".join([table(rows), about, made_by(r)])
 
