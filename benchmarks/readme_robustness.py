@@ -80,15 +80,15 @@ def _on_floats_images(radius: dict[str, Any]) -> float:
 def _timed(r: dict[str, Any]) -> str:
     """How long the whole command takes."""
     each = [
-        f"{n['recipe']} {n['timed']['found']['seconds'] / 60:.1f} min"
-        f" (leaves {percent(n['timed']['found']['models']['integer']['worst'])})"
+        f"{n['recipe']}, {n['timed']['images']:,} images, {n['timed']['found']['seconds'] / 60:.1f}"
+        f" min (leaves {percent(n['timed']['found']['models']['integer']['worst'])})"
         for n in r["timed"]
     ]
-    first = r["timed"][0]
+    found = r["timed"][0]["timed"]["found"]
     return (
-        f"The whole command on {first['timed']['images']:,} images, {first['set']}, T ="
-        f" {first['timed']['found']['steps']}, one radius, three networks, replay included, on"
-        f" {first['timed']['found']['processes']} processes: {', '.join(each)}."
+        f"The whole command on {r['timed'][0]['set']} with T = {found['steps']}, one radius, three"
+        f" networks, checks and replay included, on {found['processes']} processes:"
+        f" {'; '.join(each)}."
     )
 
 
