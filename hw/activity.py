@@ -28,8 +28,8 @@ from spikeport.sim.trace import PopulationTrace, Trace
 
 Each = NDArray[np.int64]
 NAMES = (
-    "active", "spikes", "dense", "conv", "effective", "macs", "words", "received", "outside", "sent",
-    "hops_x", "hops_y", "left",
+    "active", "spikes", "dense", "conv", "effective", "macs", "words", "received", "outside",
+    "sent", "hops_x", "hops_y", "left",
 )  # fmt: skip
 
 
@@ -39,9 +39,10 @@ class Activity:
 
     active: neurons whose u, v or bias is not 0, or that spike; the others are at rest. dense, conv:
     synapses of lists read, zeros included. effective: those that are not zero. macs: those of them
-    that multiply, because graded input brings a number. words: read from synapse memory. received: messages from cores; sent: to cores, the own one included. hops_x,
-    hops_y: from tile to tile, counted where the message comes from. left: messages to other chips,
-    whose way is not known. outside: events of the input that reach the core.
+    that multiply, because graded input brings a number. words: read from synapse memory. received:
+    messages from cores; sent: to cores, the own one included. hops_x, hops_y: from tile to tile,
+    counted where the message comes from. left: messages to other chips, whose way is not known.
+    outside: events of the input that reach the core.
 
     links: for each link of the mesh that is used, int64 [S, B] messages.
     """
@@ -179,18 +180,22 @@ class _Tally:
 
 def _summed(sent: NDArray[np.bool_], each: Each, box: Box) -> Each | None:
     """int64 [T, B, 4]: `each` of the events of a box, summed; None if they reach nothing."""
-    part = each[(slice(None), *(slice(first, end) for first, end in box))]
+    every = slice(None)
+    at: Any = (every, *(slice(first, end) for first, end in box))
+    part = each[at]
     reached = np.nonzero(part[0])
     if not reached[0].size:
         return None
     # Only the part of the map that is seen takes part in the product.
     seen = [slice(int(axis.min()), int(axis.max()) + 1) for axis in reached]
-    part = part[(slice(None), *seen)]
-    inside = tuple(slice(f + s.start, f + s.stop) for (f, _), s in zip(box, seen, strict=True))
-    events = sent[(slice(None), slice(None), *inside)]
+    at = (every, *seen)
+    part = part[at]
+    inside = (slice(f + s.start, f + s.stop) for (f, _), s in zip(box, seen, strict=True))
+    at = (every, every, *inside)
+    events = sent[at]
     # float64 adds whole numbers exactly up to 2**53.
     product = events.reshape(*events.shape[:2], -1).astype(np.float64) @ part.reshape(4, -1).T
-    return product.astype(np.int64)
+    return np.asarray(product, np.int64)
 
 
 def _active(population: Population, part: PopulationTrace) -> NDArray[np.bool_]:

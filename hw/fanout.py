@@ -29,14 +29,15 @@ def fanout(part: Dense | Conv2d, wire: Wire, held: Slice, core: Core) -> Counts:
         words = list_words(core, n, weight=wire.weight, index=index, delay=wire.delay)
         each = [np.full_like(nonzero, value) for value in (1, n)]
         found = np.stack([*each, nonzero, np.full_like(nonzero, words)])
-        return found.astype(np.int64).reshape(4, *wire.source_shape)
+        return np.asarray(found.reshape(4, *wire.source_shape), np.int64)
     return _of_convolution(part, wire, held, core)
 
 
 def _of_convolution(conv: Conv2d, wire: Wire, held: Slice, core: Core) -> Counts:
     def spread(taps: Counts) -> Counts:
         """Per tap [C_in, kh, kw] to per source neuron [C_in, H, W]."""
-        return np.einsum("ckl,ky,lx->cyx", taps, *_seen(conv, wire, held), optimize=True)
+        rows, columns = _seen(conv, wire, held)
+        return np.asarray(np.einsum("ckl,ky,lx->cyx", taps, rows, columns, optimize=True))
 
     ones = spread(_per_tap(conv, held, lambda w: len(w)))
     nonzero = spread(_per_tap(conv, held, lambda w: np.count_nonzero(w, axis=0)))
@@ -55,7 +56,7 @@ def _of_convolution(conv: Conv2d, wire: Wire, held: Slice, core: Core) -> Counts
             for n in lengths
         ]
         words = np.array(each, np.int64)[which].reshape(ones.shape)
-    return np.stack([ones > 0, ones, nonzero, words]).astype(np.int64)
+    return np.asarray(np.stack([ones > 0, ones, nonzero, words]), np.int64)
 
 
 def _per_tap(conv: Conv2d, held: Slice, count: Callable[[NDArray[np.int16]], object]) -> Counts:

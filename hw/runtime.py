@@ -34,7 +34,7 @@ class Runtime:
     @property
     def steps(self) -> Floats:
         """Seconds [S, B] of every step, at least."""
-        return np.max(list(self.terms.values()), axis=0)
+        return np.asarray(np.max(list(self.terms.values()), axis=0))
 
     @property
     def seconds(self) -> float:
