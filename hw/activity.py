@@ -37,7 +37,8 @@ NAMES = (
 class Activity:
     """Counts int64 [S, B, cores] of S chip steps and B samples, but `neurons` [cores].
 
-    active: neurons whose u, v or bias is not 0, or that spike; the others are at rest. dense, conv:
+    active: neurons with a potential before or after the step, a current in it, or a bias; the
+    others are at rest (after SANA-FE 2.2.9, models.cpp; Davies et al. do not say). dense, conv:
     synapses of lists read, zeros included. effective: those that are not zero. macs: those of them
     that multiply, because graded input brings a number. words: read from synapse memory. received:
     messages from cores; sent: to cores, the own one included. hops_x, hops_y: from tile to tile,
@@ -199,14 +200,14 @@ def _summed(sent: NDArray[np.bool_], each: Each, box: Box) -> Each | None:
 
 
 def _active(population: Population, part: PopulationTrace) -> NDArray[np.bool_]:
-    """bool [T, B, n]: which neurons are not at rest before or after a step, or fire in it."""
+    """bool [T, B, n]: which neurons are not at rest in each step."""
     if part.u is None or part.v is None:
         raise ValueError(
             f"the trace holds no u and v of population {population.name!r}; run it again with"
             " record=True"
         )
-    after = (part.u != 0) | (part.v != 0)
+    after = part.v != 0
     first = np.broadcast_to(population.v_init != 0, after[:1].shape)
     before = np.concatenate([first, after[:-1]])
-    busy = before | after | (part.spikes != 0) | (population.bias_shifted != 0)
+    busy = before | after | (part.u != 0) | (population.bias_shifted != 0)
     return np.asarray(busy, np.bool_)

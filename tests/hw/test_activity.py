@@ -63,15 +63,16 @@ def counted(net: FixedNet, x: Any, trace: Trace, placement: Placement) -> dict[s
     size = placement.target.chip.cores
     last = len(x) + max(net.depths.values())
     for p in net.populations:
-        part, d = trace[p.name], net.depths[p.name]
+        part: Any = trace[p.name]
+        d = net.depths[p.name]
         bias = np.broadcast_to(p.bias_shifted, p.size)
         start = np.broadcast_to(p.v_init, p.size)
         for s, b, n in np.ndindex(last, x.shape[1], p.size):
             key, t = (s, b, int(homes[p.name][n])), s - d
             alive = bool(bias[n])
             if 0 <= t < len(x):
-                before = part.v[t - 1, b, n] or part.u[t - 1, b, n] if t else start[n]
-                after = part.v[t, b, n] or part.u[t, b, n] or part.spikes[t, b, n]
+                before = part.v[t - 1, b, n] if t else start[n]
+                after = part.v[t, b, n] or part.u[t, b, n]
                 alive = alive or bool(before) or bool(after)
                 found["spikes"][key] += int(part.spikes[t, b, n])
             found["active"][key] += alive
@@ -83,36 +84,36 @@ def counted(net: FixedNet, x: Any, trace: Trace, placement: Placement) -> dict[s
         values = x if source == "input" else trace[source].spikes
         values = np.asarray(values).reshape(*x.shape[:2], -1)
         kind = "dense" if isinstance(projection.synapse, Dense) else "conv"
-        for t, b, j in np.argwhere(values):
-            at = (int(t + d), int(b))
-            for core, w in reach.get(int(j), []):
-                found[kind][(*at, core)] += 1
-                found["effective"][(*at, core)] += w != 0
+        for t, b, j in np.argwhere(values).tolist():
+            s = t + d
+            for core, w in reach.get(j, []):
+                found[kind][s, b, core] += 1
+                found["effective"][s, b, core] += w != 0
                 graded = source == "input" and net.input.kind == "graded"
-                found["macs"][(*at, core)] += graded and w != 0
-            for core in {core for core, _ in reach.get(int(j), [])}:
+                found["macs"][s, b, core] += graded and w != 0
+            for core in {core for core, _ in reach.get(j, [])}:
                 if source == "input":
-                    found["outside"][(*at, core)] += 1
+                    found["outside"][s, b, core] += 1
                     continue
                 start_core = int(homes[source][j])
-                found["received"][(*at, core)] += 1
-                found["sent"][(*at, start_core)] += 1
+                found["received"][s, b, core] += 1
+                found["sent"][s, b, start_core] += 1
                 a, z = ((c % size) // 4 for c in (start_core, core))
                 if start_core // size != core // size:
-                    found["left"][(*at, start_core)] += 1
+                    found["left"][s, b, start_core] += 1
                 else:
-                    found["hops_x"][(*at, start_core)] += abs(a % 8 - z % 8)
-                    found["hops_y"][(*at, start_core)] += abs(a // 8 - z // 8)
+                    found["hops_x"][s, b, start_core] += abs(a % 8 - z % 8)
+                    found["hops_y"][s, b, start_core] += abs(a // 8 - z // 8)
                 if start_core != core:
-                    found["links"][(*at, ("core", start_core))] += 1
+                    found["links"][s, b, ("core", start_core)] += 1
     return found
 
 
 def compare(found: Activity, expected: dict[str, Counter[Any]]) -> None:
     for name in set(NAMES) - {"words"}:
         wanted = np.zeros_like(getattr(found, name))
-        for key, n in expected[name].items():
-            wanted[key] = n
+        for key, count in expected[name].items():
+            wanted[key] = count
         np.testing.assert_array_equal(getattr(found, name), wanted, err_msg=name)
     leaving: Counter[Any] = Counter()
     for (start, _), messages in found.links.items():
@@ -180,16 +181,17 @@ def whole(net: FixedNet, name: str) -> Slice:
 def test_a_dense_row_is_read_as_it_is_placed(target: Target) -> None:
     """One spike of every source reads all the memory that the layer takes."""
     net = chain()
+    dense: Any = net.projections[2].synapse
     core = place(net, target).cores[-1]
     wire = wires(net, target.core)[2]
-    found = fanout(net.projections[2].synapse, wire, whole(net, "dense"), target.core)
+    found = fanout(dense, wire, whole(net, "dense"), target.core)
     assert found[3].sum() == core.use.synapse_words
 
 
 def test_words_of_a_convolution_by_hand() -> None:
     """An inner pixel sees nine taps of three 7-bit weights, stored in 8, and 10 bits of header."""
     net = chain()
-    conv = net.projections[0].synapse
+    conv: Any = net.projections[0].synapse
     lists = {}
     for target in (LOIHI_1, LOIHI_2):
         wire = wires(net, target.core)[0]
