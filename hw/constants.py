@@ -157,7 +157,7 @@ SETS: tuple[Constants, ...] = (DAVIES, SANA_FE)
 
 @dataclass(frozen=True, kw_only=True)
 class RuntimeConstants:
-    """Constants of the max-affine model of `spikeport.hw.runtime`, in seconds.
+    """Constants of the max-affine model of `spikeport.hw.runtime` for `chip`, in seconds.
 
     None: not known; that term is left out, which keeps the result a lower bound. `link_bits`: bits
     a second over one link of the mesh, `message_bits`: bits of a message.
@@ -166,6 +166,7 @@ class RuntimeConstants:
     """
 
     name: str
+    chip: str
     status: str
     neuron: float | None  # an update
     synapse: float | None  # an operation
@@ -180,6 +181,7 @@ _BRIEF = "Intel, Loihi 2 technology brief"
 _FIGURE = "Timcheck et al. 2026, arXiv 2601.10035: only in a figure, hence not known here"
 SCALED = RuntimeConstants(
     name="scaled",
+    chip="loihi2",
     status="scaled from Loihi 1 by Intel's stated factors, not measured",
     neuron=4.2e-9,
     synapse=0.7e-9,
@@ -189,6 +191,7 @@ SCALED = RuntimeConstants(
     barrier=0.2e-6,
     sources={
         "name": "ours, for what follows",
+        "chip": f"{_BRIEF}: factors over Loihi 1",
         "status": f"{_TABLE_2}; {_BRIEF}",
         "neuron": f"{_TABLE_2}: 8.4 ns; {_BRIEF}: neuron update 2 times as fast",
         "synapse": f"{_TABLE_2}: 3.5 ns; {_BRIEF}: synaptic operation 5 times as fast",
@@ -199,3 +202,8 @@ SCALED = RuntimeConstants(
     },
 )
 RUNTIMES: Mapping[str, RuntimeConstants] = {SCALED.name: SCALED}
+
+
+def as_proxy(known: str, chip: str) -> str:
+    """Words for numbers of the chip `known` that stand for another one; none for its own."""
+    return "" if known == chip else f" as a proxy for {chip}"

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikeport.hw.activity import Activity
-from spikeport.hw.constants import SETS, Constants
+from spikeport.hw.constants import SETS, Constants, as_proxy
 from spikeport.hw.mesh import tile_of
 
 Floats = NDArray[np.float64]
@@ -100,11 +100,9 @@ def energy(activity: Activity, constants: Constants) -> Estimate:
 
 def label(constants: Constants, chip: str) -> str:
     """What a number by `constants` stands for on `chip`."""
-    proxy = "" if chip == constants.chip else f" as a proxy for {chip}"
-    return (
-        f"{constants.name}: {constants.chip}{proxy}, {constants.process}, voltage"
-        f" {constants.voltage}, {constants.status}"
-    )
+    c = constants
+    proxy = as_proxy(c.chip, chip)
+    return f"{c.name}: {c.chip}{proxy}, {c.process}, voltage {c.voltage}, {c.status}"
 
 
 def _seconds(a: Activity, c: Constants) -> Floats:

@@ -17,17 +17,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikeport.hw.activity import Activity
-from spikeport.hw.constants import RUNTIMES, RuntimeConstants
+from spikeport.hw.constants import RUNTIMES, RuntimeConstants, as_proxy
 
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Runtime:
-    """terms: seconds [S, B] by what they are spent on. missing: terms whose constants are not
-    known."""
+    """label: what the numbers stand for, in words. terms: seconds [S, B] by what they are spent on.
+    missing: terms whose constants are not known."""
 
     constants: RuntimeConstants
+    label: str
     terms: Mapping[str, Floats]
     missing: tuple[str, ...]
 
@@ -73,6 +74,10 @@ def runtime(activity: Activity, constants: RuntimeConstants) -> Runtime:
     terms = {name: count * each for name, (count, each) in counts.items() if each is not None}
     if not terms:
         raise ValueError(f"runtime constants {c.name!r} hold no number; give one at least")
+    proxy = as_proxy(c.chip, a.placement.target.chip.name)
     return Runtime(
-        constants=c, terms=terms, missing=tuple(name for name in counts if name not in terms)
+        constants=c,
+        label=f"{c.name}: {c.chip}{proxy}, {c.status}",
+        terms=terms,
+        missing=tuple(name for name in counts if name not in terms),
     )

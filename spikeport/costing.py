@@ -108,7 +108,7 @@ def _told(
         "joules": between.joules, "seconds": between.seconds,
         "estimates": [_estimate(e) for e in between.estimates],
         "bound": bound and {
-            "constants": bound.constants.name, "status": bound.constants.status,
+            "constants": bound.constants.name, "label": bound.label,
             "seconds": bound.seconds, "missing": bound.missing, "bound_by": bound.bound_by,
         },
     }  # fmt: skip
@@ -184,7 +184,7 @@ def _described(name: str, run: dict[str, Any]) -> list[str]:
         bound = run["bound"]
         missing = ", ".join(bound["missing"]) or "nothing"
         lines.append(
-            f"at least {bound['seconds']:.3g} s a sample by the max-affine model, constants"
-            f" {bound['constants']!r} ({bound['status']}); not known: {missing}"
+            f"at least {bound['seconds']:.3g} s a sample by the max-affine model, {bound['label']};"
+            f" not known: {missing}"
         )
     return lines

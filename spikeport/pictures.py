@@ -64,7 +64,7 @@ def _floor_plan(a: Activity) -> Any:
         "messages in and out, a sample": traffic,
         **{f"joules a sample, {e.constants.name}": e.cores for e in band(a).estimates},
     }
-    figure = Figure(figsize=(10, 8), layout="constrained")
+    figure = Figure(figsize=(10, 6), layout="constrained")
     for axes, (title, values) in zip(figure.subplots(2, 2).flat, panels.items(), strict=True):
         _cores(figure, axes, a, values)
         if title.startswith("messages"):
@@ -93,7 +93,7 @@ def _cores(figure: Any, axes: Any, a: Activity, values: NDArray[Any]) -> None:
     filled.set_array(values)
     filled.set_clim(0, max(float(values.max()), 1e-30))
     axes.add_collection(filled)
-    figure.colorbar(filled, ax=axes, shrink=0.7)
+    figure.colorbar(filled, ax=axes, shrink=0.8)
     axes.autoscale_view()
     axes.set_aspect("equal")
     axes.invert_yaxis()
@@ -150,7 +150,7 @@ def _roofline(a: Activity, constants: RuntimeConstants) -> Any:
     axes.scatter(np.maximum(work, 1), found.steps.ravel(), s=8, color="black", label="chip steps")
     axes.set(
         xscale="log", yscale="log", xlabel="synaptic operations of the busiest core",
-        ylabel="seconds, at least", title=f"constants {constants.name!r}: {constants.status}",
+        ylabel="seconds, at least", title=found.label,
     )  # fmt: skip
     axes.legend()
     return figure

@@ -67,7 +67,8 @@ def test_inputs_of_ones_own_are_told_beside_the_vectors(cli: Any, tmp_path: Path
 def test_the_bound_has_to_be_asked_for(cli: Any) -> None:
     bound = told(cli, "--target", "loihi2", "--runtime", "scaled")["runs"]["vectors"]["bound"]
     assert bound["constants"] == "scaled"
-    assert "not measured" in bound["status"]
+    assert bound["label"].startswith("scaled: loihi2, scaled from Loihi 1")
+    assert "not measured" in bound["label"]
     assert bound["missing"] == ["words", "links"]
     assert bound["seconds"] > 0
 
@@ -78,7 +79,7 @@ def test_people_read_the_same(cli: Any) -> None:
     for words in (
         "of 128 cores of loihi2", "synaptic operations", "J, ", "dynamic only",
         "Davies 2018: loihi1 as a proxy for loihi2, 14 nm, voltage 0.75 V, pre-silicon",
-        "by the max-affine model, constants 'scaled'", "not known: words, links",
+        "by the max-affine model, scaled: loihi2", "not known: words, links",
     ):  # fmt: skip
         assert words in done.stdout
 

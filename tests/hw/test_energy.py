@@ -176,8 +176,8 @@ def test_numbers_say_what_they_stand_for() -> None:
 # The run-time model.
 
 KNOWN = RuntimeConstants(
-    name="known", status="made up", neuron=10 * NANO, synapse=1 * NANO, word=4 * NANO,
-    link_bits=1e9, message_bits=32, barrier=11 * NANO, sources={},
+    name="known", chip="loihi2", status="made up", neuron=10 * NANO, synapse=1 * NANO,
+    word=4 * NANO, link_bits=1e9, message_bits=32, barrier=11 * NANO, sources={},
 )  # fmt: skip
 
 
@@ -200,6 +200,7 @@ def test_the_bound_by_hand() -> None:
 def test_what_is_not_known_is_left_out_and_said() -> None:
     found = runtime(busy(dense_net()), SCALED)
     assert found.missing == ("words", "links")
+    assert found.label.startswith("scaled: loihi2 as a proxy for loihi1, scaled from Loihi 1")
     assert found.seconds == pytest.approx(7 * 200 * NANO)
     assert found.bound_by == {"neurons": 0.0, "synapses": 0.0, "barrier": 1.0}
     only = replace(SCALED, barrier=None)
