@@ -141,6 +141,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "twin": readme_robustness.twin,
     "faults": readme_robustness.faults,
     "placement": readme_hardware.placement,
+    "cost": readme_hardware.cost,
     "engine": readme_engine.engine,
     "conformance": conformance,
     "quantisation": quantisation,

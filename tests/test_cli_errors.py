@@ -816,6 +816,29 @@ CHECKING = [
     case("table is binary", "check bundle --target my.toml", "no TOML", holds("my.toml", b"\xff")),
 ]
 
+COSTING = [
+    case("no bundle", "cost none --target loihi2", "none: is no bundle"),
+    case("unknown target", "cost bundle --target teapot", "target is 'teapot'; allowed are loihi1"),
+    case(
+        "unknown constants",
+        "cost bundle --target loihi2 --runtime best",
+        "runtime constants are 'best'; allowed are 'scaled'",
+    ),
+    case("samples negative", "cost bundle --target loihi2 --samples -1", "samples is -1; give 0"),
+    case("pictures there", "cost bundle --target loihi2 --pictures run", "run: exists already"),
+    case(
+        "no inputs",
+        "cost bundle --target loihi2 --inputs x.npy",
+        "x.npy: holds no input of this network",
+    ),
+    case(
+        "inputs are text",
+        "cost bundle --target loihi2 --inputs x.npy",
+        "x.npy: holds no input of this network",
+        holds("x.npy", b"no numbers"),
+    ),
+]
+
 CASES = [
     pytest.param(found, id=f"{command}: {found.name}")
     for command, cases in (
@@ -824,6 +847,7 @@ CASES = [
         ("simulate", SIMULATING),
         ("attack", ATTACKING),
         ("check", CHECKING),
+        ("cost", COSTING),
         ("deploy", DEPLOYING),
     )
     for found in cases
@@ -1085,6 +1109,7 @@ def wait_until(so: Callable[[], bool]) -> None:
         ("export run", "Missing option '--target'"),
         ("deploy bundle", "Missing option '--board'"),
         ("check bundle", "Missing option '--target'"),
+        ("cost bundle", "Missing option '--target'"),
         ("simulate bundle --colour red", "No such option"),
         ("simulate bundle --timeout soon", "--timeout"),
         ("attack bundle --steps 1.5", "--steps"),
