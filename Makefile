@@ -27,6 +27,7 @@ bench: env
 	$(BIN)/python benchmarks/faults.py
 	$(BIN)/python benchmarks/compile.py
 	$(BIN)/python benchmarks/place.py
+	$(BIN)/python benchmarks/cost.py
 	$(BIN)/python benchmarks/roundtrip.py
 	$(BIN)/python benchmarks/divergence.py
 	$(if $(DATA),$(BIN)/python benchmarks/quantisation.py --data $(DATA))

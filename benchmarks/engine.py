@@ -2,11 +2,12 @@
 
     python benchmarks/engine.py [--out benchmarks/results/engine.json]
 
-A 784-512-10 network, T = 16 steps, B = 256 samples, about 12 % input and 20 % hidden spikes. Base
-is the time of the two bare float32 matrix products, by numpy or torch, whichever is faster. Fast
-candidates take turns, so that a busy machine slows all alike; `engine_dense` is the engine with
-its sums by events switched off. Lava runs fewer samples; its time per sample-step is the slope
-between two batch sizes, so that its start-up does not count.
+Two networks, 784-512-10 and one of two convolutions, at three rates of input spikes. Base is the
+time of the bare float32 products on the spikes that each layer really receives, by numpy or torch,
+whichever is fastest. Candidates take turns, so that a busy machine slows all alike. `engine` lays
+the weights out anew in every run, `engine_prepared` keeps them, `engine_floats` has neither sums by
+events nor torch's products. Lava runs fewer samples; its time per sample-step is the slope between
+two batch sizes, so that its start-up does not count. `engine_scaling.py` varies one size at a time.
 """
 
 from __future__ import annotations
@@ -27,199 +28,175 @@ from pathlib import Path  # noqa: E402
 from statistics import median  # noqa: E402
 from typing import Any, TypeVar  # noqa: E402
 
-import numpy as np  # noqa: E402
-import snntorch  # noqa: E402
+import engine_nets as nets  # noqa: E402
 import torch  # noqa: E402
+from engine_scaling import scaling  # noqa: E402
 from numpy.typing import NDArray  # noqa: E402
 from where import machine, versions  # noqa: E402
 
 from spikeport.sim import engine, files, product  # noqa: E402
-from spikeport.sim.net import FixedNet, Input, Population, Projection, Readout  # noqa: E402
-from spikeport.sim.synapse import Dense  # noqa: E402
+from spikeport.sim.net import FixedNet  # noqa: E402
 
-SEED, STEPS, BATCH, RATE = 7, 16, 256, 0.12
-SIZES = (784, 512, 10)
-THRESHOLDS, DV = (100, 330), 400
-REPETITIONS, LAVA_REPETITIONS = 15, 3
-LAVA_BATCHES = (1, 129)
+REPETITIONS, LAVA_REPETITIONS = 9, 3
 OUT = Path(__file__).parent / "results" / "engine.json"
+PACKAGES = ("numpy", "torch", "numba", "snntorch", "lava-nc", "lava-dl")
 Key = TypeVar("Key")
 Summary = dict[str, float]
-PACKAGES = ("numpy", "torch", "numba", "snntorch", "lava-nc")
 
-
-def network() -> tuple[FixedNet, NDArray[np.uint8]]:
-    """The network and its input uint8 [T, B, 784]."""
-    rng = np.random.default_rng(SEED)
-    names, populations, projections = ("input", "hidden", "out"), [], []
-    for i, v_th in enumerate(THRESHOLDS):
-        w = rng.integers(-60, 61, (SIZES[i + 1], SIZES[i]))
-        populations.append(Population(name=names[i + 1], shape=(len(w),), v_th=v_th, dv=DV))
-        projections.append(Projection(source=names[i], target=names[i + 1], synapse=Dense(w=w)))
-    net = FixedNet(
-        input=Input(shape=(SIZES[0],)),
-        populations=tuple(populations),
-        projections=tuple(projections),
-        readout=Readout(population="out"),
-        steps=STEPS,
-    )
-    return net, (rng.random((STEPS, BATCH, SIZES[0])) < RATE).astype(np.uint8)
-
-
-def products(net: FixedNet, x: NDArray[Any]) -> dict[str, Callable[[], Any]]:
-    """The bare float32 products on the sources that the network really sees."""
-    hidden = engine.run(net, x)["hidden"].spikes
-    sources = [s.reshape(-1, s.shape[-1]).astype(np.float32) for s in (x, hidden)]
-    weights = [p.synapse.w_chip.T.astype(np.float32) for p in net.projections]
-    tensors = [
-        (torch.from_numpy(s), torch.from_numpy(w)) for s, w in zip(sources, weights, strict=True)
-    ]
-    return {
-        "products_numpy": lambda: [s @ w for s, w in zip(sources, weights, strict=True)],
-        "products_torch": lambda: [torch.mm(s, w) for s, w in tensors],
-    }
-
-
-def snntorch_forward(net: FixedNet, x: NDArray[Any]) -> Callable[[], Any]:
-    """The same network in float: Linear and Leaky in a loop over the steps, without gradients."""
-    linears, leakies = [], []
-    for population, projection in zip(net.populations, net.projections, strict=True):
-        linear = torch.nn.Linear(*projection.synapse.w.shape[::-1], bias=False)
-        linear.weight.data = torch.from_numpy(projection.synapse.w_chip.astype(np.float32))
-        linears.append(linear)
-        leakies.append(
-            snntorch.Leaky(
-                beta=1 - DV / 4096, threshold=float(population.v_th), reset_mechanism="zero"
-            )
-        )
-    spikes = torch.from_numpy(x.astype(np.float32))
-
-    @torch.no_grad()
-    def forward() -> Any:
-        states = [leaky.reset_mem() for leaky in leakies]
-        counts: Any = 0
-        for s in spikes:
-            for i, (linear, leaky) in enumerate(zip(linears, leakies, strict=True)):
-                s, states[i] = leaky(linear(s), states[i])
-            counts = counts + s
-        return counts
-
-    return forward
+# name: (network, samples, samples of the two runs of Lava)
+NETS: dict[str, tuple[Callable[[], FixedNet], int, tuple[int, int]]] = {
+    "784-512-10": (nets.dense_net, 256, (1, 129)),
+    "conv": (nets.conv_net, 64, (1, 33)),
+}
 
 
 def interleaved(
-    candidates: dict[Key, Callable[[], Any]], *, repetitions: int
+    candidates: dict[Key, Callable[[], Any]], *, repetitions: int, warm_up: int = 1
 ) -> dict[Key, list[float]]:
-    """Seconds of each candidate, taken in turns; one round before the first counts for nothing."""
+    """Seconds of each candidate, taken in turns; `warm_up` rounds before count for nothing."""
     seconds: dict[Key, list[float]] = {name: [] for name in candidates}
-    for repetition in range(repetitions + 1):
+    for repetition in range(-warm_up, repetitions):
         for name, candidate in candidates.items():
             start = time.perf_counter()
             candidate()
-            if repetition:
+            if repetition >= 0:
                 seconds[name].append(time.perf_counter() - start)
     return seconds
 
 
-def lava_slopes(net: FixedNet, x: NDArray[Any]) -> dict[str, Summary]:
-    """Seconds per sample-step of Lava, in process and on its own runtime, without start-up."""
-    from spikeport.hw import lava_inprocess, lava_run
-
-    few, many = LAVA_BATCHES
-    backends: dict[str, Callable[..., Any]] = {
-        "lava_inprocess": lava_inprocess.run,
-        "lava_runtime": lambda net, x, record: lava_run.run(net, x, timeout_s=300, record=record),
-    }
-    candidates = {
-        (name, batch): lambda run=run, batch=batch: run(net, x[:, :batch], record=False)
-        for name, run in backends.items()
-        for batch in LAVA_BATCHES
-    }
-    seconds = interleaved(candidates, repetitions=LAVA_REPETITIONS)
-    span = (many - few) * STEPS
+def summary(times: list[float], sample_steps: int) -> Summary:
+    """Least and median seconds per sample-step."""
     return {
-        name: {
-            "min": (min(seconds[name, many]) - min(seconds[name, few])) / span,
-            "median": (median(seconds[name, many]) - median(seconds[name, few])) / span,
-            "repetitions": LAVA_REPETITIONS,
+        "min": min(times) / sample_steps,
+        "median": median(times) / sample_steps,
+        "repetitions": len(times),
+    }
+
+
+def lava_slopes(
+    net: FixedNet, x: NDArray[Any], batches: tuple[int, int]
+) -> tuple[dict[str, Summary], str | None]:
+    """Seconds per sample-step of Lava, in process and on its own runtime, without start-up; and
+    why they are missing, where they are."""
+    try:
+        from spikeport.hw import lava_inprocess, lava_run
+
+        backends: dict[str, Callable[..., Any]] = {
+            "lava_inprocess": lava_inprocess.run,
+            "lava_runtime": lambda net, x, record: lava_run.run(
+                net, x, timeout_s=300, record=record
+            ),
         }
+        candidates = {
+            (name, batch): lambda run=run, batch=batch: run(net, x[:, :batch], record=False)
+            for name, run in backends.items()
+            for batch in batches
+        }
+        seconds = interleaved(candidates, repetitions=LAVA_REPETITIONS, warm_up=0)
+    except (ImportError, RuntimeError) as error:  # Lava needs Python 3.10; the rest does not
+        return {}, f"{type(error).__name__}: {error}"
+    few, many = batches
+    span = (many - few) * net.steps
+    slopes = {
+        name: {
+            kind: (of(seconds[name, many]) - of(seconds[name, few])) / span
+            for kind, of in (("min", min), ("median", median))
+        }
+        | {"repetitions": LAVA_REPETITIONS}
         for name in backends
     }
+    return slopes, None
 
 
-def measure() -> dict[str, Any]:
-    """All figures, ready for JSON."""
-    torch.set_num_threads(THREADS)
-    net, x = network()
+def case(name: str, rate: float) -> dict[str, Any]:
+    """All figures of one network at one rate of input spikes."""
+    make, batch, lava_batches = NETS[name]
+    net = make()
+    x = nets.shown(net, batch, rate)
     prepared = engine.Engine(net)
-    seconds = interleaved(
-        {
-            **products(net, x),
-            "engine": lambda: engine.run(net, x),
-            "engine_prepared": lambda: prepared.run(x),
-            "engine_dense": lambda: dense_run(net, x),
-            "snntorch": snntorch_forward(net, x),
-        },
-        repetitions=REPETITIONS,
-    )
-    per_step: dict[str, Summary] = {
-        name: {
-            "min": min(times) / (STEPS * BATCH),
-            "median": median(times) / (STEPS * BATCH),
-            "repetitions": REPETITIONS,
-        }
-        for name, times in seconds.items()
+    candidates = {
+        **nets.products(net, x),
+        "engine": lambda: engine.run(net, x),
+        "engine_prepared": lambda: prepared.run(x),
+        "engine_floats": lambda: floats_run(net, x),
+        "snntorch": nets.snntorch_forward(net, x),
     }
-    reason = None
+    missing = None
     try:
-        per_step |= lava_slopes(net, x)
-    except (ImportError, RuntimeError) as error:  # Lava needs Python 3.10; the rest does not
-        reason = f"{type(error).__name__}: {error}"
-    hidden = engine.run(net, x)["hidden"].spikes.mean()
+        candidates["lava_dl"] = nets.lava_dl_forward(net, x)
+    except ImportError as error:
+        missing = f"{type(error).__name__}: {error}"
+    seconds = interleaved(candidates, repetitions=REPETITIONS)
+    per_step = {key: summary(times, net.steps * batch) for key, times in seconds.items()}
+    slopes, lava_missing = lava_slopes(net, x, lava_batches)
+    per_step |= slopes
     return {
-        "network": {"sizes": SIZES, "steps": STEPS, "batch": BATCH, "seed": SEED},
-        "rates": {"input": round(float(x.mean()), 4), "hidden": round(float(hidden), 4)},
+        "net": name,
+        "rate": rate,
+        "steps": net.steps,
+        "batch": batch,
+        "rates": rates(net, x),
+        "ways": ways(prepared, x),
         "seconds_per_sample_step": per_step,
         "ratios": ratios(per_step),
-        "lava_missing": reason,
+        "lava_dl_missing": missing,
+        "lava_missing": lava_missing,
     }
 
 
-def dense_run(net: FixedNet, x: NDArray[Any]) -> None:
-    """The engine with matrix products only."""
-    below, product.EVENTS_BELOW = product.EVENTS_BELOW, 0.0
+def rates(net: FixedNet, x: NDArray[Any]) -> dict[str, float]:
+    """Spikes per neuron and step, of the input and every population."""
+    trace = engine.run(net, x)
+    spikes = {"input": x} | {name: part.spikes for name, part in trace.populations.items()}
+    return {name: round(float(s.mean()), 4) for name, s in spikes.items()}
+
+
+def ways(prepared: engine.Engine, x: NDArray[Any]) -> dict[str, str]:
+    """How each product of a run on `x` is computed."""
+    trace = prepared.run(x)
+    products = [p for block in prepared.blocks for layer in block.layers for p in layer.products]
+    return {p.source: p.way(x if p.source == "input" else trace[p.source].spikes) for p in products}
+
+
+def floats_run(net: FixedNet, x: NDArray[Any]) -> None:
+    """The engine with products of floats only."""
+    before = product.DENSE_EVENTS_BELOW, product.CONV_EVENTS_BELOW, product.TORCH_FROM
+    product.DENSE_EVENTS_BELOW = product.CONV_EVENTS_BELOW = (0.0, 0.0)
+    product.TORCH_FROM = 1 << 62
     engine.run(net, x)
-    product.EVENTS_BELOW = below
+    product.DENSE_EVENTS_BELOW, product.CONV_EVENTS_BELOW, product.TORCH_FROM = before
 
 
 def ratios(per_step: dict[str, Summary]) -> dict[str, float | None]:
-    """Ratios of the least times; None where Lava did not run."""
-    best = {name: summary["min"] for name, summary in per_step.items()}
-    base = min(best["products_numpy"], best["products_torch"])
-
-    def over_engine(name: str) -> float | None:
-        return round(best[name] / best["engine"], 2) if name in best else None
-
-    return {
-        "engine_over_products": round(best["engine"] / base, 3),
-        "prepared_engine_over_products": round(best["engine_prepared"] / base, 3),
-        "dense_engine_over_products": round(best["engine_dense"] / base, 3),
-        "snntorch_over_engine": over_engine("snntorch"),
-        "lava_inprocess_over_engine": over_engine("lava_inprocess"),
-        "lava_runtime_over_engine": over_engine("lava_runtime"),
+    """Ratios of the least times; None where a library is missing. The engine that others are
+    compared with is prepared, as they are: their models are built before the clock starts."""
+    best = {name: times["min"] for name, times in per_step.items()}
+    base = min(seconds for name, seconds in best.items() if name.startswith("products_"))
+    own = best["engine_prepared"]
+    over_products = {
+        f"{name}_over_products": round(best[name] / base, 3)
+        for name in ("engine", "engine_prepared", "engine_floats")
     }
+    over_engine = {
+        f"{name}_over_engine_prepared": round(best[name] / own, 2) if name in best else None
+        for name in ("snntorch", "lava_dl", "lava_inprocess", "lava_runtime")
+    }
+    return over_products | over_engine
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--out", type=Path, default=OUT)
     out = parser.parse_args().out
+    torch.set_num_threads(THREADS)
     result = {
         "command": "python benchmarks/engine.py",
         "machine": machine(),
         "threads": THREADS,
+        "seed": nets.SEED,
         "versions": versions(PACKAGES),
-        **measure(),
+        "cases": [case(name, rate) for name in NETS for rate in nets.RATES],
+        "scaling": scaling(),
     }
     out.parent.mkdir(parents=True, exist_ok=True)
     files.write_text(out, json.dumps(result, indent=2) + "\n")

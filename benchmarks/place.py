@@ -25,7 +25,7 @@ from spikeport.hw.target import target
 RESULT = Path(__file__).parent / "results" / "place.json"
 COMMAND = "python benchmarks/place.py"
 SYNAPSES = (10**4, 10**5, 10**6, 10**7)
-REPEATS = 5
+REPEATS = 30
 
 
 def against(log: Log) -> dict[str, Any]:

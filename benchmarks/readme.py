@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import readme_engine
 import readme_hardware
 import readme_robustness
 import readme_training
@@ -54,30 +55,6 @@ def demo() -> str:
         f" {replay['differing']} of {replay['spikes']:,} spikes differ."
     )
     return "\n\n".join([table(rows), table(proof), replayed, made_by(r)])
-
-
-def engine() -> str:
-    """Speed as ratios."""
-    r = load("engine")
-    ratios = r["ratios"]
-    sizes = "-".join(map(str, r["network"]["sizes"]))
-    rows = [
-        ["time per sample-step, relative", "ratio"],
-        ["engine / bare float32 products", f"{ratios['engine_over_products']:.2f}"],
-        [
-            "engine with matrix products only / bare float32 products",
-            f"{ratios['dense_engine_over_products']:.2f}",
-        ],
-        ["snnTorch float forward / engine", f"{ratios['snntorch_over_engine']:.1f}"],
-    ]
-    for key, name in (("lava_inprocess", "Lava in process"), ("lava_runtime", "Lava's runtime")):
-        value = ratios[f"{key}_over_engine"]
-        rows.append([f"{name} / engine", "not run" if value is None else f"{value:.0f}"])
-    about = (
-        f"{sizes}, T = {r['network']['steps']}, B = {r['network']['batch']}, input rate"
-        f" {percent(r['rates']['input'])}, hidden rate {percent(r['rates']['hidden'])}, one thread."
-    )
-    return "\n\n".join([table(rows), about, made_by(r)])
 
 
 def conformance() -> str:
@@ -164,7 +141,8 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "twin": readme_robustness.twin,
     "faults": readme_robustness.faults,
     "placement": readme_hardware.placement,
-    "engine": engine,
+    "cost": readme_hardware.cost,
+    "engine": readme_engine.engine,
     "conformance": conformance,
     "quantisation": quantisation,
     "roundtrip": roundtrip,

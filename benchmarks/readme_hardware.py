@@ -1,8 +1,8 @@
-"""The README's block about placement."""
+"""The README's blocks about placement and cost."""
 
 from __future__ import annotations
 
-from readme_parts import load, made_by, table
+from readme_parts import load, made_by, percent, table
 
 LEAST = {"per cent of a limit": 0.01, "counts": 0.0}  # what a log rounds to
 
@@ -40,3 +40,32 @@ def placement() -> str:
         " of the last decade."
     )
     return "\n\n".join([table(rows), table(costs), about, made_by(r)])
+
+
+def cost() -> str:
+    """Energy and time between published sets of constants."""
+    r = load("cost")
+    titles = ["cores", "spike rate", "synaptic operations", "uJ a sample", "us a sample"]
+    rows = [["network, chip", *titles, "at least, us", "uJ, input never silent"]]
+    for row in r["rows"]:
+        usual, loud = row["usual"], row["never_silent"]
+        bound = "" if usual["bound"] is None else f"{1e6 * usual['bound']:,.1f}"
+        rows.append([
+            f"{row['network']}, {row['target']}", str(row["cores"]), percent(usual["rate"]),
+            f"{usual['synapses']:,.0f}", _between(usual["joules"]), _between(usual["seconds"]),
+            bound, _between(loud["joules"]),
+        ])  # fmt: skip
+    labels = dict.fromkeys(
+        label for row in r["rows"] if row["target"] == "loihi1" for label in row["usual"]["labels"]
+    )
+    about = (
+        f"Random weights, {r['steps']} steps, {percent(r['input_rate'])} of the inputs spike in a"
+        f" step; dynamic energy only. Bands lie between {'; and '.join(labels)}; for loihi2 both"
+        f" are a proxy. At least: max-affine model, constants {r['bound']}."
+    )
+    return "\n\n".join([table(rows), about, made_by(r)])
+
+
+def _between(ends: list[float]) -> str:
+    """A band in millionths."""
+    return " to ".join(f"{1e6 * end:,.1f}" for end in ends)

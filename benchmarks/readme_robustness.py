@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from readme_parts import load, made_by, percent, table
+from collections.abc import Iterable
+from statistics import mean, stdev
+from typing import Any
+
+from readme_parts import load, made_by, percent, spread, table
+
+LAB, SA_PGD = "lab's worst case", "SA-PGD + ASSG"
 
 
 def compared() -> str:
@@ -29,6 +35,99 @@ def compared() -> str:
         f" least on {strongest['on']} of {strongest['networks']} networks."
     )
     return "\n\n".join([table([head, *body]), about, made_by(r)])
+
+
+def standard() -> str:
+    """The lab's networks on the chip under the minimum standard, a row a radius."""
+    r = load("robustness")
+    models = ("float", "quantised", "integer")
+    rows = [["set", "recipe", "eps", "clean", *models, "Lava", "float's images", "failed checks"]]
+    replayed = disagreeing = spikes = differing = 0
+    for network in r["networks"]:
+        found = network["standard"]["found"]
+        for radius in found["radii"]:
+            told, lava = radius["models"], radius["replay"]
+            worst = [percent(told[model]["worst"]) for model in models]
+            worst[-1] = f"**{worst[-1]}**"
+            rows.append([
+                network["set"], network["recipe"], f"{round(255 * radius['eps'])}/255",
+                percent(told["integer"]["clean"]), *worst, percent(lava["worst_accuracy"]),
+                percent(_on_floats_images(radius)), ", ".join(found["failed_checks"]) or "-",
+            ])  # fmt: skip
+            replayed += lava["images"]
+            disagreeing += lava["disagreeing"]
+            spikes += lava["spikes"]
+            differing += lava["differing"]
+    images = r["networks"][0]["standard"]["images"]
+    about = (
+        f"Worst case on the first {images} test images, one seed; float's images: what the worst"
+        f" images of the float network alone leave the integer one. {replayed:,} clean and attacked"
+        f" images were replayed on Lava: {disagreeing} decided otherwise than by the twin, of"
+        f" {spikes:,} spikes {differing} differ."
+    )
+    return "\n\n".join([table(rows), about, _timed(r), made_by(r)])
+
+
+def _on_floats_images(radius: dict[str, Any]) -> float:
+    """Accuracy of the integer network on the worst images of the float one."""
+    (found,) = [
+        t for t in radius["transfers"] if (t["source"], t["target"]) == ("float", "integer")
+    ]
+    share: float = found["robust_accuracy"]
+    return share
+
+
+def _timed(r: dict[str, Any]) -> str:
+    """How long the whole command takes."""
+    each = [
+        f"{n['recipe']}, {n['timed']['images']:,} images, {n['timed']['found']['seconds'] / 60:.1f}"
+        f" min (leaves {percent(n['timed']['found']['models']['integer']['worst'])})"
+        for n in r["timed"]
+    ]
+    found = r["timed"][0]["timed"]["found"]
+    return (
+        f"The whole command on {r['timed'][0]['set']} with T = {found['steps']}, one radius, three"
+        f" networks, checks and replay included, on {found['processes']} processes:"
+        f" {'; '.join(each)}."
+    )
+
+
+def harder() -> str:
+    """Every network of the lab under SA-PGD through ASSG, beside what the lab's attacks left."""
+    lab, r = load("lab"), load("harder")
+    left: dict[tuple[str, str], dict[int, float]] = {}
+    for row in r["rows"]:
+        left.setdefault((row["set"], row["recipe"]), {})[row["seed"]] = row["left"]
+    sets = [name for name in lab["results"] if any(name == key[0] for key in left)]
+    rows = [["integer network", *(f"{name}, {what}" for name in sets for what in (LAB, SA_PGD))]]
+    for recipe in lab["results"][sets[0]]:
+        cells = []
+        for name in sets:
+            known = lab["results"][name].get(recipe, {}).get("T4")
+            mine = left.get((name, recipe))
+            cells.append(spread(known["robust"]["integer"]["worst case"]) if known else "")
+            cells.append(f"**{_points(mine.values())}**" if mine else "")
+        rows.append([recipe, *cells])
+    gained = []
+    for name in sets:
+        for recipe, networks in lab["mpd_sgr_survives"][name].items():
+            mine, other = left.get((name, recipe), {}), left.get((name, networks["over"]), {})
+            if both := sorted(set(mine) & set(other)):
+                gains = [mine[seed] - other[seed] for seed in both]
+                gained.append(f"{name} {recipe} over {networks['over']} {_points(gains, '+')}")
+    about = (
+        f"Per cent of {r['rows'][0]['images']} images that are left, mean and standard deviation"
+        f" over the seeds where there are more than one; {len(r['rows'])} networks. What MPD-SGR"
+        f" gains, in points, seed by seed: {'; '.join(gained)}."
+    )
+    return "\n\n".join([table(rows), about, made_by(r)])
+
+
+def _points(shares: Iterable[float], sign: str = "") -> str:
+    """Mean and standard deviation, in per cent."""
+    each = [100 * share for share in shares]
+    about = f" ± {stdev(each):.1f}" if len(each) > 1 else ""
+    return f"{mean(each):{sign}.1f}{about}"
 
 
 def twin() -> str:

@@ -1,20 +1,25 @@
 """How robust are the lab's networks on the chip, under the standard and replayed on Lava?
 
     python benchmarks/robustness.py --data FOLDER --runs FOLDER [--sets mnist fashion_mnist]
-        [--images 500] [--compare 200] [--out benchmarks/results/robustness.json]
+        [--images 500] [--compare 128] [--timed 1000] [--out benchmarks/results/robustness.json]
 
 Three small convolutional networks of the lab a set (its run folders, trained if absent) are
 exported for Loihi and attacked with `--standard` at three radii: float, quantised, integer; every
 image that hurt the integer network most is replayed on Lava. Then every white-box attack in linf,
 through every rule of the gradient, is run on the integer network alone, on --compare images, to see
-which of them leaves the least standing. What is done is kept in --runs.
+which of them leaves the least standing. Last, the time of the whole `--standard` with all checks
+and replays, on --timed images of the first set at one radius, for two of the networks with twice
+the steps, for the second on a quarter of them. What is done is kept in --runs.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +50,9 @@ from spikeport.train.loop import SUMMARY, fit
 OUT = Path(__file__).parent / "results" / "robustness.json"
 PACKAGES = ("numpy", "torch", "lava-nc")
 RECIPES = ("plain", "mpd_sgr_hinge", "at_mpd_sgr")
+TIMED = {"plain": 1, "at_mpd_sgr": 4}
+"""The network that withstands least, and the one that withstands most and takes so long that one in
+four images must do."""
 SEED = 0
 RADII = (0.5, 1.0, 2.0)
 """Radii in units of the lab's for that set."""
@@ -121,6 +129,34 @@ def compare(job: Job, folder: Path, *, images: int) -> dict[str, float]:
     return {k: a.robust_accuracy for k, a in made.models[INTEGER].attacks.items()}
 
 
+def timed(job: Job, folder: Path, *, images: int) -> dict[str, Any]:
+    """How long the command takes for one network, with its figures."""
+    bundle = bundle_of(job, folder, images=images)
+    settings = Settings(standard=True, eps=(SETS[job.set].eps,), samples=images, seed=SEED)
+    started = time.perf_counter()
+    result = attacking.attack(bundle, settings)
+    seconds = time.perf_counter() - started
+    return {
+        "steps": job.config.encode.steps, "processes": os.cpu_count(),
+        "seconds": round(seconds, 1), **_radius(result["radii"][0]),
+    }  # fmt: skip
+
+
+def done(job: Job, wanted: dict[Callable[..., dict[str, Any]], int]) -> dict[str, Any]:
+    """What each function of `wanted` finds of a job on its number of images (0: left out), kept in
+    the job's folder."""
+    folder, row = job.folder / "robustness", {}
+    folder.mkdir(parents=True, exist_ok=True)
+    for what, images in wanted.items():
+        kept = folder / f"{what.__name__}-{images}.json"
+        if images and not kept.exists():
+            write_text(kept, json.dumps(what(job, folder, images=images), indent=1) + "\n")
+        if images:
+            told = json.loads(kept.read_text(encoding="utf-8"))
+            row[what.__name__] = {"images": images, "found": told}
+    return row
+
+
 def _radius(radius: dict[str, Any]) -> dict[str, Any]:
     """What is kept of one radius: no per-image lists."""
     evaluation = radius["evaluation"]
@@ -149,7 +185,8 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, required=True)
     parser.add_argument("--sets", nargs="+", default=["mnist", "fashion_mnist"])
     parser.add_argument("--images", type=int, default=500, help="0: leave the standard out")
-    parser.add_argument("--compare", type=int, default=200, help="0: leave the comparison out")
+    parser.add_argument("--compare", type=int, default=128, help="0: leave the comparison out")
+    parser.add_argument("--timed", type=int, default=1000, help="0: leave the time out")
     parser.add_argument("--out", type=Path, default=OUT)
     asked = parser.parse_args()
     wanted = [
@@ -159,25 +196,22 @@ def main() -> None:
     ]
     rows = []
     for job in wanted:
-        folder = job.folder / "robustness"
-        folder.mkdir(parents=True, exist_ok=True)
-        row: dict[str, Any] = {"set": job.set, "recipe": job.recipe, "eps": SETS[job.set].eps}
-        for what, images in ((standard, asked.images), (compare, asked.compare)):
-            done = folder / f"{what.__name__}-{images}.json"
-            if images and not done.exists():
-                found = what(job, folder, images=images)
-                write_text(done, json.dumps(found, indent=1) + "\n")
-            if images:
-                told = json.loads(done.read_text(encoding="utf-8"))
-                row[what.__name__] = {"images": images, "found": told}
+        row = {"set": job.set, "recipe": job.recipe, "eps": SETS[job.set].eps}
+        row |= done(job, {standard: asked.images, compare: asked.compare})
         rows.append(row)
         print(json.dumps(row.get("compare")), flush=True)
+    longer = []
+    for recipe, part in TIMED.items():
+        job = replace(wanted[0], recipe=recipe)
+        twice = replace(job, steps=2 * job.config.encode.steps)
+        found = done(twice, {timed: asked.timed // part})
+        longer.append({"set": job.set, "recipe": job.recipe, **found})
     left = [r["compare"]["found"] for r in rows if "compare" in r]
     best = [found[PAPERS] <= min(found.values()) for found in left]
     report = {
         "command": "python benchmarks/robustness.py --data FOLDER --runs FOLDER"
-        f" --images {asked.images} --compare {asked.compare}",
-        "machine": machine(), "versions": versions(PACKAGES), "networks": rows,
+        f" --images {asked.images} --compare {asked.compare} --timed {asked.timed}",
+        "machine": machine(), "versions": versions(PACKAGES), "networks": rows, "timed": longer,
         "sa_pgd_with_assg_is_strongest": {"networks": len(best), "on": sum(best)},
     }  # fmt: skip
     write_text(asked.out, json.dumps(report, indent=1) + "\n")

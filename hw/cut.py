@@ -16,7 +16,7 @@ fewest sources, hence the least traffic.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from itertools import pairwise, product
+from itertools import chain, pairwise, product
 from math import prod
 
 from spikeport.hw.cost import Box, Use
@@ -71,6 +71,8 @@ def fewest(shape: Shape, measure: Measure, limits: Use) -> list[Box] | None:
     """The fewest boxes of a population of `shape` that fit, None if one neuron does not fit."""
     if len(shape) == 1:
         return _alike(shape[0], measure, limits)
+    if not measure(next(singles(shape))).fits(limits):
+        return None
     n = prod(shape)
     for pieces in range(-(-n // limits.neurons), n + 1):
         best: tuple[float, int, list[Box]] | None = None
@@ -82,6 +84,14 @@ def fewest(shape: Shape, measure: Measure, limits: Use) -> list[Box] | None:
         if best:
             return best[2]
     return None
+
+
+def singles(shape: Shape) -> Iterator[Box]:
+    """Boxes of one neuron, first the one in the middle, which hears as much as any but for rare
+    geometries, then all."""
+    middle = tuple(n // 2 for n in shape)
+    for neuron in chain([middle], product(*map(range, shape))):
+        yield tuple((i, i + 1) for i in neuron)
 
 
 def _alike(n: int, measure: Measure, limits: Use) -> list[Box] | None:

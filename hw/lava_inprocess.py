@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from spikeport.hw.lava_import import require
 from spikeport.hw.lava_record import Recording, chip_steps, executions, windows
@@ -21,25 +22,33 @@ def run(net: FixedNet, x: Any, *, record: bool = True) -> Trace:
     ValueError for wrong input or a net that Lava cannot run.
     """
     require()
-    from spikeport.hw import lava_driver, lava_net
-
     checked = net.input.check(x)
     found = windows(net, checked, record=record)
     recordings = {name: Recording.in_memory(window) for name, window in found.items()}
-    plan = executions(net, checked.shape[1])
-    parts = [checked[:, samples.start : samples.stop] for samples in plan]
+    play(net, checked, recordings, samples=range(checked.shape[1]))
+    return Trace(populations={name: r.trace() for name, r in recordings.items()})
+
+
+def play(
+    net: FixedNet, x: NDArray[np.int64], recordings: Mapping[str, Recording], *, samples: range
+) -> None:
+    """Run those `samples` of x [T, B, *input.shape] and note in the recordings of all what they
+    do. Samples know nothing of each other, so it does not matter who else is played where."""
+    from spikeport.hw import lava_driver, lava_net
+
+    plan = [samples[part.start : part.stop] for part in executions(net, len(samples))]
+    parts = [x[:, each.start : each.stop] for each in plan]
     with lava_net.forgetting(), np.errstate(over="ignore"):
         processes = lava_net.build(net, parts[0])
         driver = lava_driver.Driver(processes.source)
         taps = {name: driver.tap(lif) for name, lif in processes.neurons.items()}
-        for samples, part in zip(plan, parts, strict=True):
+        for each, part in zip(plan, parts, strict=True):
             driver.restart({processes.source: {"data": lava_net.columns(net, part)}})
             watched = [
-                (recordings[name].of(samples), tap, driver.models[processes.neurons[name]])
+                (recordings[name].of(each), tap, driver.models[processes.neurons[name]])
                 for name, tap in taps.items()
             ]
             driver.run(chip_steps(net, part.shape), partial(_note, watched))
-    return Trace(populations={name: r.trace() for name, r in recordings.items()})
 
 
 def _note(watched: Sequence[tuple[Recording, Callable[[], Any], Any]], chip_step: int) -> None:

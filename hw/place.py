@@ -171,8 +171,8 @@ def _boxes(
             measure = partial(_use, p.name, found, [(found[i], axons[i]) for i in own], target)
             cuts = way(p.shape, measure, target.limits)
             if cuts is None:
-                one = measure(((0, 1),) * len(p.shape))
-                issues[:0] = rules_place.one_neuron(p, one, target)
+                each = (rules_place.one_neuron(p, measure(b), target) for b in cut.singles(p.shape))
+                issues[:0] = next(filter(None, map(list, each)))
             else:
                 boxes[p.name] = cuts
         if issues:

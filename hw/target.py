@@ -77,8 +77,8 @@ class Target:
         )
 
 
-# What later compilers allow; what fits on "loihi2" fits here too.
-_LATER = "compile logs of 2023 and 2024, MNIST and YOLO-KP: whole words are per cent of 16000 only"
+# What later versions of the compiler allow; whatever fits on "loihi2" fits here too.
+_LATER = "later compile logs, MNIST and YOLO-KP: per cents are whole words of 16000 alone"
 _LOIHI_2_LATER = replace(
     LOIHI_2, synapse_words=16000, sources={**LOIHI_2.sources, "synapse_words": _LATER}
 )

@@ -70,14 +70,16 @@ def shift_sum(total: Ints, w_exp: int) -> Ints:
     return total >> -w_exp
 
 
-def weight_on_chip(w: NDArray[Any]) -> NDArray[np.int64]:
+def weight_on_chip(w: NDArray[Any]) -> NDArray[Any]:
     """What a Dense synapse holds after being given `w`, 8 weight bits, sign mode from the data.
 
     Mixed signs: clipped to [-256, 255], then floored to even (3 -> 2, -3 -> -4), because the
     lowest bit pays for the sign. One sign only: magnitude clipped to 255, nothing dropped.
-    Source: lava-nc 0.10.0 `weightutils.truncate_weights`.
+    Source: lava-nc 0.10.0 `weightutils.truncate_weights`. int16, which holds all of it, stays
+    int16; any other type becomes int64.
     """
-    w = np.asarray(w, np.int64)
+    w = np.asarray(w)
+    w = w if w.dtype == np.int16 else w.astype(np.int64)
     if w.min(initial=0) >= 0:
         return w.clip(0, WEIGHT_LIMIT - 1)
     if w.max(initial=0) <= 0:

@@ -149,7 +149,7 @@ class _Way:
     def of(cls, net: FixedNet, projection: Any) -> _Way:
         shape = net.shape_of(projection.source)
         largest = net.input.largest if projection.source == "input" else 1
-        product = replace(prepare(projection, shape=shape, largest=largest), events=None)
+        product = replace(prepare(projection, shape=shape, largest=largest), spikes=False)
         # Split as laid out, as the core holds them: a matrix of one sign alone is held otherwise.
         return cls(
             source=projection.source,

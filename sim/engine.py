@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from spikeport.sim.memory import keep_freed
 from spikeport.sim.net import FixedNet, Population
 from spikeport.sim.neurons import Neurons, Record
 from spikeport.sim.product import Product, prepare
@@ -33,23 +34,26 @@ PORTION_BYTES, LOOP_PORTIONS = 8 << 20, 2
 class Step:
     """How the sums of one projection are computed: in `product` arithmetic ("float32", "float64"
     or "int64"), because no partial sum exceeds `bound`; with `events`, by adding the weights of
-    spiking inputs in int32 while spikes are rare; all steps at once unless it is `stepped`, being
-    part of a loop. The kernel behind it is always "int32"."""
+    spiking inputs in int32 while spikes are rare; by the product of torch that `torch` names, if
+    any, where there is more than a little to compute; all steps at once unless it is `stepped`,
+    being part of a loop. The kernel behind it is always "int32"."""
 
     source: str
     target: str
     product: str
     bound: int
     events: bool
+    torch: str
     stepped: bool
     kernel: str = "int32"
 
     def __str__(self) -> str:
-        events = " or by events" if self.events else ""
+        ways = [self.product, *[f"torch's {self.torch}"] * bool(self.torch)]
+        ways += ["by events"] * self.events
         stepped = ", step by step" if self.stepped else ""
         return (
-            f"{self.source} -> {self.target}: sums up to {self.bound} in {self.product}{events}"
-            f"{stepped}, neurons in {self.kernel}"
+            f"{self.source} -> {self.target}: sums up to {self.bound} in"
+            f" {' or '.join(ways)}{stepped}, neurons in {self.kernel}"
         )
 
 
@@ -61,7 +65,8 @@ def plan(net: FixedNet) -> tuple[Step, ...]:
             target=layer.name,
             product=p.arithmetic,
             bound=p.bound,
-            events=p.events is not None,
+            events=p.events,
+            torch=p.torch,
             stepped=p.source in {member.name for member in block.layers},
         )
         for block in Engine(net).blocks
@@ -82,9 +87,11 @@ def run(net: FixedNet, x: Any, *, record: bool = False, strict: bool = False) ->
 
 
 class Engine:
-    """A net made ready: weights laid out in the arithmetic that their sums allow."""
+    """A net made ready: weights laid out in the arithmetic that their sums allow. From the first
+    one on, the process keeps the memory that runs free and take again (`sim.memory`)."""
 
     def __init__(self, net: FixedNet) -> None:
+        keep_freed()
         self.net = net
         self.blocks = tuple(
             _Block(
@@ -146,32 +153,32 @@ class _Block:
         self, values: dict[str, NDArray[Any]], results: Mapping[str, Record], *, first: int
     ) -> None:
         """Fill in `results` of the samples from `first` on, and add the populations' spikes
-        [T, b, n], numbers of any type, to `values`, which holds those of earlier blocks."""
+        uint8 [T, b, n] to `values`, which holds those of earlier blocks."""
         if self.loop:
             self._step(values, results, first=first)
             return
         (layer,) = self.layers
         a, w_exp = layer.sums(values)
-        layer.neurons.advance(a, w_exp, results[layer.name], first=first, steps=range(len(a)))
-        values[layer.name] = a
+        record = results[layer.name]
+        layer.neurons.advance(a, w_exp, record, first=first, steps=range(len(a)))
+        values[layer.name] = record.spikes[:, first : first + a.shape[1]]
 
     def _step(
         self, values: dict[str, NDArray[Any]], results: Mapping[str, Record], *, first: int
     ) -> None:
-        # Sums of what comes from outside the loop; each step of them will turn into spikes.
-        values |= {layer.name: layer.total(values) for layer in self.layers}
-        names = {layer.name for layer in self.layers}
-        inside = [[p for p in layer.products if p.source in names] for layer in self.layers]
+        # Sums of what comes from outside the loop; the spikes inside it are written step by step.
+        totals = {layer.name: layer.total(values) for layer in self.layers}
+        samples = slice(first, first + values["input"].shape[1])
+        values |= {name: results[name].spikes[:, samples] for name in totals}
+        inside = [[p for p in layer.products if p.source in totals] for layer in self.layers]
         for t in range(len(values["input"])):
             for layer, products in zip(self.layers, inside, strict=True):
-                a = values[layer.name][t : t + 1]
+                a = totals[layer.name]
                 for p in products:
                     if t >= p.delay:
                         s = values[p.source][t - p.delay : t - p.delay + 1]
-                        a += p.delivered(s)
-                layer.neurons.advance(
-                    values[layer.name], 0, results[layer.name], first=first, steps=range(t, t + 1)
-                )
+                        a[t : t + 1] += p.delivered(s)
+                layer.neurons.advance(a, 0, results[layer.name], first=first, steps=range(t, t + 1))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

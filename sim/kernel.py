@@ -88,12 +88,12 @@ def run_population(
 ) -> None:  # fmt: skip
     """Run steps start .. stop - 1 over the sums `a` [T, b, n] of samples first .. first + b - 1.
 
-    a: float32 (exact integers below 2**24) or int32; overwritten with the spikes, so that the next
-    product finds them as floats. w_exp: shift of the sums. keep_u, keep_v, threshold (shifted),
-    bias (shifted), v_init: int32 [n]. Results go to the rows of these samples: spikes uint8
-    [T, B, n], u_last and v_last int32 [B, n], v_sum int64 [B, n], us and vs int32 [T, B, n], counts
-    int64 [B, 2] (wraps of u, clips of v). Step 0 starts afresh, later ones from u_last and v_last;
-    v_sum, us and vs, and u_last of a run in one piece, may be empty where nobody needs them.
+    a: float32 (exact integers below 2**24) or int32. w_exp: shift of the sums. keep_u, keep_v,
+    threshold (shifted), bias (shifted), v_init: int32 [n]. Results go to the rows of these samples:
+    spikes uint8 [T, B, n], u_last and v_last int32 [B, n], v_sum int64 [B, n], us and vs int32
+    [T, B, n], counts int64 [B, 2] (wraps of u, clips of v). Step 0 starts afresh, later ones from
+    u_last and v_last; v_sum, us and vs, and u_last of a run in one piece, may be empty where nobody
+    needs them.
     """
     left, right = np.int32(max(w_exp, 0)), np.int32(max(-w_exp, 0))
     u, v = np.empty_like(v_init), np.empty_like(v_init)
@@ -110,7 +110,6 @@ def run_population(
                 fired = y > threshold[j]
                 after = np.int32(y - threshold[j]) if subtract else np.int32(0)
                 v[j] = after if fired else y
-                a[t, b, j] = fired
                 spikes[t, first + b, j] = fired
             wraps, clips = wraps + wrapped, clips + clipped
             if v_sum.size:
@@ -122,35 +121,3 @@ def run_population(
         v_last[first + b] = v
         counts[first + b, 0] += wraps
         counts[first + b, 1] += clips
-
-
-@compiled
-def sum_events(s: Any, w: Any, out: Any) -> None:
-    """out[r] = sum of the rows of `w` at which s[r] is not zero: a product with spikes.
-
-    s: [N, n_in] of zeros and ones; w: int16 [n_in, n_out]; out: int32 [N, n_out]. Eight rows are
-    added at a time, so that the sums travel to memory and back once for eight spikes.
-    """
-    n_in, n_out = w.shape
-    at = np.empty(n_in + 1, np.int64)
-    for r in range(len(s)):
-        count = 0
-        for i in range(n_in):
-            at[count] = i
-            count += s[r, i] != 0
-        total = out[r]
-        total[:] = 0
-        first = 0
-        while first + 8 <= count:
-            a, b, c, d = w[at[first]], w[at[first + 1]], w[at[first + 2]], w[at[first + 3]]
-            e, f, g, h = w[at[first + 4]], w[at[first + 5]], w[at[first + 6]], w[at[first + 7]]
-            for j in range(n_out):
-                # Eight numbers within +-256 fit int16.
-                left = np.int16(np.int16(a[j] + b[j]) + np.int16(c[j] + d[j]))
-                right = np.int16(np.int16(e[j] + f[j]) + np.int16(g[j] + h[j]))
-                total[j] = np.int32(total[j] + np.int16(left + right))
-            first += 8
-        for k in range(first, count):
-            row = w[at[k]]
-            for j in range(n_out):
-                total[j] = np.int32(total[j] + row[j])

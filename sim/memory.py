@@ -1,8 +1,8 @@
 """Memory that is freed and asked for again many times a second, kept instead of given back.
 
-A step of training or attack frees and takes the same tens of megabytes. The C library gives large
-blocks back to the system at once and takes them anew, and every page then costs a fault: measured
-on two machines, up to half of a step.
+A step of training or attack, or a run of the engine, frees and takes the same tens of megabytes.
+The C library gives large blocks back to the system at once and takes them anew, and every page then
+costs a fault: measured on two machines, up to half of a step.
 """
 
 from __future__ import annotations

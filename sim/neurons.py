@@ -45,7 +45,7 @@ class Neurons:
         self, a: NDArray[Any], w_exp: int, record: Record, *, first: int, steps: range
     ) -> None:
         """Live through `steps` with sums a [T, b, n] of the samples from `first` on, shifted by
-        `w_exp`; there the sums become spikes, which `record` gets too."""
+        `w_exp`; `record` gets what comes of it."""
         run_population(
             a, w_exp, self.keep_u, self.keep_v, self.threshold, self.bias, self.v_init,
             self.subtract, first, steps.start, steps.stop, record.spikes, record.u_last,

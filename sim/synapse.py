@@ -91,9 +91,14 @@ class Dense:
         object.__setattr__(self, "w_exp", w_exp)
 
     @property
-    def w_chip(self) -> NDArray[np.int64]:
-        """int64 [n_out, n_in]: the weights as the core holds them."""
+    def held(self) -> NDArray[np.int16]:
+        """int16 [n_out, n_in]: the weights as the core holds them."""
         return weight_on_chip(self.w)
+
+    @property
+    def w_chip(self) -> NDArray[np.int64]:
+        """`held` as int64, in which sums cannot overflow."""
+        return self.held.astype(np.int64)
 
     def output_shape(self, source: Shape) -> Shape:
         return dense_output_shape(self.w.shape, source)
@@ -220,10 +225,11 @@ def lowered(synapse: Synapse, source: Shape) -> Dense | Conv2d:
 def largest_sum(part: Dense | Conv2d, *, largest: int) -> int:
     """Largest magnitude of any partial sum that `part` adds up of source values in 0..largest,
     in any order, before any shift or wrap."""
-    w = part.w_chip if isinstance(part, Dense) else part.w.astype(np.int64)
+    w = part.held if isinstance(part, Dense) else part.w
     rows = w.reshape(len(w), -1)
-    positive, negative = rows.clip(min=0).sum(1).max(), -rows.clip(max=0).sum(1).min()
-    return int(max(positive, negative)) * largest
+    positive = np.maximum(rows, 0).sum(1, dtype=np.int64)
+    negative = positive - rows.sum(1, dtype=np.int64)
+    return int(max(positive.max(), negative.max())) * largest
 
 
 def lowered_float(synapse: FloatSynapse, source: Shape) -> FloatDense | FloatConv2d:

@@ -38,6 +38,9 @@ class Twin(TwinBase):
     [B, K] as floats carrying the integers of `Trace.logits`, divided by `logit_unit`, so that
     losses see ordinary magnitudes. Values off the input's integer grid are rounded, with the
     identity as gradient.
+
+    checkpoint: None, or steps after which a pass starts anew in memory: only the states between are
+    kept, and the gradient lives each segment again (`sim.twin_segments`); sqrt(T) is least.
     """
 
     net: FixedNet
@@ -48,8 +51,11 @@ class Twin(TwinBase):
         *,
         surrogate: Surrogate | Rule | None = None,
         detach_reset: bool = True,
+        checkpoint: int | None = None,
     ) -> None:
-        super().__init__(net, surrogate=surrogate, detach_reset=detach_reset)
+        super().__init__(
+            net, surrogate=surrogate, detach_reset=detach_reset, checkpoint=checkpoint
+        )  # fmt: skip
         for i, projection in enumerate(net.projections):
             part = lowered(projection.synapse, net.shape_of(projection.source))
             w = part.w_chip if isinstance(part, Dense) else part.w.astype(np.int64)
@@ -69,9 +75,7 @@ class Twin(TwinBase):
         return float(population.scale * (1 << STATE_SHIFT) * self.net.steps)
 
     def _logits(self, s: Tensor, *, steps: int) -> Tensor:
-        lives = self._live(to_grid(s, self.net.input), steps=steps)
-        readout = self.net.readout
-        return read(lives[readout.population], readout.kind) / self.logit_unit
+        return self._read(to_grid(s, self.net.input), steps=steps) / self.logit_unit
 
     @torch.no_grad()
     def run(self, x: Any, *, record: bool = False, strict: bool = False) -> Trace:

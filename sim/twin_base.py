@@ -36,7 +36,8 @@ from spikeport.sim.topology import blocks, is_loop
 from spikeport.sim.twin_memory import Memory, Slot
 from spikeport.sim.twin_pooled import Parts, sum_pool, taken_apart
 from spikeport.sim.twin_rules import PLAIN, Rule
-from spikeport.sim.twin_stretch import State, Stretch, joined, late
+from spikeport.sim.twin_segments import Passage, read_in_segments
+from spikeport.sim.twin_stretch import State, Stretch, joined, read, shown
 
 AnyTwin = TypeVar("AnyTwin", bound="TwinBase")
 
@@ -52,14 +53,19 @@ class TwinBase(nn.Module):
     """
 
     def __init__(
-        self, net: FixedNet | FloatNet, *, surrogate: Surrogate | Rule | None, detach_reset: bool
-    ) -> None:
+        self, net: FixedNet | FloatNet, *, surrogate: Surrogate | Rule | None, detach_reset: bool,
+        checkpoint: int | None = None,
+    ) -> None:  # fmt: skip
         super().__init__()
         if net.readout.kind == "first_spike":
             raise ValueError(
                 "the twin cannot differentiate a first_spike readout; use count, last_v or sum_v"
             )
-        self.net = net
+        if checkpoint is not None and checkpoint < 1:
+            raise ValueError(
+                f"twin: checkpoint is {checkpoint}; it must be at least 1, in steps, or None"
+            )
+        self.net, self.checkpoint = net, checkpoint
         self._blocks = [(names, is_loop(net, names)) for names in blocks(net)]
         self._look(surrogate or Surrogate("triangle", 1.0), detach_reset=detach_reset)
         self._shapes = {p.name: p.shape for p in net.populations}
@@ -136,10 +142,11 @@ class TwinBase(nn.Module):
         """Let gradients pass spikes by `surrogate`, with nothing remembered."""
         self.surrogate, self.detach_reset = surrogate, detach_reset
         self._memory, self._lived = Memory(), Counter[str]()
-        rule = surrogate
-        if isinstance(rule, Rule) and rule.whole and any(loop for _, loop in self._blocks):
+        rule, loops = surrogate, any(loop for _, loop in self._blocks)
+        if isinstance(rule, Rule) and rule.whole and (loops or self.checkpoint):
+            cut = "this network has loops" if loops else "checkpoint cuts them"
             raise ValueError(
-                f"twin: gradient rule {rule.name!r} needs whole lives, but this network has loops;"
+                f"twin: gradient rule {rule.name!r} needs whole lives, but {cut};"
                 " use a Surrogate or Assg"
             )
 
@@ -177,21 +184,31 @@ class TwinBase(nn.Module):
         sums [steps, B, n], or [1, B, n] for each step."""
         raise NotImplementedError
 
-    def _live(self, s: Tensor, *, steps: int, every_step: bool = False) -> dict[str, list[Stretch]]:
+    def _read(self, s: Tensor, *, steps: int) -> Tensor:
+        """[B, K] that the readout reads; s as for `_live`."""
+        if self.checkpoint is not None and self.checkpoint < steps:
+            return read_in_segments(self, s, steps=steps, every=self.checkpoint)
+        readout = self.net.readout
+        return read(self._live(s, steps=steps)[readout.population], readout.kind)
+
+    def _live(
+        self, s: Tensor, *, steps: int, every_step: bool = False, passage: Passage | None = None
+    ) -> dict[str, list[Stretch]]:
         """The life of every population, in one stretch or, in loops and with `every_step`, one a
         step. s: [T, B, *shape], or one step that stands for all of them (the sums of a static
-        image are then made once)."""
+        image are then made once). passage: which part of a longer life it is."""
         values, lives = {"input": s}, {}
-        self._lived.clear()
+        passage = passage or Passage()
+        self._lived = Counter(dict.fromkeys(self._shapes, passage.first))
         for names, loop in self._blocks:
-            outside = {name: self._outside(name, values, steps=steps) for name in names}
+            outside = {name: self._outside(name, values, passage, steps=steps) for name in names}
             stepped = loop or every_step
             at_once = 1 if stepped else steps
             integrators = {name: self._sender(name, s.device, steps=at_once) for name in names}
             if stepped:
-                found = self._step(integrators, outside, steps=steps)
+                found = self._step(integrators, outside, passage, steps=steps)
             else:
-                found = {name: [integrators[name](outside[name], None)] for name in names}
+                found = {n: [integrators[n](outside[n], passage.state(n))] for n in names}
             for name, life in found.items():
                 lives[name] = life
                 values[name] = joined(life).reshape(steps, s.shape[1], *self._shapes[name])
@@ -213,14 +230,17 @@ class TwinBase(nn.Module):
 
         return sent_on
 
-    def _outside(self, name: str, values: Mapping[str, Tensor], *, steps: int) -> Tensor:
+    def _outside(
+        self, name: str, values: Mapping[str, Tensor], passage: Passage, *, steps: int
+    ) -> Tensor:
         """Synaptic sums, [T, B, n] or [1, B, n] for every step, of a population from those sources
         whose `values` are known."""
-        sums = [
-            late(self._sum(i, values[p.source]), p.delay, steps=steps)
+        found = [
+            (passage.still[i] if i in passage.still else self._sum(i, values[p.source]), i, p.delay)
             for i, p in self._incoming[name]
             if p.source in values
         ]
+        sums = [passage.late(i, a, delay, steps=steps) for a, i, delay in found]
         if not sums:
             s = values["input"]
             n = math.prod(self._shapes[name])
@@ -232,6 +252,7 @@ class TwinBase(nn.Module):
         self,
         integrators: Mapping[str, Callable[[Tensor, State | None], Stretch]],
         outside: Mapping[str, Tensor],
+        passage: Passage,
         *,
         steps: int,
     ) -> dict[str, list[Stretch]]:
@@ -239,14 +260,21 @@ class TwinBase(nn.Module):
         lives: dict[str, list[Stretch]] = {name: [] for name in integrators}
         # Splitting once keeps the gradient from filling a whole tensor for every step.
         sums = {name: a.expand(steps, *a.shape[1:]).split(1) for name, a in outside.items()}
+        sent = {name: passage.sent(name) for name in lives}
+        known = {name: len(spikes) for name, spikes in sent.items()}
         for t in range(steps):
             for name, life in lives.items():
                 a = sums[name][t]
                 for i, p in self._incoming[name]:
-                    if p.source in lives and t >= p.delay:
-                        s = lives[p.source][t - p.delay].spikes
+                    if p.source in lives and t + known[p.source] >= p.delay:
+                        s = sent[p.source][t + known[p.source] - p.delay]
                         a = a + self._sum(i, s.reshape(*s.shape[:2], *self._shapes[p.source]))
-                life.append(integrators[name](a, (life[-1].u, life[-1].v) if life else None))
+                state = (life[-1].u, life[-1].v) if life else passage.state(name)
+                life.append(integrators[name](a, state))
+                sent[name].append(life[-1].spikes)
+        for name in lives:
+            inner = (p.delay for each in lives for _, p in self._incoming[each] if p.source == name)
+            passage.keep_sent(name, sent[name], steps=max(inner, default=0))
         return lives
 
 
@@ -262,17 +290,3 @@ def copies(population: Population | FloatPopulation, w: float) -> bool:
     rests = p.keep_v * highest + p.bias <= p.v_th
     fires = p.keep_v * lowest + p.bias + w / scale > p.v_th
     return bool(rests.all() and fires.all())
-
-
-def shown(x: Tensor, net: FixedNet | FloatNet) -> tuple[Tensor, int]:
-    """`x` with a leading time axis, and the number of steps it stands for: a static [B, *shape]
-    becomes [1, B, *shape] for all `net.steps`, a train [T, B, *shape] stays for its T."""
-    shape = net.input.shape
-    if x.numel() and x.shape[1:] == shape:
-        return x.unsqueeze(0), net.steps
-    if x.numel() and x.shape[2:] == shape:
-        return x, len(x)
-    raise ValueError(
-        f"twin input has shape {tuple(x.shape)}; allowed are [B, *{shape}] and [T, B, *{shape}],"
-        " none empty"
-    )

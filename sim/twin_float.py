@@ -23,7 +23,7 @@ from spikeport.sim.twin_adjoint import Adjoint, Outputs, look_back_from, row, ru
 from spikeport.sim.twin_base import TwinBase
 from spikeport.sim.twin_kernel import live_floats
 from spikeport.sim.twin_rules import Rule
-from spikeport.sim.twin_stretch import State, Stretch, read, refuse_other_steps
+from spikeport.sim.twin_stretch import State, Stretch, refuse_other_steps
 
 
 class FloatTwin(TwinBase):
@@ -54,9 +54,8 @@ class FloatTwin(TwinBase):
 
     def _logits(self, s: Tensor, *, steps: int) -> Tensor:
         pixels = to_grid(s.to(self.dtype), self.net.input) / self.net.input.scale
-        readout = self.net.readout
-        raw = read(self._live(pixels, steps=steps)[readout.population], readout.kind)
-        return raw if readout.kind == "count" else raw / steps
+        raw = self._read(pixels, steps=steps)
+        return raw if self.net.readout.kind == "count" else raw / steps
 
     def _sum(self, i: int, s: Tensor) -> Tensor:
         part = lowered_float(self.net.projections[i].synapse, tuple(s.shape[2:]))

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from spikeport.sim.net import FixedNet, FloatNet
+
 State = tuple[Tensor, Tensor]  # u and v [B, n]
 
 
@@ -48,9 +50,25 @@ def read(life: list[Stretch], kind: str) -> Tensor:
     return sum(parts[1:], start=parts[0])
 
 
-def late(a: Tensor, delay: int, *, steps: int) -> Tensor:
-    """Sums [T or 1, B, n] as they arrive `delay` steps later: nothing comes before the first."""
-    if not delay:
-        return a
-    arrived = a.expand(steps, *a.shape[1:])[: max(steps - delay, 0)]
-    return torch.cat([a.new_zeros(steps - len(arrived), *a.shape[1:]), arrived])
+def late(
+    a: Tensor, delay: int, *, steps: int, before: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Sums [T or 1, B, n] as they arrive `delay` > 0 steps later, [steps, B, n], and those that are
+    then still under way, [delay, B, n]. before: what was under way at the start, or nothing."""
+    before = a.new_zeros(delay, *a.shape[1:]) if before is None else before
+    arrived = torch.cat([before, a.expand(steps, *a.shape[1:])])
+    return arrived[:steps], arrived[steps:]
+
+
+def shown(x: Tensor, net: FixedNet | FloatNet) -> tuple[Tensor, int]:
+    """`x` with a leading time axis, and the number of steps it stands for: a static [B, *shape]
+    becomes [1, B, *shape] for all `net.steps`, a train [T, B, *shape] stays for its T."""
+    shape = net.input.shape
+    if x.numel() and x.shape[1:] == shape:
+        return x.unsqueeze(0), net.steps
+    if x.numel() and x.shape[2:] == shape:
+        return x, len(x)
+    raise ValueError(
+        f"twin input has shape {tuple(x.shape)}; allowed are [B, *{shape}] and [T, B, *{shape}],"
+        " none empty"
+    )

@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import Any
 
 from spikeport import backends
 from spikeport.sim.attack import ATTACKS, Budget, standard, standard_views
+from spikeport.sim.attack.events import EVENT_ATTACKS, RETIMINGS, FlipBudget, RetimingBudget
+from spikeport.sim.attack.events.patterns import Pattern
+from spikeport.sim.attack.events.sda import Sda, rounds_within
+from spikeport.sim.attack.events.shown import Shown
+from spikeport.sim.attack.guard import EVENT_NORMS
 from spikeport.sim.attack.norms import NORMS
+from spikeport.sim.attack.oracle import Legality
 from spikeport.sim.attack.search import Spec, Views
+from spikeport.sim.attack.spec import Attack
 from spikeport.sim.attack.standard import RATIO_CLASSES, TARGET_CLASSES
 from spikeport.sim.surrogate import Surrogate
 from spikeport.sim.twin_base import TwinBase
 
 REPLAYS = ("lava-inprocess", "lava", "none")
 NOISE_DRAWS = 100
+KEPT = 0.8  # chance of each flip to stay where random flips search
+EPS = (8 / 255,)
 
 # An attack is only as strong as its gradient, and which surrogate serves it best differs from net
 # to net (a defence may starve the one it was trained with). Each is tried, the worst case counts.
@@ -27,15 +37,18 @@ SURROGATES = {"triangle-1": Surrogate("triangle", 1.0), "atan-2": Surrogate("ata
 class Settings:
     """What to attack with; everything here changes the result and stands in its header.
 
-    attacks: names of ATTACKS, none for all that search the `norm`. eps: radii, growing, pixel units
-    (l0: pixels). steps, restarts: of the iterative attacks; queries: of the searches. standard:
-    the published minimum instead (`sim.attack.standard`). samples: 0 for all test vectors. replay:
-    one of REPLAYS. checks: also look for gradient masking.
+    attacks: names of ATTACKS (of EVENT_ATTACKS where a norm of events is meant), none for all that
+    search the `norm`. eps: radii, growing, pixel units (l0: pixels; flips: cells; shift,
+    total_shift: steps; moves: events). per_step: flips in one step at most, None for no limit.
+    steps, restarts: of the iterative attacks; queries: of the searches, and what sda's rounds may
+    take. standard: the published minimum instead (`sim.attack.standard`). samples: 0 for all test
+    vectors. replay: one of REPLAYS. checks: also look for gradient masking.
     """
 
     attacks: tuple[str, ...] = ()
-    eps: tuple[float, ...] = (8 / 255,)
+    eps: tuple[float, ...] = EPS
     norm: str = "linf"
+    per_step: int | None = None
     steps: int = 40
     restarts: int = 1
     queries: int = 500
@@ -46,14 +59,19 @@ class Settings:
     checks: bool = True
 
     def __post_init__(self) -> None:
-        unknown = [name for name in self.attacks if name not in ATTACKS]
+        if self.norm not in NORMS + EVENT_NORMS:
+            raise ValueError(f"norm is {self.norm!r}; allowed are {', '.join(NORMS + EVENT_NORMS)}")
+        unknown = [name for name in self.attacks if name not in self._kinds]
         if unknown:
-            raise ValueError(f"attack is {unknown[0]!r}; allowed are {', '.join(ATTACKS)}")
-        if self.norm not in NORMS:
-            raise ValueError(f"norm is {self.norm!r}; allowed are {', '.join(NORMS)}")
+            raise ValueError(
+                f"attack is {unknown[0]!r}; allowed on {self.victims} are {', '.join(self._kinds)}"
+            )
+        if self.per_step is not None and self.norm != "flips":
+            raise ValueError("flips per step are a limit of flips; give the number of flips too")
         if self.standard and (self.attacks or self.norm != "linf"):
             raise ValueError(
-                "the standard names its own attacks, all of them in linf; leave --attack and --norm"
+                "the standard names its own attacks, all of them in linf; leave --attack and every"
+                " budget but --eps"
             )
         if self.replay not in REPLAYS:
             raise ValueError(f"replay is {self.replay!r}; allowed are {', '.join(REPLAYS)}")
@@ -61,35 +79,64 @@ class Settings:
             raise ValueError(f"samples is {self.samples}; give 0 for all or a number from 1")
         if not self.eps or any(a >= b for a, b in pairwise(self.eps)):
             raise ValueError(f"eps is {self.eps}; give one radius or more, growing")
-        for eps in self.eps:
-            Budget(eps=self._size(eps), norm=self.norm)
+        for name, budget in product(self.attacks, self.budgets(1)):
+            self._kinds[name]().check(budget)
 
-    def budgets(self, levels: int) -> tuple[Budget, ...]:
+    @property
+    def of_events(self) -> bool:
+        """Whether trains of events are attacked, not images."""
+        return self.norm in EVENT_NORMS
+
+    @property
+    def victims(self) -> str:
+        """What is attacked, in words."""
+        return "trains" if self.of_events else "images"
+
+    @property
+    def _kinds(self) -> dict[str, type[Attack]]:
+        return EVENT_ATTACKS if self.of_events else ATTACKS
+
+    def budgets(self, levels: int) -> tuple[Legality, ...]:
         """One for each radius, on the grid of inputs 0..levels."""
-        return tuple(Budget(eps=self._size(e), norm=self.norm, levels=levels) for e in self.eps)
+        return tuple(self._budget(eps, levels) for eps in self.eps)
 
-    def _size(self, eps: float) -> float:
-        return int(eps) if self.norm == "l0" and eps == int(eps) else eps
+    def _budget(self, eps: Any, levels: int) -> Legality:
+        if self.norm not in ("linf", "l2") and float(eps).is_integer():
+            eps = int(eps)
+        if self.norm == "flips":
+            return FlipBudget(flips=eps, per_step=self.per_step, largest=levels)
+        if self.norm in RETIMINGS:
+            return RetimingBudget(eps=eps, norm=self.norm)
+        return Budget(eps=eps, norm=self.norm, levels=levels)
 
-    def specs(self, classes: int) -> dict[str, Spec]:
-        """Label -> attack, labelled with its effort, for networks with that many classes. Gradient
-        attacks climb cross-entropy and, where there are classes enough for it, the difference of
-        logits ratio, which misses other samples."""
+    def specs(self, classes: int, *, maps: bool = True) -> dict[str, Spec]:
+        """Label -> attack, labelled with its effort, for networks with that many classes, whose
+        input has `maps` (C, H, W) or not: ValueError for patterns then. Gradient attacks of images
+        climb cross-entropy and, where there are classes enough for it, the difference of logits
+        ratio, which misses other samples."""
         if self.standard:
             return standard(classes, steps=max(self.steps, 100), queries=max(self.queries, 1000))
         found: dict[str, Spec] = {}
-        for name in self.attacks or ATTACKS:
-            if self.attacks or self.norm in ATTACKS[name].norms:
+        for name in self.attacks or self._kinds:
+            kind = self._kinds[name]
+            drawn = maps or not issubclass(kind, Pattern)
+            if self.attacks and not drawn:
+                raise ValueError(
+                    f"{name}: draws on maps (C, H, W); the input has none, so choose another attack"
+                )
+            if drawn and self.norm in kind.norms:
                 found |= self._labelled(name, classes)
         return found
 
     def _labelled(self, name: str, classes: int) -> dict[str, Spec]:
-        """One attack of ATTACKS, with and without the ratio of logits."""
-        kind: type[Any] = ATTACKS[name]
+        """One attack, with and without the ratio of logits; random flips also as a search."""
+        kind: type[Any] = self._kinds[name]
         efforts = {
             "draws": NOISE_DRAWS, "steps": self.steps, "queries": self.queries,
             "restarts": self.restarts,
         }  # fmt: skip
+        if kind is Sda:
+            efforts["steps"] = rounds_within(self.queries)
         given = {k: v for k, v in efforts.items() if k in kind.__dataclass_fields__}
         effort = [str(given[k]) for k in ("draws", "steps", "queries") if k in given]
         label = "-".join([name, *effort])
@@ -98,13 +145,18 @@ class Settings:
         found: dict[str, Spec] = {label: kind(**given)}
         if name in ("pgd", "apgd") and classes >= RATIO_CLASSES:
             found[f"{label}-dlr"] = kind(**given, loss="dlr")
+        if name == "random-flips":
+            found[f"{name}-{self.queries}-kept"] = kind(draws=self.queries, keep=KEPT)
         return found
 
     def views(self, twin: TwinBase) -> Views:
         """The views of a network that attacks climb, by name."""
         if self.standard:
             return standard_views(twin)
-        return {name: twin.through(s, detach_reset=True) for name, s in SURROGATES.items()}
+        views = {name: twin.through(s, detach_reset=True) for name, s in SURROGATES.items()}
+        if not self.of_events:
+            return views
+        return {name: Shown(view, unit=twin.net.input.scale) for name, view in views.items()}
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON, from which `of` makes equal settings."""
@@ -120,6 +172,29 @@ class Settings:
             raise ValueError(
                 f"attack settings are {numbers!r}; needed are those of a result's header"
             ) from None
+
+
+def measured(
+    eps: Sequence[str], norm: str | None, flips: Sequence[int], retime: Sequence[str]
+) -> dict[str, Any]:
+    """`norm` and `eps` of Settings, from what the options of the command say; ValueError where they
+    measure changes in two ways."""
+    if sum(map(bool, (eps or norm, flips, retime))) > 1:
+        raise ValueError(
+            "--eps and --norm, --flips, and --retime are three ways to measure a change; give one"
+        )
+    if flips:
+        return {"norm": "flips", "eps": tuple(flips)}
+    if not retime:
+        return {"norm": norm or "linf", "eps": tuple(map(radius, eps)) or EPS}
+    pairs = [text.partition("=") for text in retime]
+    norms, sizes = {norm for norm, _, _ in pairs}, [size for _, _, size in pairs]
+    if len(norms) > 1 or not norms <= set(RETIMINGS) or not all(map(str.isdecimal, sizes)):
+        raise ValueError(
+            f"--retime is {' and '.join(retime)}; write {', '.join(f'{n}=N' for n in RETIMINGS)}"
+            " with a whole N, and one of the names only"
+        )
+    return {"norm": norms.pop(), "eps": tuple(map(int, sizes))}
 
 
 def radius(text: str) -> float:

@@ -18,6 +18,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from spikeport import backends
 from spikeport.attack_settings import Settings
 from spikeport.sim import apart
 from spikeport.sim import bundle as bundles
@@ -38,13 +39,15 @@ HEADER = "header.json"
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """A bundle under attack: its labelled test images x [B, ...] in float input units, y int64 [B],
-    and how many classes there are."""
+    """A bundle under attack: its labelled test images x [B, ...] in float input units or, where
+    the input changes from step to step, its trains x [B, T, ...] of whole counts of events; y int64
+    [B], and how many classes there are."""
 
     bundle: Bundle
     x: Tensor
     y: Tensor
     classes: int
+    of_events: bool
 
     @classmethod
     def of(cls, folder: Path, samples: int) -> Target:
@@ -56,24 +59,44 @@ class Target:
                 f"{bundle.folder}: its test vectors have no labels, so nothing can be fooled;"
                 " export a trained run"
             )
-        if source.kind != "graded" or (vectors.inputs != vectors.inputs[:1]).any():
-            raise ValueError(
-                f"{bundle.folder}: its input changes from step to step, as rate coded images and"
-                " events do; attacks are offered on still images only, so use direct coding"
-            )
         count = min(samples or vectors.samples, vectors.samples)
-        x = torch.tensor(vectors.inputs[0, :count]).float() / source.scale
+        shown, y = vectors.inputs[:, :count], torch.tensor(vectors.labels[:count])
+        of_events = source.kind != "graded" or bool((vectors.inputs != vectors.inputs[:1]).any())
+        x = torch.tensor(shown.swapaxes(0, 1) if of_events else shown[0]).float()
+        x = x if of_events else x / source.scale
         classes: int = bundle.net.population(bundle.net.readout.population).size
-        return cls(bundle=bundle, x=x, y=torch.tensor(vectors.labels[:count]), classes=classes)
+        return cls(bundle=bundle, x=x, y=y, classes=classes, of_events=of_events)
+
+    def check(self, *, of_events: bool) -> None:
+        """Raise ValueError unless an attack `of_events`, or one of images, fits the input."""
+        if self.of_events and not of_events:
+            raise ValueError(
+                f"{self.bundle.folder}: its input changes from step to step, as rate coded images"
+                " and events do, so its events are attacked: give --flips N (and --flips-per-step"
+                " N), or --retime shift=N, total_shift=N or moves=N, and neither --eps nor --norm"
+            )
+        if of_events and not self.of_events:
+            raise ValueError(
+                f"{self.bundle.folder}: its input is still images, in which there are no events to"
+                " flip or to retime; give --eps and --norm"
+            )
+
+    def shown(self, x: Tensor) -> Any:
+        """What the chip is shown for samples such as `self.x`: integers [T, B, ...]."""
+        if self.of_events:
+            return x.transpose(0, 1).long().numpy()
+        return backends.shown(self.bundle.net, x.numpy())
 
     def searches(self, settings: Settings) -> list[Search]:
-        """One for each radius."""
+        """One for each radius; ValueError where the budget does not fit the input."""
+        self.check(of_events=settings.of_events)
+        specs = settings.specs(self.classes, maps=len(self.bundle.net.input.shape) == 3)
         nets = float_nets(self.bundle)
         models = {name: settings.views(FloatTwin(net)) for name, net in nets}
         models[INTEGER] = settings.views(Twin(self.bundle.net))
         return [
             Search(
-                models=models, specs=settings.specs(self.classes), budget=budget,
+                models=models, specs=specs, budget=budget,
                 seed=settings.seed, batch=SHARE, cascade=settings.standard,
             )
             for budget in settings.budgets(self.bundle.net.input.largest)

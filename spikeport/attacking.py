@@ -17,16 +17,14 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor
 
 import spikeport
 from spikeport import backends
 from spikeport.attack_settings import Settings, check_effort
 from spikeport.attack_shares import INTEGER, Target, search
 from spikeport.sim import engine, floating
-from spikeport.sim.attack import Budget, Check, Effort, Evaluation, Pgd, Square, run_checks
+from spikeport.sim.attack import Budget, Check, Effort, Evaluation, Pgd, Square, events, run_checks
 from spikeport.sim.attack.evaluate import evaluation
 from spikeport.sim.attack.losses import margin
 from spikeport.sim.attack.masking import transferred
@@ -71,19 +69,16 @@ def attack(
         radii = []
         for each, findings in zip(searches, found, strict=True):
             made = evaluation(each, findings, target.y)
-            radii.append({
-                "evaluation": json.loads(made.to_json()),
-                "fidelity": fidelity(target, made),
-                "replay": replay(
-                    target.bundle.net, made, target, backend=settings.replay, timeout_s=timeout_s,
-                    progress=progress,
-                ),
-            })  # fmt: skip
+            replayed = replay(
+                target.bundle.net, made, target, backend=settings.replay, timeout_s=timeout_s,
+                jobs=jobs, progress=progress,
+            )  # fmt: skip
+            radii.append({**figures(target, made), "replay": replayed})
         result: dict[str, Any] = {"header": header(target, settings), "radii": radii}
         result["checks"] = None
         if settings.checks and settings.norm == "linf":
             progress("gradient-masking checks on the integer network")
-            budget = settings.budgets(target.bundle.net.input.largest)[-1]
+            budget = Budget(eps=settings.eps[-1], levels=target.bundle.net.input.largest)
             result["checks"] = [
                 {**asdict(check), "cause": check.cause}
                 for check in masking(target, budget, made, settings=settings)
@@ -143,10 +138,11 @@ def _workshop(out: Path | None) -> Iterator[Path]:
     parts.rmdir()
 
 
-def shown_to_chip(x: Tensor, net: FixedNet) -> Any:
-    """Images x [B, ...] in float units as the integers [T, B, ...] that the chip is shown."""
-    pixels = np.rint(x.double().numpy() * net.input.scale).astype(np.int64)
-    return backends.in_every_step(pixels, net.steps)
+def figures(target: Target, made: Evaluation) -> dict[str, Any]:
+    """What one radius came to, but for the replay; "changes" are those of trains only."""
+    changes = {"changes": changed(target, made)} if target.of_events else {}
+    evaluated = json.loads(made.to_json())
+    return {"evaluation": evaluated, "fidelity": fidelity(target, made), **changes}
 
 
 def fidelity(target: Target, made: Evaluation) -> dict[str, Any]:
@@ -154,7 +150,7 @@ def fidelity(target: Target, made: Evaluation) -> dict[str, Any]:
     most, and on the clean ones: spikes compared and differing, samples decided otherwise."""
     net, found = target.bundle.net, {}
     for which, x in (("clean", target.x), ("attacked", made.worst_images[INTEGER])):
-        ints = shown_to_chip(x, net)
+        ints = target.shown(x)
         chip = engine.run(net, ints)
         for name, float_net in float_nets(target.bundle):
             trace = floating.run(float_net, ints / net.input.scale, record=False)
@@ -167,8 +163,16 @@ def fidelity(target: Target, made: Evaluation) -> dict[str, Any]:
     return found
 
 
+def changed(target: Target, made: Evaluation) -> dict[str, float]:
+    """Events moved in time, added and deleted in the trains that hurt the integer network most: the
+    fewest that explain them, in the mean over all samples."""
+    found = events.changes(made.worst_images[INTEGER], target.x)
+    each = {"moved": found.moved, "added": found.added, "deleted": found.deleted}
+    return {how: float(count.double().mean()) for how, count in each.items()}
+
+
 def replay(
-    net: FixedNet, made: Evaluation, target: Target, *, backend: str, timeout_s: float,
+    net: FixedNet, made: Evaluation, target: Target, *, backend: str, timeout_s: float, jobs: int,
     progress: Progress,
 ) -> dict[str, Any]:  # fmt: skip
     """Show the clean images and the worst ones found on the integer network to Lava and compare
@@ -185,9 +189,9 @@ def replay(
         unknown = dict.fromkeys(("clean_accuracy", "worst_accuracy"))
         return {"backend": backend, "reason": absent, **nothing, **unknown}
     count, y = len(target.x), torch.cat([target.y, target.y])
-    x = shown_to_chip(torch.cat([target.x, made.worst_images[INTEGER]]), net)
-    progress(f"replay of {count} clean and {count} worst images on {backend}")
-    lava = backends.run(net, x, backend=backend, timeout_s=timeout_s)
+    x = target.shown(torch.cat([target.x, made.worst_images[INTEGER]]))
+    progress(f"replay of {count} clean samples and the {count} worst on {backend}")
+    lava = backends.run(net, x, backend=backend, timeout_s=timeout_s, jobs=jobs)
     twin = backends.run(net, x, backend="twin")
     logits = torch.tensor(lava.logits(net.readout)).double()
     decided = logits.argmax(1) != torch.tensor(twin.logits(net.readout)).argmax(1)

@@ -5,9 +5,10 @@ Heavy packages (torch, Lava) are imported when a backend that needs them is aske
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -22,37 +23,45 @@ Ints = NDArray[Any]
 Progress = Callable[[str], None]
 
 
-def _reference(net: FixedNet, x: Ints, _: float) -> Trace:
+@dataclass(frozen=True, kw_only=True)
+class Effort:
+    """What a run may take; see `run`."""
+
+    timeout_s: float
+    jobs: int | None
+
+
+def _reference(net: FixedNet, x: Ints, _: Effort) -> Trace:
     from spikeport.sim import reference
 
     return reference.run(net, x)
 
 
-def _engine(net: FixedNet, x: Ints, _: float) -> Trace:
+def _engine(net: FixedNet, x: Ints, _: Effort) -> Trace:
     from spikeport.sim import engine
 
     return engine.run(net, x, record=True)
 
 
-def _twin(net: FixedNet, x: Ints, _: float) -> Trace:
+def _twin(net: FixedNet, x: Ints, _: Effort) -> Trace:
     from spikeport.sim.twin import Twin
 
     return Twin(net).run(x)
 
 
-def _lava_inprocess(net: FixedNet, x: Ints, _: float) -> Trace:
-    from spikeport.hw import lava_inprocess
+def _lava_inprocess(net: FixedNet, x: Ints, effort: Effort) -> Trace:
+    from spikeport import lava_shares
 
-    return lava_inprocess.run(net, x, record=True)
+    return lava_shares.run(net, x, jobs=effort.jobs or os.cpu_count() or 1, record=True)
 
 
-def _lava(net: FixedNet, x: Ints, timeout_s: float) -> Trace:
+def _lava(net: FixedNet, x: Ints, effort: Effort) -> Trace:
     from spikeport.hw import lava_run
 
-    return lava_run.run(net, x, timeout_s=timeout_s, record=True)
+    return lava_run.run(net, x, timeout_s=effort.timeout_s, record=True)
 
 
-BACKENDS: dict[str, Callable[[FixedNet, Ints, float], Trace]] = {
+BACKENDS: dict[str, Callable[[FixedNet, Ints, Effort], Trace]] = {
     "reference": _reference,
     "engine": _engine,
     "twin": _twin,
@@ -70,15 +79,39 @@ def check_timeout(seconds: float) -> None:
         raise ValueError(f"timeout is {seconds:g}; allowed are 0 to {LONGEST_S:g} seconds")
 
 
-def run(net: FixedNet, x: Any, *, backend: str, timeout_s: float = 600.0) -> Trace:
+def run(
+    net: FixedNet, x: Any, *, backend: str, timeout_s: float = 600.0, jobs: int | None = None
+) -> Trace:
     """Run `net` on integers x [T, B, *shape] with one of BACKENDS; same bits whichever is chosen.
 
-    timeout_s: hard limit of a run on the multi-process Lava runtime. Raises ValueError for an
-    unknown backend and LavaError when Lava is missing, dies or runs out of time.
+    timeout_s: hard limit of a run on the multi-process Lava runtime. jobs: processes that share
+    the samples of in-process Lava, if these are many (None: one a processor). Raises ValueError
+    for an unknown backend or jobs below 1, and LavaError when Lava is missing, dies or runs out of
+    time.
     """
     if backend not in BACKENDS:
         raise ValueError(f"backend is {backend!r}; allowed are {', '.join(BACKENDS)}")
-    return BACKENDS[backend](net, x, timeout_s)
+    return BACKENDS[backend](net, x, Effort(timeout_s=timeout_s, jobs=jobs))
+
+
+def as_model(net: FixedNet, *, backend: str, timeout_s: float = 600.0) -> Callable[[Any], Any]:
+    """`net` on one of BACKENDS as attacks see a model: torch images [B, *shape] in float units of
+    the input -> logits [B, K], the readout's integers as float64. It has no gradient, so only
+    attacks that need none can search on it, `Square` for one. Raises as `run` does."""
+    import torch
+
+    def logits(images: Any) -> Any:
+        x = shown(net, images.detach().cpu().numpy())
+        trace = run(net, x, backend=backend, timeout_s=timeout_s, jobs=1)
+        return torch.tensor(trace.logits(net.readout)).double()
+
+    return logits
+
+
+def shown(net: FixedNet, images: NDArray[Any]) -> NDArray[Any]:
+    """What the chip is shown for images [B, *shape] in float units: integers [T, B, *shape]."""
+    pixels = np.rint(images.astype(np.float64) * net.input.scale).astype(np.int64)
+    return in_every_step(pixels, net.steps)
 
 
 def in_every_step(images: NDArray[Any], steps: int) -> NDArray[Any]:

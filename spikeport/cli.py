@@ -166,6 +166,33 @@ def check(
 
 
 @app.command()
+def cost(
+    bundle: BundlePath,
+    target: Annotated[str, typer.Option(help="Chip, board, or a .toml file of your own chip.")],
+    samples: Annotated[int, typer.Option(help="Test vectors that run; 0 for all.")] = 0,
+    fewest: Annotated[bool, typer.Option(help="Place on the fewest cores, as check does.")] = False,
+    runtime: Annotated[
+        str | None, typer.Option(help="Constants of the max-affine model by name: scaled.")
+    ] = None,
+    inputs: Annotated[
+        Path | None, typer.Option(help="Other inputs beside them, attacked ones perhaps, .npy.")
+    ] = None,
+    pictures: Annotated[Path | None, typer.Option(help="New folder for drawings.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what the test vectors cost on a chip: operations, energy and time between published sets
+    of constants."""
+    with sentences():
+        from spikeport import costing
+
+        result = costing.cost(
+            bundle, target=target, samples=samples, fewest=fewest, runtime=runtime, inputs=inputs,
+            pictures=pictures,
+        )  # fmt: skip
+        show(result, as_json, costing.describe_cost)
+
+
+@app.command()
 def deploy(
     bundle: BundlePath,
     board: Annotated[str, typer.Option(help="Board name, for example oheo-gulch.")],

@@ -17,8 +17,9 @@ Attacks = Annotated[
     list[str] | None,
     typer.Option(
         "--attack",
-        help="noise, fgsm, rfgsm, bim, mi-fgsm, pgd, apgd, apgd-t, sa-pgd, square, sparse-rs;"
-        " repeatable. All that search the norm if none.",
+        help="On images: noise, fgsm, bim, pgd, apgd, square, rfgsm, mi-fgsm, sa-pgd, apgd-t,"
+        " sparse-rs. On events: random-flips, flips, sda, spikefool, frame, corner, dash,"
+        " random-retiming, retiming. Repeatable. All that search the norm if none.",
     ),
 ]
 Radii = Annotated[
@@ -26,6 +27,21 @@ Radii = Annotated[
     typer.Option(
         help="Radius: linf and l2 in pixels of [0, 1], 0.03 or 8/255 (default); l0 a number of"
         " pixels. Repeatable."
+    ),
+]
+Norm = Annotated[str | None, typer.Option(help="Of changed images: linf (default), l2 or l0.")]
+Flips = Annotated[
+    list[int] | None,
+    typer.Option(help="Of events: how many cells may gain or lose theirs. Repeatable."),
+]
+PerStep = Annotated[
+    int | None, typer.Option(help="Flips in any one time step at most; no limit if none.")
+]
+Retime = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Of events: how far they may move in time, shift=2 (each, steps), total_shift=9"
+        " (together, steps) or moves=5 (how many may move). Repeatable."
     ),
 ]
 Standard = Annotated[
@@ -50,7 +66,10 @@ def attack(
     bundle: BundlePath,
     attacks: Attacks = None,
     eps: Radii = None,
-    norm: Annotated[str, typer.Option(help="linf, l2 or l0.")] = "linf",
+    norm: Norm = None,
+    flips: Flips = None,
+    flips_per_step: PerStep = None,
+    retime: Retime = None,
     standard: Standard = False,
     steps: Steps = 40,
     restarts: Restarts = 1,
@@ -74,9 +93,9 @@ def attack(
         if again is not None:
             result = attacking.again(bundle, again, jobs=jobs, progress=progress)
         else:
-            radii = tuple(attack_settings.radius(e) for e in eps or ["8/255"])
             settings = attack_settings.Settings(
-                attacks=tuple(attacks or ()), eps=radii, norm=norm, steps=steps,
+                **attack_settings.measured(eps or (), norm, flips or (), retime or ()),
+                per_step=flips_per_step, attacks=tuple(attacks or ()), steps=steps,
                 restarts=restarts, queries=queries, standard=standard, samples=samples,
                 replay=replay, seed=seed, checks=checks,
             )  # fmt: skip
@@ -94,8 +113,8 @@ def faults(
         list[str] | None,
         typer.Option(
             "--kind",
-            help="weight, threshold, u, v, stuck, dead, dropped, duplicated, each with its chance"
-            " if not 1: weight=3. Repeatable. All if none.",
+            help="weight, threshold, u, v, stuck, dead, dropped, duplicated, core, each with its"
+            " chance if not 1: weight=3. Repeatable. All if none, core only with --target.",
         ),
     ] = None,
     at_once: Annotated[
@@ -105,6 +124,10 @@ def faults(
     rate: Annotated[
         float, typer.Option(help="Share of spikes that a lossy wire drops or doubles.")
     ] = 0.2,
+    target: Annotated[
+        str | None,
+        typer.Option(help="Chip, board or TOML file: its placement says what a dead core takes."),
+    ] = None,
     samples: Annotated[int, typer.Option(help="Test images; 0 takes all.")] = 128,
     eps: Annotated[
         str | None, typer.Option(help="Also on the worst images of PGD-40 with this radius.")
@@ -122,7 +145,7 @@ def faults(
 
         result: Any = faulting.faults(
             bundle, kinds or [], at_once=at_once or [1], trials=trials, rate=rate,
-            samples=samples, eps=eps, seed=seed, out=out_file, jobs=jobs,
+            samples=samples, eps=eps, seed=seed, target=target, out=out_file, jobs=jobs,
             progress=status(as_json),
         )  # fmt: skip
         show(result, as_json, faulting.describe_faults)

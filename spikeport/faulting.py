@@ -8,9 +8,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from spikeport import attacking
 from spikeport.attack_settings import Settings, radius
 from spikeport.attack_shares import Target
+from spikeport.hw.place import place
+from spikeport.hw.target import target as target_of
 from spikeport.sim import bundle as bundles
 from spikeport.sim.attack import Budget, Pgd
 from spikeport.sim.attack.run import attack_views
@@ -19,7 +20,7 @@ from spikeport.sim.faults.fault import SPIKE
 from spikeport.sim.twin import Twin
 
 Progress = Callable[[str], None]
-PLACED = "core"  # needs a placement, which bundles do not hold
+PLACED = "core"  # needs to know which neurons share a core
 CHUNK = 2000  # trials between two words of progress
 ALONE = 500  # trials that are done before other processes have started
 ATTACK = Pgd(steps=40)
@@ -27,24 +28,29 @@ ATTACK = Pgd(steps=40)
 
 def faults(
     folder: Path, kinds: Sequence[str], *, at_once: Sequence[int], trials: int, rate: float,
-    samples: int, eps: str | None, seed: int, out: Path | None = None, jobs: int | None = None,
-    progress: Progress = lambda _: None,
+    samples: int, eps: str | None, seed: int, target: str | None = None, out: Path | None = None,
+    jobs: int | None = None, progress: Progress = lambda _: None,
 ) -> dict[str, Any]:  # fmt: skip
     """Run `trials` of a campaign on the first `samples` (0: all) test vectors of the bundle in
     `folder`, with `eps` also on their worst images; a JSON-able result, with the "report" as text.
 
-    kinds: texts such as "weight" or "weight=3", none for all. out: the campaign's file; what it
-    holds is taken over. Raises ValueError for bad settings, without labels, with `eps` for input
-    that attacks do not take, and where `out` holds another campaign.
+    kinds: texts such as "weight" or "weight=3", none for all. target: a chip or board as the
+    `check` command takes it; a dead core then takes those neurons along that are placed on it. out:
+    the campaign's file; what it holds is taken over. Raises ValueError for bad settings, without
+    labels, with `eps` for input that attacks do not take, and where `out` holds another campaign.
     """
     if samples < 0:
         raise ValueError(f"samples is {samples}; give 0 for all or a number from 1")
-    drawn = kinds_of(kinds)
+    drawn = kinds_of(kinds, placed=target is not None)
+    bundle = bundles.read(folder)
+    cores = None
+    if PLACED in drawn and target is not None:
+        cores = place(bundle.net, target_of(target)).neurons()
     campaign = Campaign(
         seed=seed, kinds=drawn, at_once=tuple(at_once),
         rate=rate if any(kind in SPIKE for kind in drawn) else None,
+        cores=cores,
     )  # fmt: skip
-    bundle = bundles.read(folder)
     vectors, count = bundle.vectors, samples or bundle.vectors.samples
     if vectors.labels is None:
         raise ValueError(
@@ -73,25 +79,30 @@ def worst_images(target: Target, *, eps: float, seed: int) -> Any:
     """The images within `eps`, pixel units, that ATTACK finds worst for the integer network, as the
     integers [T, B, ...] that the chip is shown."""
     net = target.bundle.net
+    if target.of_events:
+        raise ValueError(
+            f"{target.bundle.folder}: its input changes from step to step, and eps is a radius of"
+            " still images; leave it out"
+        )
     budget = Budget(eps=eps, levels=net.input.largest)
     views = list(Settings().views(Twin(net)).values())
     found = attack_views(views, target.x, target.y, ATTACK, budget=budget, seed=seed)
-    return attacking.shown_to_chip(found.x_adv, net)
+    return target.shown(found.x_adv)
 
 
-def kinds_of(texts: Sequence[str]) -> dict[str, float]:
-    """Chances by kind; every kind that needs no placement if there are no texts."""
-    found = {kind: 1.0 for kind in KINDS if kind != PLACED and not texts}
+def kinds_of(texts: Sequence[str], *, placed: bool = False) -> dict[str, float]:
+    """Chances by kind; every kind if there are no texts, dead cores if they are `placed`."""
+    found = {kind: 1.0 for kind in KINDS if (placed or kind != PLACED) and not texts}
     for text in texts:
         kind, equals, chance = text.partition("=")
         try:
             found[kind] = float(chance) if equals else 1.0
         except ValueError:
             raise ValueError(f"--kind {text!r}: write a kind, or kind=chance") from None
-        if kind == PLACED:
+        if kind == PLACED and not placed:
             raise ValueError(
-                "--kind core: needs to know which neurons share a core, which no bundle says yet;"
-                " use spikeport.sim.faults with your own placement"
+                "--kind core: needs to know which neurons share a core; name the chip that they are"
+                " placed on, --target loihi2"
             )
     return found
 

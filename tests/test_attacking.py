@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 
-from spikeport.attack_settings import Settings
+from spikeport.attack_settings import EPS, Settings, measured
 from spikeport.sim.attack import Apgd
+from spikeport.sim.attack.events import FlipBudget, RandomFlips, RetimingBudget
+from spikeport.sim.attack.events.sda import rounds_within
 
 
 def test_every_attack_is_labelled_with_its_effort() -> None:
@@ -24,5 +29,64 @@ def test_every_attack_is_labelled_with_its_effort() -> None:
 
 def test_apgd_can_be_asked_for_alone() -> None:
     assert list(Settings(attacks=("apgd",), steps=3).specs(2)) == ["apgd-3"]
-    with pytest.raises(ValueError, match="attack is 'cw'; allowed are noise, fgsm, bim, pgd, apgd"):
+    with pytest.raises(ValueError, match="attack is 'cw'; allowed on images are noise, fgsm, bim"):
         Settings(attacks=("cw",))
+
+
+def test_trains_without_maps_are_shown_no_patterns() -> None:
+    settings = Settings(norm="flips", eps=(4,), steps=7, queries=100)
+    flat = ["random-flips-100", "random-flips-100-kept", "flips-7", "sda-4", "spikefool-7"]
+    assert list(settings.specs(10, maps=False)) == flat
+    assert list(settings.specs(10)) == [*flat, "frame", "corner", "dash"]
+    with pytest.raises(
+        ValueError,
+        match=r"^dash: draws on maps \(C, H, W\); the input has none, so choose another attack$",
+    ):
+        replace(settings, attacks=("flips", "dash")).specs(10, maps=False)
+    assert settings.specs(10)["random-flips-100-kept"] == RandomFlips(draws=100, keep=0.8)
+
+
+def test_budgets_of_events() -> None:
+    flips = Settings(norm="flips", eps=(4, 9), per_step=2)
+    assert flips.budgets(3) == tuple(FlipBudget(flips=n, per_step=2, largest=3) for n in (4, 9))
+    assert Settings.of(flips.to_json()) == flips
+    moves = Settings(norm="moves", eps=(4,), steps=7)
+    assert moves.budgets(1) == (RetimingBudget(eps=4, norm="moves"),)
+    assert list(moves.specs(10)) == ["random-retiming-100", "retiming-7"]
+
+
+@pytest.mark.parametrize("queries", [1, 10, 29, 30, 59, 60, 4649, 4650])
+def test_rounds_of_sda_try_no_more_flips_than_asked(queries: int) -> None:
+    tried = 10 * sum(range(1, rounds_within(queries) + 1))
+    assert tried <= max(queries, 10)
+    assert tried + 10 * (rounds_within(queries) + 1) > queries
+
+
+def test_options_say_how_a_change_is_measured() -> None:
+    assert measured((), None, (), ()) == {"norm": "linf", "eps": EPS}
+    assert measured(("1/4", "2"), "l2", (), ()) == {"norm": "l2", "eps": (0.25, 2.0)}
+    assert measured((), None, (3, 5), ()) == {"norm": "flips", "eps": (3, 5)}
+    retimed = measured((), None, (), ("total_shift=1", "total_shift=12"))
+    assert retimed == {"norm": "total_shift", "eps": (1, 12)}
+
+
+@pytest.mark.parametrize("given", [(("1",), None, (3,), ()), ((), "l2", (), ("moves=1",)),
+                                   ((), None, (3,), ("moves=1",))])  # fmt: skip
+def test_two_measures_are_refused(given: tuple[Any, ...]) -> None:
+    with pytest.raises(
+        ValueError,
+        match=r"^--eps and --norm, --flips, and --retime are three ways to measure a change; give",
+    ):
+        measured(*given)
+
+
+@pytest.mark.parametrize(
+    "texts", [("shift",), ("shift=1.5",), ("jitter=2",), ("shift=1", "moves=2")]
+)
+def test_bad_retimings_are_refused(texts: tuple[str, ...]) -> None:
+    with pytest.raises(
+        ValueError,
+        match=f"^--retime is {' and '.join(texts)}; write shift=N, total_shift=N, moves=N with a"
+        " whole N, and one of the names only$",
+    ):
+        measured((), None, (), texts)

@@ -7,11 +7,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from spikeport import backends
 from spikeport.hw import lava_import
 from spikeport.sim import reference
-from spikeport.sim.net import FixedNet, Readout
+from spikeport.sim.attack import Budget, Fgsm, Square, attack
+from spikeport.sim.net import FixedNet, Input, Population, Projection, Readout
+from spikeport.sim.synapse import Dense
+from spikeport.sim.twin import Twin
 
 
 def counted(net: FixedNet) -> FixedNet:
@@ -37,6 +41,53 @@ def test_lava_gives_the_same_bits(random_net: Any) -> None:
     wanted, found = reference.run(net, x), backends.run(net, x, backend="lava-inprocess")
     for key, part in wanted.populations.items():
         assert np.array_equal(found[key].spikes, part.spikes)
+
+
+def graded() -> FixedNet:
+    """Twelve pixels into eight neurons and these into three classes."""
+    rng = np.random.default_rng(4)
+    sizes, names = (12, 8, 3), ("input", "hidden", "out")
+    return FixedNet(
+        input=Input(shape=(12,), kind="graded", payload_bits=8, scale=255.0),
+        populations=tuple(
+            Population(name=names[i + 1], shape=(sizes[i + 1],), v_th=v_th, dv=1000)
+            for i, v_th in enumerate((400, 20))
+        ),
+        projections=tuple(
+            Projection(
+                source=names[i], target=names[i + 1],
+                synapse=Dense(w=2 * rng.integers(-20, 21, (sizes[i + 1], sizes[i]))),
+            )
+            for i in range(2)
+        ),
+        readout=Readout(population="out", kind="sum_v"),
+        steps=4,
+    )  # fmt: skip
+
+
+@pytest.mark.lava
+def test_square_finds_on_lava_what_it_finds_on_the_twin() -> None:
+    if reason := lava_import.available():
+        pytest.skip(reason)
+    net, budget = graded(), Budget(eps=0.2, levels=255)
+    x = torch.tensor(np.random.default_rng(1).integers(0, 256, (6, 12)) / 255).float()
+    twin = Twin(net)
+    y = twin(x).argmax(1)
+    on_twin, on_lava = (
+        attack(model, x, y, Square(queries=12), budget=budget, seed=3)
+        for model in (twin, backends.as_model(net, backend="lava-inprocess"))
+    )
+    assert torch.equal(on_lava.x_adv, on_twin.x_adv)
+    assert torch.equal(on_lava.queries, on_twin.queries)
+    assert 0 < on_twin.fooled.sum() < len(x)
+
+
+def test_a_backend_has_no_gradient() -> None:
+    model = backends.as_model(graded(), backend="engine")
+    x = torch.tensor(np.random.default_rng(1).integers(0, 256, (6, 12)) / 255).float()
+    y = model(x).argmax(1)
+    with pytest.raises(ValueError, match=r"^attack: the model passes no gradient to its input;"):
+        attack(model, x, y, Fgsm(), budget=Budget(eps=0.1), seed=0)
 
 
 def test_an_unknown_backend_is_refused(random_net: Any) -> None:

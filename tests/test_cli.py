@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import shutil
 from pathlib import Path
@@ -16,6 +17,8 @@ import spikeport
 from spikeport import demo
 from spikeport.backends import BACKENDS
 from spikeport.hw.lava_import import available
+from spikeport.sim.attack import ATTACKS
+from spikeport.sim.attack.events import EVENT_ATTACKS
 from spikeport.sim.bundle import sha256
 
 
@@ -252,7 +255,7 @@ OPTIONS = {
     "simulate": ("--backend", "--lava-samples", "--timeout"),
     "attack": ("--attack", "--eps", "--steps", "--restarts", "--queries", "--samples", "--replay",
                "--seed", "--checks", "--timeout", "--norm", "--standard", "--out", "--again",
-               "--jobs", "--cluster"),
+               "--jobs", "--cluster", "--flips", "--flips-per-step", "--retime"),
     "faults": ("--kind", "--at-once", "--trials", "--rate", "--samples", "--eps", "--seed", "--out",
                "--jobs"),
     "check": ("--target", "--fewest"),
@@ -269,6 +272,13 @@ def test_help_names_the_options(cli: Any, command: str, monkeypatch: pytest.Monk
     assert (done.code, done.stderr) == (0, "")
     for option in (*OPTIONS[command], "--json"):
         assert option in done.stdout
+
+
+def test_help_names_every_attack(cli: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "2000")  # one line an option
+    lines = cli.spikeport("attack", "--help").stdout.splitlines()
+    (told,) = (line for line in lines if "--attack " in line)
+    assert set(re.findall(r"[a-z][a-z-]*", told)) >= {*ATTACKS, *EVENT_ATTACKS}
 
 
 def test_the_table_of_the_demo(here: Path, cli: Any) -> None:

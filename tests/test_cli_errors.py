@@ -709,15 +709,35 @@ ATTACKING = [
     case("eps negative", f"{FGSM} --eps -0.1", "eps is -0.1"),
     case("eps NaN", f"{FGSM} --eps nan", "eps is nan"),
     case("eps no number", f"{FGSM} --eps 8/0", "eps is 8/0; write a number such as 0.03 or 8/255"),
-    case("unknown attack", "attack bundle --attack hack", "attack is 'hack'; allowed are"),
+    case(
+        "unknown attack", "attack bundle --attack hack", "attack is 'hack'; allowed on images are"
+    ),
     case("norm unknown", f"{FGSM} --norm l7", "norm is 'l7'; allowed are linf, l2, l0"),
     case("radii shrink", f"{FGSM} --eps 0.2 --eps 0.1", "eps is (0.2, 0.1); give one radius or"),
+    case(
+        "events in images", "attack bundle --flips 3", "no events to flip or to retime; give --eps"
+    ),
+    case("flips and eps", "attack bundle --flips 3 --eps 0.1", "three ways to measure a change"),
+    case("flips negative", "attack bundle --flips -3", "flip budget: flips is -3; allowed are 0.."),
+    case("step without flips", f"{FGSM} --flips-per-step 1", "flips per step are a limit of flips"),
+    case(
+        "retiming without size", "attack bundle --retime shift", "--retime is shift; write shift=N"
+    ),
+    case(
+        "images' attack", "attack bundle --flips 3 --attack pgd", "allowed on trains are random-fl"
+    ),
+    case(
+        "other norm", "attack bundle --attack square --norm l0 --eps 2 --out r", "square: the bud"
+    ),
     case("standard and more", f"{FGSM} --standard", "the standard names its own attacks"),
     case("no processes", f"{FGSM} --jobs -1", "attack: jobs is -1; it must be at least 1"),
     case("no such result", f"{FGSM} --again none.json", "none.json: is no result of an attack"),
     case("fault unknown", "faults bundle --kind rust", "campaign kind is 'rust'; allowed are"),
     case("fault chance", "faults bundle --kind dead=x", "--kind 'dead=x': write a kind, or kind="),
     case("fault of cores", "faults bundle --kind core", "--kind core: needs to know which neurons"),
+    case(
+        "cores of no chip", "faults bundle --kind core --target none", "target is 'none'; allowed"
+    ),
     case("fault images negative", "faults bundle --samples -1", "samples is -1; give 0 for all"),
     case("unknown replay", f"{FGSM} --replay brian", "replay is 'brian'; allowed are"),
     case("negative samples", f"{FGSM} --samples -1", "samples is -1"),
@@ -736,7 +756,7 @@ ATTACKING = [
     case(
         "rate coded",
         FGSM,
-        "rate coded",
+        "so its events are attacked: give --flips N (and --flips-per-step N), or --retime shift=N,",
         both(
             in_hdf5(
                 "bundle/vectors.h5", value("inputs", np.arange(1536).reshape(3, 8, 1, 8, 8) % 251)
@@ -798,6 +818,29 @@ CHECKING = [
     case("table is binary", "check bundle --target my.toml", "no TOML", holds("my.toml", b"\xff")),
 ]
 
+COSTING = [
+    case("no bundle", "cost none --target loihi2", "none: is no bundle"),
+    case("unknown target", "cost bundle --target teapot", "target is 'teapot'; allowed are loihi1"),
+    case(
+        "unknown constants",
+        "cost bundle --target loihi2 --runtime best",
+        "runtime constants are 'best'; allowed are 'scaled'",
+    ),
+    case("samples negative", "cost bundle --target loihi2 --samples -1", "samples is -1; give 0"),
+    case("pictures there", "cost bundle --target loihi2 --pictures run", "run: exists already"),
+    case(
+        "no inputs",
+        "cost bundle --target loihi2 --inputs x.npy",
+        "x.npy: holds no input of this network",
+    ),
+    case(
+        "inputs are text",
+        "cost bundle --target loihi2 --inputs x.npy",
+        "x.npy: holds no input of this network",
+        holds("x.npy", b"no numbers"),
+    ),
+]
+
 CASES = [
     pytest.param(found, id=f"{command}: {found.name}")
     for command, cases in (
@@ -806,6 +849,7 @@ CASES = [
         ("simulate", SIMULATING),
         ("attack", ATTACKING),
         ("check", CHECKING),
+        ("cost", COSTING),
         ("deploy", DEPLOYING),
     )
     for found in cases
@@ -1067,6 +1111,7 @@ def wait_until(so: Callable[[], bool]) -> None:
         ("export run", "Missing option '--target'"),
         ("deploy bundle", "Missing option '--board'"),
         ("check bundle", "Missing option '--target'"),
+        ("cost bundle", "Missing option '--target'"),
         ("simulate bundle --colour red", "No such option"),
         ("simulate bundle --timeout soon", "--timeout"),
         ("attack bundle --steps 1.5", "--steps"),

@@ -13,7 +13,7 @@ HEAVY = (
     "torch", "lava", "snntorch", "nir", "sklearn", "scipy", "numba", "matplotlib",
     "lightning_fabric", "tensorboardX", "distributed",
 )  # fmt: skip
-COMMANDS = ("train", "export", "simulate", "attack", "check", "deploy", "doctor")
+COMMANDS = ("train", "export", "simulate", "attack", "check", "cost", "deploy", "doctor")
 
 
 def loaded_by(code: str) -> set[str]:

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from spikeport import attacking, exporting
+from spikeport import attack_shares, attacking, exporting
 from spikeport.attack_settings import Settings
 from spikeport.sim import bundle as bundles
+from spikeport.sim.twin import Twin
 from spikeport.train import loop
 from spikeport.train.config import loads
 from spikeport.train.data import load_for
@@ -73,3 +74,11 @@ def test_a_run_on_events_reaches_the_chip_unchanged(
     assert (loaded.vectors.inputs == np.minimum(frames, largest)).all()
     with pytest.raises(ValueError, match=r"^\S+bundle: its input changes from step to step, as "):
         attacking.attack(folder / "bundle", Settings(eps=(0.1,)))
+    flips = Settings(norm="flips", eps=(9,), attacks=("flips",), steps=5, replay="none")
+    (radius,) = attacking.attack(folder / "bundle", flips)["radii"]
+    assert radius["evaluation"]["budget"]["largest"] == largest
+    target, twin = attack_shares.Target.of(folder / "bundle", 0), Twin(loaded.net)
+    assert np.array_equal(target.shown(target.x), loaded.vectors.inputs)
+    for view in flips.views(twin).values():
+        found_by_attacks = (view(target.x) * twin.logit_unit).round().detach().numpy()
+        assert np.array_equal(found_by_attacks, loaded.vectors.logits)

@@ -38,7 +38,8 @@ TRAIN = (
 
 # layer: (layers it may import beside itself, packages of others it may import)
 RULES = {
-    "sim": ("", "numpy numba h5py"),
+    # llvmlite comes with numba; one kernel is written in its instructions.
+    "sim": ("", "numpy numba llvmlite h5py"),
     "sim-torch": ("sim", "numpy torch"),
     "sim-apart": ("", "distributed"),
     "train-parts": ("sim sim-torch train", TRAIN),
@@ -48,7 +49,7 @@ RULES = {
     "hw-lava": ("sim hw", "numpy h5py lava scipy"),
     "shell": (
         "sim sim-torch sim-apart train-parts train export hw hw-lava",
-        "numpy torch snntorch typer rich pydantic safetensors",
+        "numpy torch snntorch typer rich pydantic safetensors matplotlib",
     ),
 }
 

@@ -26,7 +26,11 @@ from spikeport import (
 from spikeport.attack_settings import Settings
 from spikeport.foreign import Reading
 from spikeport.hw import lava_import
+from spikeport.hw.place import place
+from spikeport.hw.target import target
 from spikeport.sim import bundle as bundles
+from spikeport.sim import engine
+from spikeport.sim.attack.evaluate import evaluation
 from spikeport.train import epochs, loop
 from spikeport.train.config import DIGITS, load, override, to_toml
 
@@ -127,7 +131,7 @@ def test_a_chip_without_graded_spikes_needs_rate_coding(run: Path, tmp_path: Pat
     assert not (tmp_path / "b").exists()
 
 
-def test_rate_coding_goes_to_loihi1_and_is_not_attacked(rate_coded: Path, tmp_path: Path) -> None:
+def test_rate_coding_goes_to_loihi1(rate_coded: Path, tmp_path: Path) -> None:
     result = exporting.export(rate_coded, tmp_path / "b", target="loihi1", vectors=10)
     assert (result["passed"], result["chip"]) == (True, "loihi1")
     inputs = bundles.read(tmp_path / "b").vectors.inputs
@@ -135,16 +139,121 @@ def test_rate_coding_goes_to_loihi1_and_is_not_attacked(rate_coded: Path, tmp_pa
     again = exporting.export(rate_coded, tmp_path / "again", target="loihi1", vectors=10)
     assert np.array_equal(bundles.read(tmp_path / "again").vectors.inputs, inputs)
     assert again["digest"] == result["digest"]
+    options: dict[str, Any] = {"at_once": [1], "trials": 4, "rate": 0.5, "samples": 3, "seed": 0}
+    broken = faulting.faults(tmp_path / "b", ["dead"], eps=None, **options)
+    assert (len(broken["trials"]), broken["samples"]) == (4, 3)  # faults need no gradient
     with pytest.raises(
         ValueError,
-        match=r"b: its input changes from step to step, as rate coded images and events do; attacks"
-        r" are offered on still images only, so use direct coding$",
+        match=r"b: its input changes from step to step, and eps is a radius of still images; leave"
+        r" it out$",
     ):
-        attacking.attack(tmp_path / "b", Settings())
-    broken = faulting.faults(
-        tmp_path / "b", ["dead"], at_once=[1], trials=4, rate=0.5, samples=3, eps=None, seed=0
+        faulting.faults(tmp_path / "b", ["dead"], eps="0.1", **options)
+
+
+@pytest.fixture(scope="module")
+def trains(rate_coded: Path) -> Path:
+    """A bundle of 12 spike trains of 3 steps."""
+    exporting.export(rate_coded, rate_coded.parent / "trains", target="loihi1", vectors=12)
+    return rate_coded.parent / "trains"
+
+
+def right(net: Any, x: Any, y: Any) -> float:
+    """Share of trains x [T, B, ...] that the integers decide for label y [B], ties against it."""
+    logits = engine.run(net, x).logits(net.readout)
+    others = np.where(np.eye(logits.shape[1], dtype=bool)[y], -1, logits).max(1)
+    return float((logits[np.arange(len(y)), y] > others).mean())
+
+
+@pytest.mark.parametrize("limit", [None, 1])
+def test_trains_of_spikes_are_attacked_within_flips(
+    trains: Path, limit: int | None, tmp_path: Path
+) -> None:
+    settings = Settings(norm="flips", eps=(3, 6), per_step=limit, steps=6, attacks=("flips",),
+                        replay="none")  # fmt: skip
+    result = attacking.attack(trains, settings)
+    assert (result["passed"], result["checks"]) == (True, None)
+    text = attack_report.describe_attack(result)
+    target = attack_shares.Target.of(trains, 0)
+    found = attack_shares.search(
+        target, settings, folder=tmp_path, jobs=1, cluster=None, progress=lambda _: None
     )
-    assert (len(broken["trials"]), broken["samples"]) == (4, 3)  # faults need no gradient
+    stored = bundles.read(trains)
+    clean, y = stored.vectors.inputs, stored.vectors.labels
+    assert np.array_equal(target.shown(target.x), clean)
+    shares = [right(stored.net, clean, y)]
+    for radius, search, findings, flips in zip(
+        result["radii"], target.searches(settings), found, (3, 6), strict=True
+    ):
+        worst = target.shown(evaluation(search, findings, target.y).worst_images["integer"])
+        assert set(np.unique(worst)) == {0, 1}
+        different = (worst != clean).reshape(3, 12, -1).sum(2)
+        assert different.sum(0).max() == (flips if limit is None else 3)
+        assert limit is None or different.max() == limit
+        moved, added, deleted = radius["changes"].values()
+        assert 2 * moved + added + deleted == pytest.approx(different.sum(0).mean())
+        integer = radius["evaluation"]["models"]["integer"]
+        shares.append(right(stored.net, worst, y))
+        assert (integer["clean_accuracy"], integer["worst_accuracy"]) == (shares[0], shares[-1])
+        assert f"mean, {moved:.2f} moved, {added:.2f} added, {deleted:.2f} deleted events" in text
+    assert shares[0] > shares[1] >= shares[2]
+    assert f"accuracy on 12 trains, flips = 3{', 1 a step' if limit else ''}; worst case" in text
+    assert "no gradient-masking checks: they are made for linf, not flips" in text
+    assert text.endswith("publish a figure with the attacks and efforts above")
+
+
+def test_attacks_on_trains_and_what_they_climb(trains: Path) -> None:
+    settings = Settings(norm="flips", eps=(1,), samples=2, steps=2, queries=30, replay="none")
+    models = attacking.attack(trains, settings)["radii"][0]["evaluation"]["models"]
+    assert list(models) == ["float", "quantised", "integer"]
+    for model in models.values():
+        views = {view["view"]: view for view in model["settings"]["views"]}
+        assert set(views) == {"triangle-1", "atan-2"}
+        assert (views["atan-2"]["surrogate"]["name"], views["atan-2"]["steps"]) == ("atan", 3)
+        assert list(model["attacks"]) == [
+            "random-flips-100", "random-flips-30-kept", "flips-2", "sda-2", "spikefool-2", "frame",
+            "corner", "dash",
+        ]  # fmt: skip
+
+
+@pytest.mark.lava
+def test_the_worst_trains_are_replayed_on_lava(trains: Path) -> None:
+    if reason := lava_import.available():
+        pytest.skip(reason)
+    (radius,) = attacking.attack(trains, Settings(norm="moves", eps=(4,), steps=3))["radii"]
+    replayed, integer = radius["replay"], radius["evaluation"]["models"]["integer"]
+    assert (replayed["images"], replayed["disagreeing"], replayed["differing"]) == (12, 0, 0)
+    assert replayed["spikes"] == 2 * 12 * 3 * 34
+    assert replayed["worst_accuracy"] == integer["worst_accuracy"] < integer["clean_accuracy"]
+
+
+def test_spikes_are_retimed_on_two_processes_and_once_more(
+    trains: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(norm="shift", eps=(1,), steps=4, attacks=("retiming",), replay="none")
+    out = tmp_path / "r.json"
+    one = attacking.attack(trains, settings, out=out, jobs=1)
+    assert one["radii"][0]["changes"]["moved"] > 0
+    assert one["radii"][0]["changes"]["added"] == one["radii"][0]["changes"]["deleted"] == 0
+    assert "12 trains, shift = 1;" in attack_report.describe_attack(one)
+    assert attacking.again(trains, out)["passed"]
+    monkeypatch.setattr(attack_shares, "SHARE", 7)
+    assert attacking.attack(trains, settings, jobs=2)["radii"] == one["radii"]
+
+
+def test_budgets_of_images_and_of_trains_do_not_mix(trains: Path, bundle: Path) -> None:
+    with pytest.raises(
+        ValueError,
+        match=r"trains: its input changes from step to step, as rate coded images and events do, so"
+        r" its events are attacked: give --flips N \(and --flips-per-step N\), or --retime shift=N,"
+        r" total_shift=N or moves=N, and neither --eps nor --norm$",
+    ):
+        attacking.attack(trains, Settings())
+    with pytest.raises(
+        ValueError,
+        match=r"bundle: its input is still images, in which there are no events to flip or to"
+        r" retime; give --eps and --norm$",
+    ):
+        attacking.attack(bundle, Settings(norm="flips", eps=(3,)))
 
 
 def test_an_unfinished_run_is_not_exported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -313,12 +422,13 @@ def test_attack_tells_of_every_network(bundle: Path) -> None:
     text = attack_report.describe_attack(result)
     assert "accuracy on 12 images, eps = 0.0627 (16 grey levels)" in text
     assert "not replayed on Lava: replay none was asked for" in text
+    assert text.endswith("\na figure to be published needs --standard")
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"attacks": ("cw",)}, r"^attack is 'cw'; allowed are "),
+        ({"attacks": ("cw",)}, r"^attack is 'cw'; allowed on images are "),
         ({"replay": "board"}, r"^replay is 'board'; allowed are lava-inprocess, lava, none$"),
         ({"samples": -1}, r"^samples is -1; give 0 for all or a number from 1$"),
     ],
@@ -333,8 +443,21 @@ def test_attack_refuses_unknown_settings(settings: dict[str, Any], message: str)
     [
         ({"eps": ()}, r"^eps is \(\); give one radius or more, growing$"),
         ({"eps": (0.2, 0.1)}, r"^eps is \(0.2, 0.1\); give one radius or more, growing$"),
-        ({"norm": "l3"}, r"^norm is 'l3'; allowed are linf, l2, l0$"),
+        ({"norm": "l3"}, r"^norm is 'l3'; allowed are linf, l2, l0, flips, shift, total_shift, m"),
         ({"standard": True, "norm": "l2"}, r"^the standard names its own attacks, all of them in"),
+        ({"standard": True, "norm": "flips", "eps": (1,)}, r"^the standard names its own attacks"),
+        ({"norm": "flips", "eps": (1.5,)}, r"^flip budget: flips is 1.5; it must be a whole"),
+        ({"norm": "moves", "eps": (-1,)}, r"^retiming budget: eps is -1; allowed are 0\.\."),
+        ({"norm": "l0", "eps": (2,), "attacks": ("pgd", "square")}, r"^square: the budget is one"),
+        ({"norm": "flips", "eps": (2,), "attacks": ("retiming",)}, r"^retiming: the budget is one"),
+        (
+            {"norm": "moves", "eps": (1,), "per_step": 2},
+            r"^flips per step are a limit of flips; give the number of flips too$",
+        ),
+        (
+            {"norm": "flips", "eps": (1,), "attacks": ("flips", "pgd")},
+            r"^attack is 'pgd'; allowed on trains are random-flips, flips, sda, spikefool, frame",
+        ),
         ({"standard": True, "attacks": ("pgd",)}, r"^the standard names its own attacks, all of"),
     ],
 )
@@ -424,6 +547,21 @@ def test_the_standard_is_a_cascade_over_its_views(bundle: Path) -> None:
     assert views["assg-0.425"]["surrogate"]["area"] == 0.425
 
 
+def test_dead_cores_take_along_what_is_placed_on_them(bundle: Path) -> None:
+    options: dict[str, Any] = {"at_once": [1], "trials": 12, "rate": 0.2, "samples": 20, "seed": 0}
+    result = faulting.faults(bundle, ["core"], eps=None, target="loihi2", **options)
+    net = bundles.read(bundle).net
+    cores = place(net, target("loihi2")).neurons()
+    assert {t["faults"][0]["part"] for t in result["trials"]} <= set(cores)
+    last = net.readout.population
+    only = [core for core, held in cores.items() if len(held.get(last, ())) == 10]
+    dead = [t["right"]["clean"] for t in result["trials"] if t["faults"][0]["part"] in only]
+    assert dead
+    assert max(dead) <= 6  # nothing answers: what is left is one class
+    every = faulting.faults(bundle, [], eps=None, target="loihi2", **options)
+    assert "core" in every["campaign"]["kinds"]
+
+
 def test_other_norms_and_their_words(bundle: Path) -> None:
     for norm, eps, words in (("l2", 1.5, "eps = 1.5 in l2"), ("l0", 3.0, "eps = 3 pixels")):
         settings = Settings(samples=4, steps=2, queries=5, norm=norm, eps=(eps,), replay="none")
@@ -434,7 +572,7 @@ def test_other_norms_and_their_words(bundle: Path) -> None:
         )
         assert words in attack_report.describe_attack(result)
         attacks = result["radii"][0]["evaluation"]["models"]["integer"]["attacks"]
-        assert ("square-5" in attacks, "sparse-rs-5" in attacks) == (False, norm == "l0")
+        assert ("square-5" in attacks, "sparse-rs-5" in attacks) == (norm == "l2", norm == "l0")
 
 
 def test_effort_is_checked(bundle: Path) -> None:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from spikeport.sim.attack import search as names
+from spikeport.sim.attack.events.shown import Shown
 from spikeport.sim.attack.guard import Model
 from spikeport.sim.attack.losses import margin
 from spikeport.sim.attack.norms import rows
@@ -108,7 +109,11 @@ class Evaluation:
         numbers = {
             "samples": self.samples,
             "seed": self.seed,
-            "budget": {**asdict(self.budget), "radius": self.budget.radius},  # type: ignore[call-overload]
+            "budget": {
+                **asdict(self.budget),  # type: ignore[call-overload]
+                "norm": self.budget.norm,
+                "radius": self.budget.radius,
+            },
             "policy": policy,
             "models": {name: asdict(figures) for name, figures in self.models.items()},
             "transfers": [asdict(t) for t in self.transfers],
@@ -257,6 +262,8 @@ def _transfer(found: Findings, y: Tensor, source: str, target: str) -> Transfer:
 def described(model: Model, notes: Mapping[str, Any]) -> dict[str, Any]:
     """How the model was attacked: eval mode, what a Twin knows of itself, then `notes`."""
     known: dict[str, Any] = {"mode": "eval", "gradient": "of the model as given"}
+    if isinstance(model, Shown):
+        model = model.model
     if isinstance(model, (Twin, FloatTwin)):
         known = {
             "mode": "eval",

@@ -1,7 +1,7 @@
 """Square attack: random search with squares of shrinking size, no gradients.
 
-Andriushchenko et al. 2020 (arXiv 1912.00049), L-infinity, untargeted, with the projected update of
-AutoAttack's version. The one attack here that also runs on a chip.
+Andriushchenko et al. 2020 (arXiv 1912.00049), untargeted: in L-infinity with the projected update
+of AutoAttack's version, in L2 with `bumps`. It asks for logits alone, so it also runs on a chip.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 
 from spikeport.sim import checks
+from spikeport.sim.attack import bumps
+from spikeport.sim.attack.norms import rows
 from spikeport.sim.attack.oracle import Oracle
 from spikeport.sim.attack.spec import Attack
 from spikeport.sim.attack.streams import sign_of
@@ -31,7 +33,7 @@ class Square(Attack):
 
     name = "square"
     blind = True
-    norms = ("linf",)
+    norms = ("linf", "l2")
     queries: int = 1000
     share: float = 0.8
     sideways: bool = True
@@ -42,32 +44,40 @@ class Square(Attack):
             raise ValueError(f"square: share is {self.share}; allowed are 0..1, above 0")
 
     def run(self, oracle: Oracle) -> None:
-        """Start from random vertical stripes, then keep each square that does not raise the margin.
+        """Start from random vertical stripes (in L2: bumps side by side), then keep each square
+        that does not raise the margin.
 
         Vectors [B, n] are searched as maps of one channel and one row.
         """
-        shape = oracle.x0.shape
+        shape, budget = oracle.x0.shape, oracle.budget
         maps = shape if len(shape) == 4 else torch.Size((shape[0], 1, 1, shape[1]))
-        batch, channels, height, width = maps
-        radius = oracle.budget.radius
-        stripes = oracle.streams.signs(channels, 1, width).expand(maps)
-        x = oracle.budget.clip(oracle.x0 + radius * stripes.reshape(shape), oracle.x0)
+        channels, height, width = maps[1:]
+        bumpy = budget.norm == "l2"
+        if bumpy:
+            begun = bumps.first(oracle.streams, maps)
+        else:
+            begun = oracle.streams.signs(channels, 1, width).expand(maps)
+        x = budget.clip(oracle.x0 + budget.radius * begun.reshape(shape), oracle.x0)
         best = oracle.ask(x)
         # All squares of a sample are drawn at once: its stream is the same whoever leaves.
-        draws = oracle.streams.uniform(self.queries, 2 + channels).unbind(1)
+        numbers = channels + (bumps.DRAWS if bumpy else 2)
+        draws = oracle.streams.uniform(self.queries, numbers).unbind(1)
         for query in range(1, self.queries):
             if oracle.done:
                 return
-            u = draws[query]
-            rows, columns = window(share_at(query, self), height=height, width=width)
-            above, beside = _span(u[:, 0], rows, height), _span(u[:, 1], columns, width)
-            inside = above[:, None, :, None] & beside[:, None, None, :]
-            change = sign_of(u[:, 2:])[:, :, None, None] * inside
-            trial = oracle.budget.clip(x + 2 * radius * change.reshape(shape), oracle.x0)
+            size = window(share_at(query, self), height=height, width=width)
+            if bumpy:
+                size = bumps.odd(size, height=height, width=width)
+                change = (x - oracle.x0).reshape(maps)
+                change = bumps.moved(change, draws[query], size=size, eps=budget.eps)
+                trial = budget.clip(oracle.x0 + change.reshape(shape), oracle.x0)
+            else:
+                change = 2 * budget.radius * _square(draws[query], size, height, width)
+                trial = budget.clip(x + change.reshape(shape), oracle.x0)
             margin = oracle.ask(trial)
             better = margin <= best if self.sideways else margin < best
             best = torch.where(better, margin, best)
-            x = torch.where(better.reshape(batch, *[1] * (len(shape) - 1)), trial, x)
+            x = torch.where(rows(better, x), trial, x)
 
 
 def share_at(query: int, spec: Square) -> float:
@@ -84,8 +94,16 @@ def window(share: float, *, height: int, width: int) -> tuple[int, int]:
     return side, side
 
 
+def _square(u: Tensor, size: tuple[int, int], height: int, width: int) -> Tensor:
+    """[B, C, height, width]: a window of `size` filled with 1 or -1 in each channel, 0 elsewhere;
+    place and signs drawn by u [B, 2 + C] in [0, 1)."""
+    above, beside = _span(u[:, 0], size[0], height), _span(u[:, 1], size[1], width)
+    inside = above[:, None, :, None] & beside[:, None, None, :]
+    return sign_of(u[:, 2:])[:, :, None, None] * inside
+
+
 def _span(u: Tensor, length: int, size: int) -> Tensor:
     """bool [B, size]: a stretch of `length` places, its start drawn by u in [0, 1)."""
-    start = (u * (size - length + 1)).floor().clamp(max=size - length)[:, None]
+    start = bumps.start(u, length, size)[:, None]
     place = torch.arange(size, device=u.device)
     return (place >= start) & (place < start + length)

@@ -253,3 +253,17 @@ def test_pools_and_delays_take_room() -> None:
     # straight path waits a step for the other, hence 6 bits more: 218 bits, 4 words.
     assert pool.use == Use(2, 1, 12, 12, 12)
     assert out.use == Use(60, 1, 8, 12 * 3 + 48 * 4, 8)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_neuron_in_the_middle_may_be_too_much_where_the_first_is_not(way: str) -> None:
+    conv = Conv2d(w=np.ones((1, 1, 3, 3)), geometry=ConvGeometry(padding=(1, 1)))
+    net = FixedNet(
+        input=Input(shape=(1, 5, 5)),
+        populations=(Population(name="out", shape=(1, 5, 5), v_th=1),),
+        projections=(Projection(source="input", target="out", synapse=conv),),
+        readout=Readout(population="out"), steps=4,
+    )  # fmt: skip
+    few = replace(LOIHI_1, chip=replace(LOIHI_1.chip, in_axons=8))  # a corner hears 4, others 6, 9
+    with pytest.raises(DoesNotFitError, match="one neuron alone takes 9 input axons"):
+        place(net, few, way=way)

@@ -24,10 +24,13 @@ from spikeport.sim.twin import Twin
 
 Planted = Callable[..., ModuleType]
 Case = tuple[FixedNet, NDArray[np.int64]]
-ENGINE = ("sim.product", "sim.neurons", "sim.engine")
+ENGINE = (
+    "sim.events_kernel", "sim.events", "sim.product_torch", "sim.product", "sim.neurons",
+    "sim.engine",
+)  # fmt: skip
 TWIN = (
-    "sim.twin_kernel", "sim.twin_adjoint", "sim.twin_stretch", "sim.twin_base", "sim.twin_lif",
-    "sim.twin",
+    "sim.twin_kernel", "sim.twin_adjoint", "sim.twin_stretch", "sim.twin_segments",
+    "sim.twin_base", "sim.twin_lif", "sim.twin",
 )  # fmt: skip
 STEPPED = ('return a.device.type == "cpu" and', "return False and")
 
@@ -46,8 +49,8 @@ ENGINE_MUTANTS = {
     ),
     "a loop runs all at once": ("loop=is_loop(net, names)", "loop=len(names) > 1"),
     "nothing comes from outside a loop": (
-        "values |= {layer.name: layer.total(values) for",
-        "values |= {layer.name: 0 * layer.total(values) for",
+        "totals = {layer.name: layer.total(values) for",
+        "totals = {layer.name: 0 * layer.total(values) for",
     ),
     "delay forgotten": (
         "total[p.delay :] += p.delivered(values[p.source][: steps - p.delay])",
@@ -70,17 +73,19 @@ ENGINE_MUTANTS = {
     "the sum is of one step": ("v_sum[first + b] += v", "v_sum[first + b] = v"),
 }  # fmt: skip
 TWIN_MUTANTS = {
-    "a loop does not hear its first step": ("and t >= p.delay:", "and t > p.delay:"),
+    "a loop does not hear its first step": (
+        "t + known[p.source] >= p.delay", "t + known[p.source] > p.delay",
+    ),
     "a loop hears one step late": (
-        "lives[p.source][t - p.delay].spikes", "lives[p.source][max(t - p.delay - 1, 0)].spikes",
+        "[t + known[p.source] - p.delay]", "[max(t + known[p.source] - p.delay - 1, 0)]",
     ),
     "a loop runs all at once": ("= loop or every_step", "= len(names) > 1 or every_step"),
-    "state not carried": ("(life[-1].u, life[-1].v) if life else None", "None"),
+    "state not carried": ("(life[-1].u, life[-1].v) if life else passage.state(name)", "None"),
     "u not carried": ("(life[-1].u, life[-1].v)", "(0 * life[-1].u, life[-1].v)"),
-    "delay forgotten": ("    if not delay:\n        return a", "    return a"),
+    "delay forgotten": ("        if not delay:\n            return a", "        return a"),
     "what comes late comes early": (
-        "cat([a.new_zeros(steps - len(arrived), *a.shape[1:]), arrived])",
-        "cat([arrived, a.new_zeros(steps - len(arrived), *a.shape[1:])])",
+        "cat([before, a.expand(steps, *a.shape[1:])])",
+        "cat([a.expand(steps, *a.shape[1:]), before])",
     ),
     "the sum misses the last stretch": (
         'part.v_sum for part in life', 'part.v_sum for part in life[: max(len(life) - 1, 1)]',
@@ -103,7 +108,10 @@ GRADIENT_MUTANTS = {
     "no gradient through v": ("g.v if ctx.needs_input_grad[2] else None)", "None)"),
     "no gradient of the sum": ("gv[j] += g_v_sum[b, low + j]", "gv[j] += zero"),
     "u decays once too often": ("g_u[j] += g[j]\n", "g_u[j] = g[j] + keep_u[j] * g_u[j]\n"),
-    "loops are cut": ("[t - p.delay].spikes", "[t - p.delay].spikes.detach()"),
+    "loops are cut": (
+        "[t + known[p.source] - p.delay]",
+        "[t + known[p.source] - p.delay].detach()",
+    ),
 }
 STEPPED_GRADIENT_MUTANTS = {
     "no gradient of the sum": ("g_v = g_v + g_sum", "g_v = g_v"),

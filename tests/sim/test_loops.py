@@ -11,7 +11,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from spikeport.sim import engine, product, reference
+from spikeport.sim import engine, reference
+from spikeport.sim.events import Rows
 from spikeport.sim.net import FixedNet, Input, Population, Projection, Readout
 from spikeport.sim.synapse import Conv2d, ConvGeometry, Dense, Synapse
 from spikeport.sim.topology import blocks, is_loop
@@ -222,17 +223,17 @@ def wide_loop(n: int, **dense: Any) -> tuple[FixedNet, NDArray[np.int64]]:
 def test_sparse_loops_are_summed_by_events(monkeypatch: pytest.MonkeyPatch) -> None:
     net, x = wide_loop(80)
     calls: list[int] = []
-    exact = product.add_events
+    exact = Rows.__call__
 
-    def counted(s: NDArray[Any], w: NDArray[Any]) -> NDArray[Any]:
+    def counted(rows: Rows, s: NDArray[Any]) -> NDArray[Any]:
         calls.append(len(s))
-        return exact(s, w)
+        return exact(rows, s)
 
-    monkeypatch.setattr(product, "add_events", counted)
+    monkeypatch.setattr(Rows, "__call__", counted)
     wanted = reference.run(net, x)
     assert wanted["a"].spikes.any()
     assert_same(wanted, engine.run(net, x, record=True))
-    assert 1 in calls
+    assert 2 in calls  # both samples of one step
 
 
 @pytest.mark.parametrize(("n", "w_exp", "dtype"), [(80, -2, "float32"), (2100, 7, "float64")])

@@ -14,7 +14,9 @@ import sys
 import time
 import traceback
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import lightning_fabric  # noqa: F401  (so that no fork has to)
 import torch
@@ -23,10 +25,13 @@ from spikeport.train.config import Config, load
 from spikeport.train.loop import fit
 
 
-def started(config: Config, folder: Path) -> int:
-    """The id of a process that trains, resuming what is there."""
+def started(config: Config, folder: Path, *, slow_disk: bool = False) -> int:
+    """The id of a process that trains, resuming what is there; with `slow_disk` files stay half
+    written long enough for a busy machine to see them."""
     child = os.fork()
     if child == 0:
+        if slow_disk:
+            os.replace = slowly(os.replace)
         code = 1
         try:
             fit(config, folder, resume=True, progress=False)
@@ -36,6 +41,16 @@ def started(config: Config, folder: Path) -> int:
         finally:
             os._exit(code)
     return child
+
+
+def slowly(replace: Callable[..., None]) -> Callable[..., None]:
+    """`replace` after a pause."""
+
+    def found(*given: Any) -> None:
+        time.sleep(0.1)
+        replace(*given)
+
+    return found
 
 
 def strike(child: int, folder: Path, *, after_s: float, writing: bool) -> str | None:
@@ -66,8 +81,9 @@ def main() -> None:
     torch.set_num_threads(1)
     found: Counter[str] = Counter()
     for i in range(kills):
-        child = started(config, folder)
-        struck = strike(child, folder, after_s=draws.uniform(0, 0.6), writing=i % 3 == 2)
+        writing = i % 3 == 2
+        child = started(config, folder, slow_disk=writing)
+        struck = strike(child, folder, after_s=draws.uniform(0, 0.6), writing=writing)
         if struck is None:
             break
         found[struck] += 1

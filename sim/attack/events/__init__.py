@@ -13,12 +13,15 @@ from spikeport.sim.attack.events.patterns import Corner, Dash, Frame
 from spikeport.sim.attack.events.retiming import RandomRetiming, Retiming
 from spikeport.sim.attack.events.sda import Sda
 from spikeport.sim.attack.events.shown import Changes, Shown, changes
+from spikeport.sim.attack.events.spikefool import SpikeFool
 from spikeport.sim.attack.spec import Attack
 
 EVENT_ATTACKS: dict[str, type[Attack]] = {
     kind.name: kind
-    for kind in (RandomFlips, Flips, Sda, Frame, Corner, Dash, RandomRetiming, Retiming)
-}
+    for kind in (
+        RandomFlips, Flips, Sda, SpikeFool, Frame, Corner, Dash, RandomRetiming, Retiming,
+    )
+}  # fmt: skip
 
 __all__ = [
     "EVENT_ATTACKS",
@@ -35,5 +38,6 @@ __all__ = [
     "RetimingBudget",
     "Sda",
     "Shown",
+    "SpikeFool",
     "changes",
 ]

@@ -17,6 +17,9 @@ from spikeport.sim.attack.losses import lost_margin
 from spikeport.sim.attack.oracle import Oracle
 from spikeport.sim.attack.spec import Attack
 
+FIRST = 10
+"""Cells that the first round tries, in the paper."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Sda(Attack):
@@ -33,7 +36,7 @@ class Sda(Attack):
     name = "sda"
     norms = ("flips",)
     steps: int = 30
-    first: int = 10
+    first: int = FIRST
 
     def __post_init__(self) -> None:
         checks.whole(self.steps, where="sda: steps", low=1, high=1 << 16)
@@ -66,6 +69,11 @@ class Sda(Attack):
         barred = (change.flatten(1) < math.inf) | (_target(oracle).flatten(1) == x0)
         rank = torch.where(barred, -math.inf, rank)
         return rank.argsort(dim=1, descending=True, stable=True)[:, :count]
+
+
+def rounds_within(queries: int) -> int:
+    """Rounds of `Sda`, one at least, in which no more than so many flips are tried."""
+    return max(1, (math.isqrt(1 + 8 * (queries // FIRST)) - 1) // 2)
 
 
 def _target(oracle: Oracle) -> Tensor:

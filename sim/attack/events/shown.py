@@ -10,15 +10,16 @@ from torch import Tensor, nn
 
 class Shown(nn.Module):
     """A model of trains [T, B, ...], such as `sim.twin.Twin`, as a model of samples [B, T, ...];
-    same logits [B, K]. If the model's gradients remember (see `attack.Oracle`), so do these."""
+    same logits [B, K]. unit: events that make 1 in what the model is shown, the `scale` of its
+    input. If the model's gradients remember (see `attack.Oracle`), so do these."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, *, unit: float = 1.0) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.unit = model, unit
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits [B, K] of x [B, T, ...]."""
-        logits: Tensor = self.model(x.transpose(0, 1))
+        logits: Tensor = self.model(x.transpose(0, 1) / self.unit)
         return logits
 
     def attend(self, rows: Tensor, *, samples: int, learn: bool = True) -> None:

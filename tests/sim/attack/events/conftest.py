@@ -24,6 +24,7 @@ from spikeport.sim.attack.events import (
     RetimingBudget,
     Sda,
     Shown,
+    SpikeFool,
 )
 from spikeport.sim.net import FixedNet, Input, Population, Projection, Readout
 from spikeport.sim.surrogate import Surrogate
@@ -147,6 +148,7 @@ def quick() -> dict[str, Any]:
         "random-flips": RandomFlips(draws=9, keep=0.5),
         "flips": Flips(steps=7, memory=0.3, noise=0.5, loss="dlr"),
         "sda": Sda(steps=2, first=5),
+        "spikefool": SpikeFool(steps=5, classes=2, reach=1.3),
         "frame": Frame(width=2),
         "corner": Corner(size=2),
         "dash": Dash(hold=2, starts=3),

@@ -20,6 +20,7 @@ from spikeport.sim.attack.events import (
     Retiming,
     RetimingBudget,
     Sda,
+    SpikeFool,
 )
 from spikeport.sim.attack.losses import margin
 
@@ -187,6 +188,7 @@ GROWING = {
     "a search": lambda k: RandomFlips(draws=10 * k, keep=0.7),
     "flips": lambda k: Flips(steps=4 * k),
     "sda": lambda k: Sda(steps=k, first=4),
+    "spikefool": lambda k: SpikeFool(steps=k),
     "random-retiming": lambda k: RandomRetiming(draws=10 * k),
     "retiming": lambda k: Retiming(steps=4 * k),
     "published retiming": lambda k: Retiming(steps=3 * k - 2, sampled=False),
@@ -236,7 +238,7 @@ def test_gradients_beat_random_retiming(norm: str, eps: int, twin: Any) -> None:
     assert found.margin.mean() < noise.margin.mean() - 0.2
 
 
-@pytest.mark.parametrize("name", ["flips", "sda", "frame", "random-flips"])
+@pytest.mark.parametrize("name", ["flips", "sda", "spikefool", "frame", "random-flips"])
 def test_other_budgets_are_refused(name: str, quick: dict[str, Any], maps: Any) -> None:
     with pytest.raises(ValueError, match=f"^{name}: the budget is one of moves; this attack"):
         maps.attack(quick[name], RetimingBudget(eps=1, norm="moves"))
@@ -259,6 +261,9 @@ def test_flip_budgets_are_refused(name: str, quick: dict[str, Any], twin: Any) -
         (lambda: Flips(loss="mse"), "^flips: loss is 'mse'; allowed are 'ce', 'dlr', 'margin'"),
         (lambda: Sda(steps=0), "^sda: steps is 0; allowed are 1.."),
         (lambda: Sda(first=0), "^sda: first is 0; allowed are 1.."),
+        (lambda: SpikeFool(steps=0), "^spikefool: steps is 0; allowed are 1.."),
+        (lambda: SpikeFool(classes=0), "^spikefool: classes is 0; allowed are 1.."),
+        (lambda: SpikeFool(reach=0.0), "^spikefool: reach is 0.0; it must be a positive number$"),
         (lambda: RandomRetiming(draws=0), "^random-retiming: draws is 0; allowed are 1.."),
         (lambda: Retiming(steps=0), "^retiming: steps is 0; allowed are 1.."),
         (lambda: Retiming(length=0.0), "^retiming: length is 0.0; it must be a positive number$"),

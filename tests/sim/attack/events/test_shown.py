@@ -22,6 +22,14 @@ def test_a_shown_twin_is_the_twin(twin: Any) -> None:
     assert torch.equal(logits, alone)
 
 
+class Summing(nn.Module):
+    """Sums over time."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits [B, n] of x [T, B, n]."""
+        return x.sum(0)
+
+
 class Remembering(nn.Module):
     """Notes what attacks tell a model whose gradients remember."""
 
@@ -46,8 +54,9 @@ class Remembering(nn.Module):
 def test_what_gradients_remember_is_passed_on() -> None:
     model = Shown(Remembering())
     model.forget()
-    model.attend(torch.tensor([0, 2]), samples=3, learn=False)
-    assert model.model.told == ["forget", ([0, 2], 3, False)]
+    model.attend(torch.tensor([0, 2]), samples=3)
+    model.attend(torch.tensor([1]), samples=3, learn=False)
+    assert model.model.told == ["forget", ([0, 2], 3, True), ([1], 3, False)]
     model = Shown(nn.Flatten())
     model.forget()  # which needs none of it
     model.attend(torch.tensor([0]), samples=1)
@@ -59,6 +68,13 @@ def test_attacks_tell_a_shown_model_what_it_is_shown() -> None:
     x[1, :2, 1] = 1  # the other is a tie, and leaves at once
     attack(model, x, torch.tensor([0, 0]), Flips(steps=1), budget=FlipBudget(flips=1), seed=0)
     assert model.model.told == ["forget", "forget", ([1], 2, True)]
+
+
+def test_events_are_shown_in_the_units_of_the_input() -> None:
+    x = torch.tensor([[[3.0, 6.0], [0.0, 9.0]]])
+    for unit, logits in ((1.0, [3.0, 15.0]), (3.0, [1.0, 5.0])):
+        shown = Shown(Summing(), unit=unit)(x)
+        assert shown.tolist() == [logits]
 
 
 counts = st.lists(st.integers(0, 2), min_size=4, max_size=4)

@@ -1,0 +1,120 @@
+"""The lab's networks under the strongest attack there is here: SA-PGD through ASSG.
+
+    python benchmarks/harder.py --data FOLDER --runs FOLDER [--sets mnist fashion_mnist cifar10]
+        [--seeds 0 1 2] [--recipes plain ...] [--jobs 2] [--out benchmarks/results/harder.json]
+
+Every network of the lab that is attacked there is attacked here, on the same images and at the same
+radius, integer network alone (run folders of the lab, trained if absent). Three sharpnesses of
+ASSG, 100 moves each; what an image loses under one of them is lost. The result is written after
+every network, and the same command goes on where it was stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import lab_rows
+import torch
+from lab_plan import SCALES, SETS, Job, jobs, recipes
+from lab_run import ATTACK_SEED
+from where import machine, versions
+
+from spikeport import exporting
+from spikeport.sim.attack import Budget, SaPgd
+from spikeport.sim.attack.run import attack_views
+from spikeport.sim.attack.standard import SHARPNESS
+from spikeport.sim.files import write_text
+from spikeport.sim.memory import keep_freed
+from spikeport.sim.twin import Twin
+from spikeport.sim.twin_rules import Assg
+from spikeport.train.data import subset
+from spikeport.train.loop import SUMMARY, fit
+
+OUT = Path(__file__).parent / "results" / "harder.json"
+PACKAGES = ("numpy", "torch")
+ATTACK = SaPgd(steps=100)
+SETTINGS = {"attack": {"name": ATTACK.name, **asdict(ATTACK)}, "assg": list(SHARPNESS)}
+Row = dict[str, Any]
+
+
+def attacked(job: Job) -> Row:
+    """The row of one network."""
+    torch.set_num_threads(1)
+    keep_freed()
+    if not (job.folder / SUMMARY).exists():
+        job.folder.mkdir(parents=True, exist_ok=True)
+        fit(job.config, job.folder, resume=True, progress=False)
+    exported, _, _ = exporting.nets_of(job.folder, target=job.config.quantise.target)
+    labels = exported.data.y_test
+    chosen = subset(labels, SCALES[job.scale].attacked or None, where="harder: attacked images")
+    x = torch.tensor(exported.data.x_test[chosen]).float() / 255
+    twin = Twin(exported.net)
+    views = [twin.through(Assg(area=area), detach_reset=True) for area in SHARPNESS]
+    found = attack_views(
+        views, x, torch.tensor(labels[chosen]), ATTACK, budget=Budget(eps=SETS[job.set].eps),
+        seed=ATTACK_SEED, batch=SCALES[job.scale].batch,
+    )  # fmt: skip
+    return {
+        "run": lab_rows.name(job), "digest": lab_rows.digest(job), "set": job.set,
+        "recipe": job.recipe, "seed": job.seed, "images": len(chosen), "eps": SETS[job.set].eps,
+        "clean": found.clean_accuracy, "left": found.robust_accuracy,
+    }  # fmt: skip
+
+
+def known(path: Path) -> dict[str, Row]:
+    """Rows of an earlier call with the same attack, by run."""
+    if not path.exists():
+        return {}
+    told = json.loads(path.read_text(encoding="utf-8"))
+    return {row["run"]: row for row in told["rows"]} if told["settings"] == SETTINGS else {}
+
+
+def write(path: Path, rows: Iterable[Row]) -> None:
+    """The result so far."""
+    kept = sorted(rows, key=lambda row: str(row["run"]))
+    report = {
+        "command": "python benchmarks/harder.py --data FOLDER --runs FOLDER", "machine": machine(),
+        "versions": versions(PACKAGES), "settings": SETTINGS, "rows": kept,
+    }  # fmt: skip
+    write_text(path, json.dumps(report, indent=1) + "\n")
+
+
+def main() -> None:
+    """Attack what is missing, `--jobs` networks at a time."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--runs", type=Path, required=True)
+    parser.add_argument("--sets", nargs="+", choices=tuple(SETS), default=None)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--recipes", nargs="+", default=None)
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--out", type=Path, default=OUT)
+    given = parser.parse_args()
+    names = given.recipes or tuple(recipes())
+    first = Job(data=given.data, runs=given.runs, scale="lab", set="digits", recipe="", seed=0)
+    sets = given.sets or ["mnist", "fashion_mnist", "cifar10"]
+    every = jobs(first, sets=sets, names=names, seeds=given.seeds)
+    todo = [job for job in every if job.steps is None]
+    rows = known(given.out)
+    missing = [
+        job for job in todo
+        if rows.get(lab_rows.name(job), {}).get("digest") != lab_rows.digest(job)
+    ]  # fmt: skip
+    print(f"{len(todo) - len(missing)} of {len(todo)} networks are done", flush=True)
+    with ProcessPoolExecutor(given.jobs, mp_context=get_context("spawn")) as pool:
+        for done in as_completed([pool.submit(attacked, job) for job in missing]):
+            row = done.result()
+            rows[row["run"]] = row
+            write(given.out, rows.values())
+            print(f"{row['run']}: clean {row['clean']:.3f}, left {row['left']:.3f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
