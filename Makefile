@@ -35,6 +35,7 @@ bench: env
 	$(if $(DATA),$(BIN)/python benchmarks/lab.py --data $(DATA) $(if $(RUNS),--runs $(RUNS)/lab))
 	$(if $(DATA),$(BIN)/python benchmarks/flips.py --data $(DATA) $(if $(RUNS),--runs $(RUNS)/lab))
 	$(if $(DATA),$(if $(RUNS),$(BIN)/python benchmarks/robustness.py --data $(DATA) --runs $(RUNS)/lab))
+	$(if $(DATA),$(if $(RUNS),$(BIN)/python benchmarks/harder.py --data $(DATA) --runs $(RUNS)/lab))
 	$(BIN)/python benchmarks/readme.py
 
 # Thousands of random networks here, in Lava, in nengo-loihi and in brian2-loihi: no bit may differ.

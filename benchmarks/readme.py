@@ -137,6 +137,8 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "flips": readme_training.flips,
     "thresholds": readme_training.thresholds,
     "fused": readme_training.fused,
+    "standard": readme_robustness.standard,
+    "harder": readme_robustness.harder,
     "compared": readme_robustness.compared,
     "twin": readme_robustness.twin,
     "faults": readme_robustness.faults,
