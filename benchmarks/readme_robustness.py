@@ -61,9 +61,9 @@ def standard() -> str:
     images = r["networks"][0]["standard"]["images"]
     about = (
         f"Worst case on the first {images} test images, one seed; float's images: what the worst"
-        f" images of the float network alone leave the integer one. {2 * replayed:,} images, half of"
-        f" them attacked, were replayed on Lava: {disagreeing} decided otherwise than by the twin, of"
-        f" {spikes:,} spikes {differing} differ."
+        f" images of the float network alone leave the integer one. {2 * replayed:,} images, half"
+        f" of them attacked, were replayed on Lava: {disagreeing} decided otherwise than by the"
+        f" twin, of {spikes:,} spikes {differing} differ."
     )
     return "\n\n".join([table(rows), about, _timed(r), made_by(r)])
 
