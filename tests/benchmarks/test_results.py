@@ -26,7 +26,7 @@ def test_a_command_tells_every_option_that_matters(script: Script) -> None:
 
     def told(*words: str) -> str:
         given = parser.parse_args(["--data", "/a", "--out", "b", "--jobs", "7", *words])
-        line: str = script("where").command_line(parser, given, apart=("jobs",))
+        line = str(script("where").command_line(parser, given, apart=("jobs",)))
         return line.removeprefix("python benchmarks/lab.py --data FOLDER")
 
     assert told() == told("--sets", "mnist", "cifar10", "--seeds", "0", "1") == ""
