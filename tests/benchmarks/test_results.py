@@ -59,7 +59,7 @@ def test_a_layer_differs_from_its_log_by_any_residual(
 
     def differing() -> str:
         (row,) = [line for line in blocks.placement().splitlines() if name in line]
-        return row.split("|")[-2].strip()
+        return str(row.split("|")[-2].strip())
 
     monkeypatch.setattr(blocks, "load", lambda _: result)
     assert differing() == "0"
