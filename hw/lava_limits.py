@@ -48,6 +48,13 @@ def unconnected(net: FixedNet) -> Iterator[str]:
             yield population.name
 
 
+def message_bits(net: FixedNet, source: str) -> int:
+    """Bits of a message from `source`, 0 for spikes that carry no number. A message of Lava's has
+    8 at least."""
+    graded = source == "input" and net.input.kind == "graded"
+    return max(8, net.input.payload_bits) if graded else 0
+
+
 def _refuse_population(population: Population) -> None:
     where = f"population {population.name!r}"
     if population.v_init.any():

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikeport.hw import netx_weights
-from spikeport.hw.lava_limits import refuse
+from spikeport.hw.lava_limits import message_bits, refuse
 from spikeport.sim.arith import DELAY_MAX
 from spikeport.sim.files import hdf5
 from spikeport.sim.lif import tick
@@ -38,9 +38,8 @@ def write(net: FixedNet, path: Path | str) -> dict[str, int]:
     """
     refuse(net)
     layers = _layers(net)
-    loading = {"reset_interval": net.steps, "reset_offset": 1, "input_message_bits": 0}
-    if net.input.kind == "graded":
-        loading["input_message_bits"] = max(8, net.input.payload_bits)
+    bits = message_bits(net, "input")
+    loading = {"reset_interval": net.steps, "reset_offset": 1, "input_message_bits": bits}
     with hdf5(path) as file:
         file.attrs.update(loading)
         # For `netx_read` alone, like the names of the layers.
