@@ -54,7 +54,6 @@ def connections(net: FixedNet) -> tuple[list[dict[str, Any]], dict[str, NDArray[
     """The "connections" of network.json and all arrays of network.npz.
 
     Populations that hang together with nothing get a connection without effect from the input.
-    Raises ValueError for what Lava's stock processes cannot run.
     """
     arrays = {
         f"populations.{i}.{name}": getattr(p, name)

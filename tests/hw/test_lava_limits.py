@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,16 @@ def network(
         readout=Readout(population="out"),
         steps=4,
     )
+
+
+def test_bits_of_messages() -> None:
+    dense = Dense(w=np.ones((1, 128), np.int16))
+    for payload, bits in ((1, 8), (8, 8), (12, 12)):
+        net = network(dense, payload_bits=payload)
+        assert lava_limits.message_bits(net, "input") == bits
+        assert lava_limits.message_bits(net, "out") == 0
+    spikes = replace(net, input=Input(shape=(128, 1, 1)))
+    assert lava_limits.message_bits(spikes, "input") == 0
 
 
 def conv(groups: int) -> Conv2d:
