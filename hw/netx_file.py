@@ -226,7 +226,7 @@ def _kept(*weights: NDArray[np.int64], where: str) -> NDArray[np.int64]:
         held = netx_weights.load(*weights)
         if not held.changed(*weights):
             return held.parts[0]
-    except ValueError:
+    except LavaLimitError:
         pass  # nothing of them is left; the sentence is the same
     raise LavaLimitError(
         f"{where}: weights times 2**w_exp span {joint.min()}..{joint.max()}; NetX keeps -128..127,"

@@ -52,7 +52,8 @@ def test_the_summary_of_a_run() -> None:
         "populations": {"a": {"differing": 1, "compared": 1000, "not_0": 70}},
         "logits": {"differing": 3, "compared": 20}, "built_from": "arrays",
         "readout": {"population": "b", "kind": "last_v"}, "not_compared": ["b"],
-        "profile": {"total_power_w": [1.0, 2.0]}, "missing": "no board: buy one",
+        "profile": {"total_power_w": [1.0, 2.0], "vdd_power_w": [0.5]},
+        "missing": "no board: buy one",
     }  # fmt: skip
     result = {"folder": "out", "board": "oheo-gulch", "files": ["run.py"], "ran": ran}
     assert deploying.describe_deployment(result).splitlines() == [
@@ -61,6 +62,7 @@ def test_the_summary_of_a_run() -> None:
         "b, last_v: 3 of 20 potentials differ",
         "b: not compared",
         "total_power_w: 1.5, mean of 2 executions",
+        "vdd_power_w: 0.5",
         "NOT as expected: 2 of 8 samples on Lava's CPU simulator, built from arrays",
         "no board: buy one",
     ]
@@ -171,3 +173,4 @@ def test_a_killed_command_leaves_no_process(
     for process in stopped:
         os.kill(process, signal.SIGCONT)
     wait_until(lambda: not running(child))
+    assert not list((tmp_path / "out").glob("*result*"))

@@ -43,10 +43,17 @@ def main(words: Sequence[str]) -> int:
         result = compare(wanted, board=on_board(wanted))
         write(out, json.dumps(result, indent=1) + "\n")
     except (LavaError, ValueError, OSError) as problem:
-        print(f"run.py: {problem}", file=sys.stderr)
-        return 2
+        return fail(str(problem))
+    except KeyboardInterrupt:
+        return fail("stopped by the user; nothing was written")
     print("\n".join(describe(result)))
     return 0 if result["passed"] else 1
+
+
+def fail(sentence: str) -> int:
+    """Say why there is no result; the exit code."""
+    print(f"run.py: {sentence}", file=sys.stderr)
+    return 2
 
 
 def make_room(out: Path) -> None:
@@ -233,7 +240,8 @@ def describe(result: dict[str, Any]) -> list[str]:
         )
     lines += [f"{name}: not compared" for name in result["not_compared"]]
     for name, values in (result["profile"] or {}).items():
-        lines.append(f"{name}: {np.mean(values):.6g}, mean of {len(values)} executions")
+        several = f", mean of {len(values)} executions" if len(values) > 1 else ""
+        lines.append(f"{name}: {np.mean(values):.6g}{several}")
     verdict = "as expected" if result["passed"] else "NOT as expected"
     lines.append(
         f"{verdict}: {result['samples']} of {result['of']} samples on {result['ran_on']}, built"

@@ -255,6 +255,23 @@ def test_reports_and_the_boards_options_join_the_folder(tmp_path: Path) -> None:
     assert "On the board:" not in readme
 
 
+def test_the_page_on_folders_names_every_file_and_key(tmp_path: Path) -> None:
+    page = Path(__file__).parents[2].joinpath("docs", "bundle.md").read_text("utf-8")
+    page = page.partition("a deployment folder\n")[2]
+    for name, net in {"netx": network(), "arrays": network(bias=65)}.items():
+        files = deploy.write_folder(
+            net, tmp_path / name, board="oheo-gulch", vectors=vectors(net),
+            reports=lambda: {"cost.txt": "", "cost.json": ""},
+        )  # fmt: skip
+        header = json.loads((tmp_path / name / "network.json").read_text())
+        inner = {*header["input"], *header["populations"][0], *header}
+        told = {f"`{key}`" for key in inner - {"kind", "population"}}
+        stems = {path for path in names(files, tmp_path / name) if path.endswith(".py")}
+        told |= {f"`{file}`" for file in {*names(files, tmp_path / name)} - stems}
+        told -= {"`placement.json`", "`cost.json`"}  # beside the .txt
+        assert {word for word in told if word not in page} == set()
+
+
 def test_only_what_netx_cannot_hold_becomes_arrays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

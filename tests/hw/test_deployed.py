@@ -7,17 +7,20 @@ import json
 import mmap
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from spikeport import deploying
 from spikeport.hw import deploy
 from spikeport.hw.lava_group import PROC, SEGMENTS
 from spikeport.sim import reference
@@ -328,6 +331,35 @@ def test_a_changed_folder_is_refused_and_an_older_result_goes(
     assert not (folder / "result.json").exists()
 
 
+def plays(folder: Path) -> bool:
+    """Whether the child of the folder's script has started."""
+    word = os.fsencode(folder / "play.py")
+    for entry in PROC.glob("[0-9]*/cmdline"):
+        try:
+            if word in entry.read_bytes().split(b"\0"):
+                return True
+        except OSError:
+            continue  # it ended while we looked
+    return False
+
+
+def test_a_stopped_run_is_a_sentence_and_leaves_nothing(tmp_path: Path) -> None:
+    written(late(), folder := tmp_path / "out")
+    (folder / "result.json").write_text('{"passed": true}')
+    before = {path.name for path in folder.iterdir()} - {"result.json"}
+    command = [sys.executable, str(folder / "run.py")]
+    handler = partial(signal.signal, signal.SIGINT, signal.default_int_handler)
+    run = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=handler,
+                           env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1"})  # fmt: skip
+    deadline = time.monotonic() + 60
+    while not plays(folder) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    run.send_signal(signal.SIGINT)
+    said = run.communicate(timeout=60)[1]
+    assert (run.returncode, said) == (2, "run.py: stopped by the user; nothing was written\n")
+    assert {path.name for path in folder.iterdir()} == before
+
+
 # A stand-in for Lava-Loihi, by the names that Intel's examples use. Its adapters and its neurons
 # run on the CPU: it shows that the script takes the way to a board, not what a board does.
 PROFILER = """
@@ -371,6 +403,8 @@ class PyToNxAdapter(AbstractProcess):
         self.inp, self.out = InPort(shape=shape), OutPort(shape=shape)
         with open(os.environ["ADAPTERS"], "a") as file:
             print(type(self).__name__, *shape, num_message_bits, file=file)
+            if "SLURM" in os.environ:
+                print(*(os.environ[name] for name in ("PARTITION", "LOIHI_GEN")), file=file)
 
 
 class NxToPyAdapter(PyToNxAdapter):
@@ -439,6 +473,34 @@ def test_beside_a_board_the_script_takes_it(
     assert done.returncode == 0
     assert "on Lava's CPU simulator" in done.stdout
     assert (tmp_path / "adapters").read_text() == used
+
+
+@pytest.mark.usefixtures("board")
+def test_spikeport_hands_the_boards_options_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sinfo = tmp_path / "sinfo"
+    lines = "PARTITION AVAIL TIMELIMIT NODES STATE NODELIST\ngulch up infinite 1 idle ncl-01"
+    sinfo.write_text(f"#!/bin/sh\necho '{lines}'\n")
+    sinfo.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "board"))
+    monkeypatch.setenv("ADAPTERS", str(tmp_path / "adapters"))
+    written(late(), folder := tmp_path / "out")
+    given = {"host": "slurm", "partition": "gulch", "generation": "N3C1", "profile": True}
+    ran, problem = deploying.run_folder(folder, samples=1, timeout_s=60, given=given)
+    assert problem is None
+    assert ran is not None
+    assert ran["ran_on"].startswith("board, ")
+    assert ran["profile"]["avg_time_per_step_us"] == [4.5]
+    assert set((tmp_path / "adapters").read_text().splitlines()) == {
+        "PyToNxAdapter 5 0", "NxToPyAdapter 6 0", "gulch N3C1",
+    }  # fmt: skip
+    given["partition"] = "tide"
+    ran, problem = deploying.run_folder(folder, samples=1, timeout_s=60, given=given)
+    assert ran is None
+    assert problem is not None
+    assert "partition tide is not found or is down" in problem
 
 
 def test_hosts_are_named_as_lava_expects_them(monkeypatch: pytest.MonkeyPatch) -> None:
