@@ -49,7 +49,8 @@ def deploy(
     check_timeout(timeout_s)
     given = options.for_boards(for_board or {})
     if run and given and (why := folders.board_status()):
-        options.refuse(given, why=f"{why}; with --no-run they go into the folder's README")
+        advice = f"{options.WITHOUT}, or add --no-run, which writes them into the README"
+        options.refuse(given, why=why, advice=advice)
     bundle = bundles.read(source)
     written = folders.write_folder(
         bundle.net,

@@ -80,8 +80,8 @@ def test_the_boards_options_need_a_board(
 ) -> None:
     monkeypatch.setattr("spikeport.hw.lava_board.available", lambda: "Lava is away")
     message = (
-        r"^--profile: for boards only, and no board can be used: Lava is away; with --no-run they"
-        r" go into the folder's README$"
+        r"^--profile: for boards only, and no board can be used: Lava is away; leave them out to"
+        r" use the simulator, or add --no-run, which writes them into the README$"
     )
     with pytest.raises(ValueError, match=message):
         deploy(finished, tmp_path / "out", for_board={"profile": True})
@@ -99,6 +99,13 @@ def test_the_folder_says_what_it_costs(finished: Path, tmp_path: Path) -> None:
     assert "by the max-affine model, scaled: loihi2" in told
     sums = (tmp_path / "out" / "SHA256SUMS").read_text()
     assert {"cost.txt", "cost.json"} <= {line.split("  ")[1] for line in sums.splitlines()}
+
+
+def test_there_is_no_run_time_bound_of_loihi_1(finished: Path) -> None:
+    told = deploying.cost_reports(finished / "bundle", board="nahuku-32", samples=2)
+    assert json.loads(told["cost.json"])["runs"]["vectors"]["bound"] is None
+    assert "Davies 2018: loihi1, 14 nm" in told["cost.txt"]
+    assert "max-affine" not in told["cost.txt"]
 
 
 def test_run_time_constants_are_of_the_boards_chip() -> None:

@@ -12,6 +12,7 @@ HOSTS = {"slurm": ("partition", "node"), "ethernet": ("address", "binary")}
 GENERATIONS = ("N2A2", "N3B2", "N3B3", "N3C1", "N3D1")  # Lava 0.10's loihi.ChipGeneration
 # What Lava's own helpers take where nothing is said.
 DEFAULTS = {"binary": "nxcore/bin/nx_driver_server", "generation": "N3B3"}
+WITHOUT = "leave them out to use the simulator"
 FOR_BOARDS = ("host", *HOSTS["slurm"], *HOSTS["ethernet"], "generation", "profile")
 
 
@@ -63,11 +64,11 @@ def for_boards(said: Mapping[str, Any]) -> dict[str, Any]:
     return given
 
 
-def refuse(given: Mapping[str, Any], *, why: str) -> None:
+def refuse(given: Mapping[str, Any], *, why: str, advice: str = WITHOUT) -> None:
     """Raise ValueError if options are `given` that only a board takes; why: there is none."""
     if given:
         names = ", ".join(f"--{name}" for name in given)
-        raise ValueError(f"{names}: for boards only, and {why}")
+        raise ValueError(f"{names}: for boards only, and {why}; {advice}")
 
 
 def words(given: Mapping[str, Any]) -> str:

@@ -236,7 +236,10 @@ NO_BOARD = "for boards only, and no board can be used: Lava-Loihi, the extension
         ),
         ("--host slurm --partition gulch", f"--host, --partition: {NO_BOARD}"),
         ("--profile", f"--profile: {NO_BOARD}"),
-        ("--simulator --profile", "--profile: for boards only, and --simulator was given\n"),
+        (
+            "--simulator --profile",
+            "and --simulator was given; leave them out to use the simulator\n",
+        ),
         ("--out .", "--out {out} is no file; name another\n"),
         ("--out {out}/none/x", "(No such file or directory); name another file\n"),
         ("--out {out}/run.py/x", "(Not a directory); name another file\n"),
