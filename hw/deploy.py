@@ -5,12 +5,9 @@ It needs nothing of spikeport: `lava_folder` holds what runs there, as real modu
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
-import shutil
-import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,13 +17,12 @@ import numpy as np
 from spikeport.hw import deploy_network, netx_file, rules, rules_place
 from spikeport.hw.deploy_readme import readme
 from spikeport.hw.lava_board import board_status
-from spikeport.hw.lava_limits import refuse
+from spikeport.hw.lava_limits import LavaLimitError, refuse
 from spikeport.hw.place import Placement, place
 from spikeport.hw.target import BOARDS, TARGETS, Board
+from spikeport.sim.bundle import Vectors, check_fit, replacing, sha256
 from spikeport.sim.describe import describe
-from spikeport.sim.files import naming
 from spikeport.sim.net import FixedNet
-from spikeport.sim.trace import Trace
 
 __all__ = ["BOARDS", "Board", "board_status", "write_folder"]
 
@@ -35,12 +31,14 @@ CODE = {
     name: HERE / source
     for source in (
         "lava_folder/run.py",
+        "lava_folder/options.py",
         "lava_folder/play.py",
         "lava_folder/graph.py",
         "lava_folder/board.py",
         "lava_folder/processes/__init__.py",
         "lava_folder/processes/adapters.py",
         "lava_folder/processes/recorder.py",
+        "lava_board.py",
         "lava_guard.py",
         "lava_watch.py",
         "lava_group.py",
@@ -57,31 +55,43 @@ SHORTER = (
 
 
 def write_folder(
-    net: FixedNet, folder: Path | str, *, board: str, vectors: tuple[Any, Trace]
+    net: FixedNet,
+    folder: Path | str,
+    *,
+    board: str,
+    vectors: Vectors,
+    reports: Callable[[], Mapping[str, str]] = dict,
+    words: str = "",
 ) -> list[Path]:
     """Write `net` for a board of BOARDS into the new `folder`; all files appear at once.
 
-    vectors: input [T, B, *shape] and the trace that it must give. Returns all files. Raises
-    ValueError when the board is not known, a rule of it is broken, Lava's stock processes cannot
-    run the network or `folder` exists already.
+    vectors: inputs, and what every population must send for them. reports: further texts by file
+    name, asked for once the network is known to fit. words: the board's options of run.py, for the
+    README. Returns all files. Raises ValueError when the board is not known, a rule of it is
+    broken, Lava's stock processes cannot run the network, the vectors are not of it or `folder`
+    exists already.
     """
     folder = Path(folder)
     if board not in BOARDS:
         raise ValueError(f"board is {board!r}; allowed are {', '.join(sorted(BOARDS))}")
     if folder.exists():
         raise ValueError(f"{folder} exists already; name a new folder or remove it")
-    if not folder.parent.is_dir():
-        raise ValueError(f"{folder}: the folder {folder.parent} does not exist; create it first")
     placement = placed(net, board=board)
     refuse(net)
-    with naming(folder):
-        temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-        try:
-            _fill(temporary, net, placement=placement, vectors=vectors)
-            temporary.chmod(0o755)  # mkdtemp makes folders for the owner only
-            temporary.rename(folder)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+    check_fit(net, vectors)
+    net.input.check(vectors.inputs)
+    with replacing(folder) as fresh:
+        _save_vectors(fresh / "vectors.npz", net, vectors)
+        no_netx = _write_network(fresh, net)
+        _write_texts(fresh, {
+            **code(),
+            "network.txt": describe(net) + "\n",
+            **_placement(placement),
+            **(more := reports()),
+            "README.txt": readme(
+                net, placement.target, no_netx=no_netx, cost="cost.txt" in more, words=words
+            ),
+        })  # fmt: skip
     return _files(folder)
 
 
@@ -95,26 +105,20 @@ def placed(net: FixedNet, *, board: str) -> Placement:
     return placement
 
 
-def _fill(folder: Path, net: FixedNet, *, placement: Placement, vectors: tuple[Any, Trace]) -> None:
-    x, trace = vectors
-    spikes = {f"spikes.{name}": part.spikes for name, part in trace.populations.items()}
+def _save_vectors(path: Path, net: FixedNet, vectors: Vectors) -> None:
+    wanted = {f"spikes.{name}": spikes for name, spikes in vectors.spikes.items()}
     if net.readout.of_potentials:
-        spikes["logits"] = trace.logits(net.readout)
-    _save(folder / "vectors.npz", {"x": net.input.check(x), **spikes})
-    no_netx = _write_network(folder, net)
-    for name, text in {
-        **code(),
-        "network.txt": describe(net) + "\n",
-        "README.txt": readme(net, placement.target, no_netx=no_netx),
-        **_reports(placement),
-    }.items():
+        wanted["logits"] = vectors.logits
+    _save(path, {"x": vectors.inputs, **wanted})
+
+
+def _write_texts(folder: Path, texts: Mapping[str, str]) -> None:
+    """Write `texts` by file name, and the sums of all files."""
+    for name, text in texts.items():
         path = folder / name
         path.parent.mkdir(exist_ok=True)
         path.write_text(text, encoding="utf-8")
-    sums = [
-        f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.relative_to(folder).as_posix()}\n"
-        for path in _files(folder)
-    ]
+    sums = [f"{sha256(path)}  {path.relative_to(folder).as_posix()}\n" for path in _files(folder)]
     (folder / "SHA256SUMS").write_text("".join(sums), encoding="utf-8")
 
 
@@ -131,20 +135,21 @@ def code() -> dict[str, str]:
 
 def _write_network(folder: Path, net: FixedNet) -> str | None:
     """Write the NetX file, or arrays and the reason why there is none, which is returned."""
+    loading, reason = None, None
     try:
-        header = deploy_network.header(net, netx=netx_file.write(net, folder / "network.net"))
-        reason = None
-    except ValueError as problem:
-        connections, arrays = deploy_network.connections(net)
-        header = deploy_network.header(net, netx=None) | {"connections": connections}
-        _save(folder / "network.npz", arrays)
+        loading = netx_file.write(net, folder / "network.net")
+    except LavaLimitError as problem:
         reason = str(problem)
+    header = deploy_network.header(net, netx=loading)
+    if loading is None:
+        header["connections"], arrays = deploy_network.connections(net)
+        _save(folder / "network.npz", arrays)
     (folder / "network.json").write_text(json.dumps(header, indent=1) + "\n", encoding="utf-8")
     return reason
 
 
-def _reports(placement: Placement) -> dict[str, str]:
-    """Reports by file name. A report on time and energy joins here."""
+def _placement(placement: Placement) -> dict[str, str]:
+    """The placement by file name."""
     cores = [
         {part.population: [list(ends) for ends in part.box] for part in core.slices}
         for core in placement.cores

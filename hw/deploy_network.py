@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikeport.hw.early import HELD
-from spikeport.hw.lava_limits import unconnected
+from spikeport.hw.lava_limits import message_bits, unconnected
 from spikeport.hw.lava_record import alone
 from spikeport.sim.net import FixedNet, Population, Projection
 from spikeport.sim.synapse import Conv2d, lowered
@@ -35,7 +35,7 @@ def header(net: FixedNet, *, netx: dict[str, int] | None) -> dict[str, Any]:
         "input": {
             "shape": list(net.input.shape),
             "port": list(net.input.shape[::-1]) if read_as_map else [net.input.size],
-            "message_bits": _message_bits(net, "input"),
+            "message_bits": message_bits(net, "input"),
         },
         "populations": [
             {
@@ -54,7 +54,6 @@ def connections(net: FixedNet) -> tuple[list[dict[str, Any]], dict[str, NDArray[
     """The "connections" of network.json and all arrays of network.npz.
 
     Populations that hang together with nothing get a connection without effect from the input.
-    Raises ValueError for what Lava's stock processes cannot run.
     """
     arrays = {
         f"populations.{i}.{name}": getattr(p, name)
@@ -79,7 +78,7 @@ def _connection(
     one: dict[str, Any] = {
         "source": projection.source,
         "target": projection.target,
-        "message_bits": _message_bits(net, projection.source),
+        "message_bits": message_bits(net, projection.source),
     }
     if isinstance(synapse, Conv2d):
         geometry = synapse.geometry
@@ -97,9 +96,3 @@ def _connection(
 
 def _nothing(net: FixedNet, population: Population) -> NDArray[np.int8]:
     return np.zeros((population.size, net.input.size), np.int8)
-
-
-def _message_bits(net: FixedNet, source: str) -> int:
-    """Bits of a message from `source`, 0 for spikes that carry no number."""
-    graded = source == "input" and net.input.kind == "graded"
-    return max(8, net.input.payload_bits) if graded else 0

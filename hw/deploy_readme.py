@@ -11,7 +11,7 @@ README = """\
 Network {digest} for {board} ({chips} x {chip})
 
 Run it:   python run.py            (python run.py --help lists the options)
-
+{beside_board}
 It needs Python 3.10 with `pip install lava-nc==0.10.0 lava-dl==0.6.0 setuptools`, and Linux. Where
 Lava-Loihi is installed, Intel's extension for members of its research community, it runs on a board
 (--host slurm --partition NAME, or --host ethernet --address HOST; --generation for LOIHI_GEN), else
@@ -32,7 +32,9 @@ vectors.npz      input `x` [T, B, ...] and, for every population P, the expected
 network.txt      the network in words
 placement.txt    what the fullest core of each layer takes of every limit, in per cent, and cores
 placement.json   for every core: ranges [first, end) of its neurons along each axis of the shape
-run.py           starts Lava, compares, tells; play.py is the child in which Lava runs
+{cost}\
+run.py           starts Lava, compares, tells; options.py is its command line, play.py the child in
+                 which Lava runs
 graph.py         the network as Lava processes; board.py what differs on a board; processes/ the
                  adapters between Python and chip, and the recorder; lava_*.py keep Lava in check
 SHA256SUMS       check the folder with `sha256sum -c SHA256SUMS`; run.py does so first
@@ -63,8 +65,17 @@ network.npz      all arrays of the network; "connections" in network.json says w
 """
 
 
-def readme(net: FixedNet, target: Target, *, no_netx: str | None) -> str:
-    """All that a reader of the folder must know. no_netx: why there is no NetX file."""
+COST = """\
+cost.txt         what a sample of `x` costs on the chip, by a model and not measured: operations,
+                 and energy and time between published sets of constants; cost.json the same
+"""
+
+
+def readme(
+    net: FixedNet, target: Target, *, no_netx: str | None, cost: bool, words: str = ""
+) -> str:
+    """All that a reader of the folder must know. no_netx: why there is no NetX file. cost: whether
+    there is a report on it. words: options of run.py beside the board."""
     return README.format(
         digest=net.digest()[:12],
         full=net.digest(),
@@ -72,5 +83,7 @@ def readme(net: FixedNet, target: Target, *, no_netx: str | None) -> str:
         chips=target.chips,
         chip=target.chip.name,
         netx=(NETX if no_netx is None else NO_NETX.format(reason=no_netx)).rstrip("\n"),
+        cost=COST if cost else "",
+        beside_board=f"On the board: python run.py {words}\n" if words else "",
         timing=ONE_BY_ONE.format(held=HELD) if alone(net) else IN_A_ROW,
     )

@@ -17,6 +17,13 @@ from spikeport.hw.lava_import import LavaError
 
 ERROR_FILE = "error"
 LONGEST_TMPDIR = 70
+LONGEST_S = 1e6  # the operating system cannot wait for ever longer
+
+
+def check_timeout(seconds: float) -> None:
+    """Raise ValueError unless `seconds` is a time that can pass."""
+    if not 0 < seconds < LONGEST_S:
+        raise ValueError(f"timeout is {seconds:g}; allowed are 0 to {LONGEST_S:g} seconds")
 
 
 def guarded(command: Sequence[str], folder: Path, *, timeout_s: float) -> None:

@@ -12,9 +12,13 @@ GEOMETRY_LIMIT = 127
 SUM_LIMIT = 1 << 31
 
 
+class LavaLimitError(ValueError):
+    """Lava, or a NetX file, cannot hold a network; the message is one sentence with advice."""
+
+
 def refuse(net: FixedNet) -> None:
-    """Raise ValueError for the first part of `net` that Lava's stock processes cannot run bit for
-    bit, as they must in a NetX file."""
+    """Raise LavaLimitError for the first part of `net` that Lava's stock processes cannot run bit
+    for bit, as they must in a NetX file."""
     for population in net.populations:
         _refuse_population(population)
     for projection, delay in zip(net.projections, net.chip_delays, strict=True):
@@ -23,8 +27,8 @@ def refuse(net: FixedNet) -> None:
 
 
 def refuse_synapses(net: FixedNet) -> None:
-    """Raise ValueError for the first projection of `net` whose convolution, or whose sums, are too
-    large for Lava."""
+    """Raise LavaLimitError for the first projection of `net` whose convolution, or whose sums, are
+    too large for Lava."""
     for projection, delay in zip(net.projections, net.chip_delays, strict=True):
         synapse = lowered(projection.synapse, net.shape_of(projection.source))
         if isinstance(synapse, Conv2d):
@@ -48,15 +52,22 @@ def unconnected(net: FixedNet) -> Iterator[str]:
             yield population.name
 
 
+def message_bits(net: FixedNet, source: str) -> int:
+    """Bits of a message from `source`, 0 for spikes that carry no number. A message of Lava's has
+    8 at least."""
+    graded = source == "input" and net.input.kind == "graded"
+    return max(8, net.input.payload_bits) if graded else 0
+
+
 def _refuse_population(population: Population) -> None:
     where = f"population {population.name!r}"
     if population.v_init.any():
-        raise ValueError(
+        raise LavaLimitError(
             f"{where}: v_init is not 0, but Lava's LIFReset starts every sample at 0;"
             ' train with v_init = 0, or use a backend, "lava" included'
         )
     if population.reset != "zero":
-        raise ValueError(
+        raise LavaLimitError(
             f"{where}: reset is {population.reset!r}, but Lava's LIFReset resets to zero only;"
             ' train with reset "zero", or use a backend, "lava" included'
         )
@@ -64,7 +75,7 @@ def _refuse_population(population: Population) -> None:
 
 def _refuse_late_convolution(projection: Projection, source: Shape, *, delay: int) -> None:
     if delay and isinstance(lowered(projection.synapse, source), Conv2d):
-        raise ValueError(
+        raise LavaLimitError(
             f"{_path(projection)}: on a chip this convolution comes {delay} steps late, but Lava's"
             " Conv knows no delay; shorten the path beside it, lower its delay or use a dense"
             " synapse"
@@ -75,7 +86,7 @@ def _refuse_geometry(projection: Projection, kernel: Shape, geometry: ConvGeomet
     pairs = (kernel, geometry.stride, geometry.padding, geometry.dilation)
     largest = max(geometry.groups, *(n for pair in pairs for n in pair))
     if largest > GEOMETRY_LIMIT:
-        raise ValueError(
+        raise LavaLimitError(
             f"{_path(projection)}: kernel, stride, padding, dilation or groups reach {largest},"
             f" but Lava keeps them in 8 bits, at most {GEOMETRY_LIMIT}; split the layer"
         )
@@ -88,7 +99,7 @@ def _refuse_sums(
     in 64 bits, which only a shift to the right makes visible."""
     differs = isinstance(synapse, Conv2d) or (delay and synapse.w_exp < 0)
     if differs and reach >= SUM_LIMIT:
-        raise ValueError(
+        raise LavaLimitError(
             f"{_path(projection)}: its sums can reach {reach}, but Lava computes those of"
             f" convolutions and late dense synapses as the chip does below {SUM_LIMIT} only; send"
             " fewer payload bits or use smaller weights"

@@ -158,6 +158,18 @@ def windows(net: FixedNet, x: NDArray[np.int64], *, record: bool) -> dict[str, W
     }
 
 
+def recordings(
+    net: FixedNet, x: NDArray[np.int64], folder: Path, *, record: bool, mode: str
+) -> dict[str, Recording]:
+    """A recording for each population of `net`, which input `x` [T, B, *shape] runs through, in
+    files of `folder`; modes as of `Recording.in_files`."""
+    found = windows(net, x, record=record).items()
+    return {
+        name: Recording.in_files(window, stem, mode=mode)
+        for (name, window), stem in zip(found, stems(folder), strict=False)
+    }
+
+
 def stems(folder: Path) -> Iterator[Path]:
     """Where the files of a job's recordings lie, population by population."""
     return (folder / f"population{i}" for i in count())

@@ -15,7 +15,7 @@ from spikeport.hw import lava_job
 from spikeport.hw.lava_guard import guarded
 from spikeport.hw.lava_import import LavaError, available, require
 from spikeport.hw.lava_limits import refuse_synapses
-from spikeport.hw.lava_record import Recording, chip_steps, executions, stems, windows
+from spikeport.hw.lava_record import chip_steps, executions, recordings
 from spikeport.sim.net import FixedNet
 from spikeport.sim.trace import Trace
 
@@ -36,19 +36,14 @@ def run(net: FixedNet, x: Any, *, timeout_s: float, record: bool = True) -> Trac
         folder = Path(name)
         job = folder / "job.npz"
         lava_job.save(job, net, checked, record=record)
-        recordings = {
-            population: Recording.in_files(window, stem, mode="w+")
-            for (population, window), stem in zip(
-                windows(net, checked, record=record).items(), stems(folder), strict=False
-            )
-        }
+        found = recordings(net, checked, folder, record=record, mode="w+")
         command = [sys.executable, "-m", "spikeport.hw.lava_child", str(job), name]
         try:
             guarded(command, folder, timeout_s=timeout_s)
         except TimeoutError:
-            reached = max(int(r.progress[0]) for r in recordings.values())
+            reached = max(int(r.progress[0]) for r in found.values())
             raise LavaError(_too_slow(net, checked.shape, timeout_s, reached)) from None
-        return Trace(populations={p: r.trace() for p, r in recordings.items()})
+        return Trace(populations={p: r.trace() for p, r in found.items()})
 
 
 def _too_slow(net: FixedNet, shape: tuple[int, ...], timeout_s: float, reached: int) -> str:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix, identity
 
 from spikeport.hw.lava_import import quiet
+from spikeport.hw.lava_limits import message_bits
 from spikeport.hw.lava_record import lava_shape
 from spikeport.sim.net import FixedNet
 from spikeport.sim.synapse import Conv2d, Dense, Shape, lowered
@@ -37,12 +38,12 @@ class Wiring:
         projection, delay = self.net.projections[at], self.net.chip_delays[at]
         source, target = projection.source, projection.target
         shape = self.net.shape_of(source)
-        synapse = lowered(projection.synapse, shape)
+        synapse, bits = lowered(projection.synapse, shape), message_bits(self.net, source)
         if isinstance(synapse, Conv2d):
-            process = _conv(synapse, shape, message_bits=self._message_bits(source))
+            process = _conv(synapse, shape, message_bits=bits)
             self._late(source, delay).connect(process.s_in)
         else:
-            process = _dense(synapse, delay=delay, message_bits=self._message_bits(source))
+            process = _dense(synapse, delay=delay, message_bits=bits)
             _flattened(self._held[source, 0]).connect(process.s_in)
         _mapped(process.a_out, self.net.shape_of(target)).connect(self.inputs[target])
 
@@ -61,16 +62,11 @@ class Wiring:
             copy = Sparse(
                 weights=identity(size, dtype=np.int32, format="csr"),
                 # Values above 0 let numbers pass as they are, 0/1 included.
-                num_message_bits=self._message_bits(source) or 1,
+                num_message_bits=message_bits(self.net, source) or 1,
             )
             before.flatten().connect(copy.s_in)
             self._held[source, delay] = copy.a_out.reshape(before.shape)
         return self._held[source, delay]
-
-    def _message_bits(self, source: str) -> int:
-        """Bits of a message from `source`, 0 for spikes that carry no number."""
-        graded = source == "input" and self.net.input.kind == "graded"
-        return max(8, self.net.input.payload_bits) if graded else 0
 
 
 def _dense(dense: Dense, *, delay: int, message_bits: int) -> Any:

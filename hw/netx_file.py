@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikeport.hw import netx_weights
-from spikeport.hw.lava_limits import refuse
+from spikeport.hw.lava_limits import LavaLimitError, message_bits, refuse
 from spikeport.sim.arith import DELAY_MAX
 from spikeport.sim.files import hdf5
 from spikeport.sim.lif import tick
@@ -34,13 +34,12 @@ def write(net: FixedNet, path: Path | str) -> dict[str, int]:
     offset for a source that is connected directly, and the bits of a graded input. A network
     whose first layer is dense takes its input flat, in C order; one that begins with a convolution
     takes (x, y, channel). With delays or recurrence a Network runs one sample: its resets leave
-    alone what is on its way. Raises ValueError with one sentence for what NetX cannot hold.
+    alone what is on its way. Raises LavaLimitError for what NetX cannot hold.
     """
     refuse(net)
     layers = _layers(net)
-    loading = {"reset_interval": net.steps, "reset_offset": 1, "input_message_bits": 0}
-    if net.input.kind == "graded":
-        loading["input_message_bits"] = max(8, net.input.payload_bits)
+    bits = message_bits(net, "input")
+    loading = {"reset_interval": net.steps, "reset_offset": 1, "input_message_bits": bits}
     with hdf5(path) as file:
         file.attrs.update(loading)
         # For `netx_read` alone, like the names of the layers.
@@ -63,7 +62,7 @@ def _put(group: Any, values: dict[str, Any]) -> None:
 def _layers(net: FixedNet) -> list[tuple[str, dict[str, Any]]]:
     """The layers of the file by name, each as what its group holds."""
     if net.readout.population != net.populations[-1].name:
-        raise ValueError(
+        raise LavaLimitError(
             f"the readout is {net.readout.population!r}, but a NetX network ends with its last"
             f" layer, {net.populations[-1].name!r}; drop what follows the readout"
         )
@@ -75,7 +74,7 @@ def _layers(net: FixedNet) -> list[tuple[str, dict[str, Any]]]:
         synapse = lowered(forward[0].synapse, shape)
         if isinstance(synapse, Conv2d):
             if flat:
-                raise ValueError(
+                raise LavaLimitError(
                     f"{_where(forward[0])}: NetX loses the map that a dense layer fills, so no"
                     " convolution can follow one; export to Lava directly"
                 )
@@ -105,7 +104,7 @@ def _wiring(
     forward = [p for p in incoming if p.source == source]
     loop = [p for p in incoming if p.source == population.name]
     if not forward or len(forward) + len(loop) < len(incoming):
-        raise ValueError(
+        raise LavaLimitError(
             f"population {population.name!r} is fed by {[p.source for p in incoming]}, but NetX"
             f" holds chains, in which it is fed by {source!r} and perhaps by itself; export to"
             " Lava directly"
@@ -115,14 +114,14 @@ def _wiring(
 
 def _refuse_around_convolution(forward: list[Projection], loop: list[Projection]) -> None:
     if len(forward) > 1 or loop or forward[0].delay:
-        raise ValueError(
+        raise LavaLimitError(
             f"{_where(forward[0])}: NetX has convolutions without delay, alone before their"
             " neurons; export to Lava directly"
         )
 
 
 def _refuse_early_spikes(net: FixedNet) -> None:
-    """Raise ValueError if a bias makes a population fire before its window, from where a delay
+    """Raise LavaLimitError if a bias makes a population fire before its window, from where a delay
     carries spikes into the window of the next."""
     late = [p.source for p in net.projections if p.delay]
     order = ["input", *(p.name for p in net.populations)]
@@ -134,7 +133,7 @@ def _refuse_early_spikes(net: FixedNet) -> None:
             after = tick(u, v, 0 * u, rule)
             u, v = after.u, after.v
             if after.s.any():
-                raise ValueError(
+                raise LavaLimitError(
                     f"population {population.name!r}: its bias makes it fire before the input"
                     " reaches it, which NetX's delays and loops keep for later; lower the bias"
                     " or export to Lava directly"
@@ -154,7 +153,7 @@ def _dense(
     if loop:
         again, lags = _merged(loop)
         if np.any(lags != 1) or np.any(delays):
-            raise ValueError(
+            raise LavaLimitError(
                 f"{_where(loop[0])}: NetX has loops of delay 1, in layers without other delays;"
                 " export to Lava directly"
             )
@@ -164,7 +163,7 @@ def _dense(
         layer |= {"delay": delays} if np.any(delays) else {}
         held = _kept(weights, where=where)
     if int(abs(held).sum(1).max()) * largest >= SUM_LIMIT:
-        raise ValueError(
+        raise LavaLimitError(
             f"{where}: with inputs up to {largest} the sum may leave 32 bits on NetX's way to add"
             " it up; lower payload_bits"
         )
@@ -182,7 +181,7 @@ def _merged(projections: list[Projection]) -> tuple[NDArray[np.int64], Any]:
     first = projections[0]
     late = max(p.delay for p in projections)
     if late > DELAY_MAX:
-        raise ValueError(
+        raise LavaLimitError(
             f"{_where(first)}: a delay is {late}, but NetX clamps delays at {DELAY_MAX}; shorten it"
         )
     weights = np.array(weight_units(first))
@@ -190,7 +189,7 @@ def _merged(projections: list[Projection]) -> tuple[NDArray[np.int64], Any]:
     for p in projections[1:]:
         more = weight_units(p)
         if weights[more != 0].any():
-            raise ValueError(
+            raise LavaLimitError(
                 f"{_where(p)}: two synapses connect the same neurons, but NetX holds one; add"
                 " their weights, or export to Lava directly"
             )
@@ -199,10 +198,10 @@ def _merged(projections: list[Projection]) -> tuple[NDArray[np.int64], Any]:
 
 
 def weight_units(projection: Projection) -> NDArray[np.int64]:
-    """Weights [n_out, n_in] of a dense `projection` that need no exponent, or ValueError."""
+    """Weights [n_out, n_in] of a dense `projection` that need no exponent; or LavaLimitError."""
     synapse = projection.synapse
     if not isinstance(synapse, Dense):
-        raise ValueError(
+        raise LavaLimitError(
             f"{_where(projection)}: a convolution beside dense synapses has no place in NetX's"
             " layers; export to Lava directly"
         )
@@ -210,7 +209,7 @@ def weight_units(projection: Projection) -> NDArray[np.int64]:
     if w_exp >= 0:
         return w << w_exp
     if (w % (1 << -w_exp)).any():
-        raise ValueError(
+        raise LavaLimitError(
             f"{_where(projection)}: w_exp is {w_exp}, but NetX has no exponent and some weights are"
             f" no multiple of {1 << -w_exp}; quantise with w_exp >= 0 or export to Lava directly"
         )
@@ -218,17 +217,18 @@ def weight_units(projection: Projection) -> NDArray[np.int64]:
 
 
 def _kept(*weights: NDArray[np.int64], where: str) -> NDArray[np.int64]:
-    """The first of `weights` as Lava will hold it, or ValueError if NetX or Lava change any."""
+    """The first of `weights` as Lava will hold it, or LavaLimitError if NetX or Lava change
+    any."""
     joint = np.hstack(weights)
     if not joint.any():
-        raise ValueError(f"{where}: all weights are 0, which NetX cannot load; drop the layer")
+        raise LavaLimitError(f"{where}: all weights are 0, which NetX cannot load; drop the layer")
     try:
         held = netx_weights.load(*weights)
         if not held.changed(*weights):
             return held.parts[0]
-    except ValueError:
+    except LavaLimitError:
         pass  # nothing of them is left; the sentence is the same
-    raise ValueError(
+    raise LavaLimitError(
         f"{where}: weights times 2**w_exp span {joint.min()}..{joint.max()}; NetX keeps -128..127,"
         " even ones in -256..254, 0..255, and without positive ones -127..0 and -255..-1 unless"
         " the lowest is a power of two, so quantise to one of these"
@@ -262,7 +262,7 @@ def _neuron(population: Population) -> dict[str, Any]:
 def _one_value(population: Population, name: str) -> int:
     values = np.unique(getattr(population, name))
     if len(values) > 1:
-        raise ValueError(
+        raise LavaLimitError(
             f"population {population.name!r}: {name} differs between neurons, but NetX holds one"
             " value a layer; share it in training or export to Lava directly"
         )
@@ -273,7 +273,7 @@ def _bias(population: Population, *, per_channel: bool) -> dict[str, Any]:
     """The entry "bias" in units of weights, or no entry without biases."""
     bias = population.bias_shifted
     if (bias % BIAS_UNIT).any():
-        raise ValueError(
+        raise LavaLimitError(
             f"population {population.name!r}: some biases are no multiple of {BIAS_UNIT}, the unit"
             " of NetX; round them in the export or export to Lava directly"
         )

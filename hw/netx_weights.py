@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from spikeport.hw.lava_limits import LavaLimitError
 from spikeport.sim.arith import WEIGHT_LIMIT, weight_on_chip
 
 Matrix = NDArray[np.int64]
@@ -36,20 +37,21 @@ def load(*weights: Matrix) -> Held:
     """What lava-dl and Lava hold of integer matrices [n_out, n_in] that are quantised together
     (a recurrent layer's two; else one).
 
-    Raises ValueError, half a sentence without a place, where nothing useful is left: NetX cannot
-    load zeros, makes zeros of one-signed weights beyond 255 and nine-bit weights of odd ones.
+    Raises LavaLimitError, half a sentence without a place, where nothing useful is left: NetX
+    cannot load zeros, makes zeros of one-signed weights beyond 255 and nine-bit weights of odd
+    ones.
     """
     joint = np.hstack(weights)
     low, high = int(joint.min()), int(joint.max())
     if low == high == 0:
-        raise ValueError("all weights are 0, which NetX cannot load; drop the layer")
+        raise LavaLimitError("all weights are 0, which NetX cannot load; drop the layer")
     if low < 0 < high:
         weights = tuple(w.clip(-WEIGHT_LIMIT, WEIGHT_LIMIT - 2) for w in weights)
         low, high = max(low, -WEIGHT_LIMIT), min(high, WEIGHT_LIMIT - 2)
     signed = low < 0 <= high  # a layer whose largest weight is 0 counts as signed
     shift = int(np.floor(np.log2(_scale(low, high)))) + signed
     if shift < 0:
-        raise ValueError(
+        raise LavaLimitError(
             f"weights span {low}..{high}; NetX makes zeros of weights of one sign beyond 255, so"
             " quantise to less"
         )
@@ -58,12 +60,12 @@ def load(*weights: Matrix) -> Held:
     bits = BITS - shift - (zeros - signed)
     parts = tuple(_in_synapse(w << shift, bits) for w in weights)
     if any((part != weight_on_chip(part)).any() for part in parts):
-        raise ValueError(
+        raise LavaLimitError(
             f"weights span {low}..{high} with odd ones; beyond -128..127 Lava's simulator keeps"
             " nine bits of them, which no chip has, so quantise to even weights"
         )
     if not any(part.any() for part in parts):
-        raise ValueError(
+        raise LavaLimitError(
             f"weights span {low}..{high}; Lava makes zeros of all of them, so quantise to others"
         )
     return Held(parts=parts, w_exp=-shift)

@@ -113,7 +113,7 @@ def write(
             f"{folder}: files cannot be called {', '.join(sorted(taken | set(odd)))}; use plain"
             " names other than those of the bundle's own files"
         )
-    _check_fit(net, vectors)
+    check_fit(net, vectors)
     with replacing(folder) as beside:
         write_net(beside / NET, net)
         write_vectors(beside / VECTORS, vectors)
@@ -153,7 +153,7 @@ def read(folder: Path | str) -> Bundle:
         if sha256(folder / name) != expected:
             raise ValueError(f"{folder / name}: was changed after the export; export again")
     net, vectors = read_net(folder / NET), read_vectors(folder / VECTORS)
-    _check_fit(net, vectors)
+    check_fit(net, vectors)
     return Bundle(folder=folder, net=net, vectors=vectors, files=tuple(sorted(sums)))
 
 
@@ -249,7 +249,8 @@ def _put(path: Path, content: Content) -> None:
         path.write_text(content, encoding="utf-8")
 
 
-def _check_fit(net: FixedNet, vectors: Vectors) -> None:
+def check_fit(net: FixedNet, vectors: Vectors) -> None:
+    """Raise ValueError unless `vectors` have the steps, shapes and populations of `net`."""
     if vectors.inputs.shape[2:] != net.input.shape:
         raise ValueError(
             f"vectors: inputs have shape {vectors.inputs.shape}; the network needs"

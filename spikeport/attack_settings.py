@@ -8,7 +8,7 @@ from fractions import Fraction
 from itertools import pairwise, product
 from typing import Any
 
-from spikeport import backends
+from spikeport.hw.lava_guard import check_timeout
 from spikeport.sim.attack import ATTACKS, Budget, standard, standard_views
 from spikeport.sim.attack.events import EVENT_ATTACKS, RETIMINGS, FlipBudget, RetimingBudget
 from spikeport.sim.attack.events.patterns import Pattern
@@ -207,6 +207,6 @@ def radius(text: str) -> float:
 
 def check_effort(*, jobs: int, timeout_s: float) -> None:
     """Raise ValueError unless an attack can be carried out so; neither changes its result."""
-    backends.check_timeout(timeout_s)
+    check_timeout(timeout_s)
     if jobs < 1:
         raise ValueError(f"attack: jobs is {jobs}; it must be at least 1")

@@ -16,6 +16,7 @@ from spikeport.export.prepare import prepared_as
 from spikeport.export.report import report
 from spikeport.export.witness import Witness, worst_input
 from spikeport.hw import netx_file, rules
+from spikeport.hw.lava_limits import LavaLimitError
 from spikeport.sim import bundle, engine, fidelity, floating, reference
 from spikeport.sim.chip import Chip
 from spikeport.sim.describe import describe
@@ -135,7 +136,7 @@ def _netx(net: FixedNet) -> tuple[dict[str, bytes], str | None]:
         path = Path(scratch) / "net.net"
         try:
             netx_file.write(net, path)
-        except ValueError as refusal:
+        except LavaLimitError as refusal:
             return {}, str(refusal)
         return {path.name: path.read_bytes()}, None
 

@@ -23,6 +23,11 @@ app = typer.Typer(
 )
 
 
+def _for_board(text: str) -> Any:
+    """An option of the deployment folder's script that only a board takes."""
+    return typer.Option(help=text, rich_help_panel="Beside a board (else only with --no-run)")
+
+
 def _other(text: str, *flags: str) -> Any:
     """An option that says what a file of others does not say about itself."""
     return typer.Option(*flags, help=text, rich_help_panel="For .nir and .net files of others")
@@ -202,6 +207,13 @@ def deploy(
     run: Annotated[bool, typer.Option(help="Run the folder's own script.")] = True,
     samples: Annotated[int, typer.Option(help="Test vectors that it plays, at most.")] = 64,
     timeout: Timeout = 600.0,
+    host: Annotated[str | None, _for_board("slurm or ethernet; else the environment says.")] = None,
+    partition: Annotated[str | None, _for_board("SLURM partition.")] = None,
+    node: Annotated[str | None, _for_board("SLURM node, a board.")] = None,
+    address: Annotated[str | None, _for_board("Ethernet host, for Lava's NXSDKHOST.")] = None,
+    binary: Annotated[str | None, _for_board("The ethernet host's nxcore binary.")] = None,
+    generation: Annotated[str | None, _for_board("LOIHI_GEN: N3B3 (default), N3C1 ...")] = None,
+    profile: Annotated[bool, _for_board("Measure power and time.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Check the board's rules, write a deployment folder and run it: on a board, or simulated."""
@@ -209,8 +221,12 @@ def deploy(
         from spikeport import deploying
 
         result = deploying.deploy(
-            bundle, out_folder, board=board, run=run, samples=samples, timeout_s=timeout
-        )
+            bundle, out_folder, board=board, run=run, samples=samples, timeout_s=timeout,
+            for_board={
+                "host": host, "partition": partition, "node": node, "address": address,
+                "binary": binary, "generation": generation, "profile": profile,
+            },
+        )  # fmt: skip
         show(result, as_json, deploying.describe_deployment)
     leave(result["passed"])
 

@@ -14,12 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from spikeport.hw import lava_inprocess, lava_job
 from spikeport.hw.lava_import import LavaError, require
 from spikeport.hw.lava_limits import refuse_synapses
-from spikeport.hw.lava_record import Recording, chip_steps, stems, windows
+from spikeport.hw.lava_record import chip_steps, recordings
 from spikeport.sim import apart
 from spikeport.sim.net import FixedNet
 from spikeport.sim.trace import Trace
@@ -49,7 +48,7 @@ def run(net: FixedNet, x: Any, *, jobs: int, record: bool = True) -> Trace:
         folder = Path(name)
         small = checked.astype(np.min_scalar_type(net.input.largest))
         lava_job.save(folder / JOB, net, small, record=record)
-        recordings = _recordings(net, checked, folder, record=record, mode="w+")
+        found = recordings(net, checked, folder, record=record, mode="w+")
         told = [str(folder / f"{span.start}-{span.stop}") for span in spans]
         task = f"{play_share.__module__}:{play_share.__name__}"
         with closing(
@@ -61,7 +60,7 @@ def run(net: FixedNet, x: Any, *, jobs: int, record: bool = True) -> Trace:
                         f"Lava failed on samples {Path(part).name}: {failure}; give fewer samples,"
                         " or fewer jobs"
                     )
-        return Trace(populations={p: r.trace() for p, r in recordings.items()})
+        return Trace(populations={p: r.trace() for p, r in found.items()})
 
 
 def shares(steps: int, *, samples: int, jobs: int) -> list[range]:
@@ -78,15 +77,5 @@ def play_share(told: str) -> None:
     first, last = map(int, part.name.split("-"))
     net, x, record = lava_job.load(part.with_name(JOB))
     checked = net.input.check(x)
-    recordings = _recordings(net, checked, part.parent, record=record, mode="r+")
-    lava_inprocess.play(net, checked, recordings, samples=range(first, last))
-
-
-def _recordings(
-    net: FixedNet, x: NDArray[np.int64], folder: Path, *, record: bool, mode: str
-) -> dict[str, Recording]:
-    found = windows(net, x, record=record).items()
-    return {
-        name: Recording.in_files(window, stem, mode=mode)
-        for (name, window), stem in zip(found, stems(folder), strict=False)
-    }
+    found = recordings(net, checked, part.parent, record=record, mode="r+")
+    lava_inprocess.play(net, checked, found, samples=range(first, last))

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from spikeport.backends import BACKENDS, check_timeout, explained, ladder
+from spikeport.backends import BACKENDS, explained, ladder
 from spikeport.backends import run as run_backend
+from spikeport.hw.lava_guard import check_timeout
 from spikeport.sim import bundle as bundles
 from spikeport.sim import recorded
 from spikeport.sim.bundle import Bundle

@@ -168,7 +168,7 @@ def test_deploy(here: Path, cli: Any) -> None:
     assert found.keys() == {"passed", "folder", "board", "files", "ran", "missing"}
     files = {p.relative_to(here / "board").as_posix() for p in (here / "board").rglob("*.*")}
     assert set(found["files"]) == files | {"SHA256SUMS"}
-    assert {"vectors.npz", "run.py", "placement.txt"} <= files
+    assert {"vectors.npz", "run.py", "placement.txt", "cost.txt", "cost.json"} <= files
     assert (found["ran"], found["missing"]) == (None, "--no-run was given")
 
 
@@ -184,7 +184,7 @@ def test_deploy_runs_the_folder(here: Path, cli: Any) -> None:
     for name, count in found["ran"]["populations"].items():
         assert (count["differing"], count["compared"]) == (0, sizes[name])
     # No test machine carries a board.
-    assert found["missing"].startswith("no board: Lava-Loihi, the extension that Intel gives")
+    assert found["missing"].startswith("no board can be used: Lava-Loihi, the extension that")
 
 
 def test_check(here: Path, cli: Any) -> None:
@@ -259,7 +259,8 @@ OPTIONS = {
     "faults": ("--kind", "--at-once", "--trials", "--rate", "--samples", "--eps", "--seed", "--out",
                "--jobs"),
     "check": ("--target", "--fewest"),
-    "deploy": ("--board", "--out", "--run", "--no-run", "--samples", "--timeout"),
+    "deploy": ("--board", "--out", "--run", "--no-run", "--samples", "--timeout", "--host",
+               "--partition", "--node", "--address", "--binary", "--generation", "--profile"),
     "demo": ("--out",),
     "doctor": (),
 }  # fmt: skip

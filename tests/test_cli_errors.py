@@ -791,6 +791,21 @@ DEPLOYING = [
     case("rule broken", "deploy bundle --board kapoho-bay --out new", "does not fit kapoho-bay"),
     case("no samples", f"{DEPLOY} --samples 0", "samples is 0; it must be at least 1"),
     case("no time", f"{DEPLOY} --timeout 0", "timeout is 0; allowed are 0 to"),
+    case("unknown host", f"{DEPLOY} --host ssh", "--host is 'ssh'; allowed are slurm, ethernet"),
+    case("no address", f"{DEPLOY} --host ethernet", "--host ethernet needs --address, the host of"),
+    case(
+        "unknown generation",
+        f"{DEPLOY} --host slurm --generation N9",
+        "--generation is 'N9'; allowed are N2A2, N3B2, N3B3, N3C1, N3D1",
+    ),
+    case(
+        "generation without a host",
+        f"{DEPLOY} --generation N3B3 --no-run",
+        "--generation needs --host; without it",
+    ),
+    case("another host's option", f"{DEPLOY} --node x", "--node is for --host slurm; give that"),
+    case("empty partition", f"{DEPLOY} --host slurm --partition ''", "--partition is empty; give"),
+    case("no board", f"{DEPLOY} --profile", "--profile: for boards only, and no board can be used"),
     case(
         "spikes of one layer missing",
         DEPLOY,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -13,8 +14,10 @@ from typing import Any
 
 import pytest
 
-from spikeport import deploying
+from spikeport import costing, deploying
 from spikeport.hw import lava_import
+from spikeport.hw.constants import RUNTIMES
+from spikeport.hw.target import BOARDS
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -45,17 +48,92 @@ def test_without_lava_the_folder_is_written_and_that_is_said(
 
 def test_the_summary_of_a_run() -> None:
     ran = {
-        "ran_on": "Lava's CPU simulator", "samples": 2, "missing": "no board: buy one",
-        "populations": {"a": {"differing": 1, "compared": 1000}, "b": {"differing": 2,
-        "compared": 500}}, "logits": {"differing": 3, "compared": 20},
+        "passed": False, "ran_on": "Lava's CPU simulator", "samples": 2, "of": 8,
+        "populations": {"a": {"differing": 1, "compared": 1000, "not_0": 70}},
+        "logits": {"differing": 3, "compared": 20}, "built_from": "arrays",
+        "readout": {"population": "b", "kind": "last_v"}, "not_compared": ["b"],
+        "profile": {"total_power_w": [1.0, 2.0], "vdd_power_w": [0.5]},
+        "missing": "no board: buy one",
     }  # fmt: skip
     result = {"folder": "out", "board": "oheo-gulch", "files": ["run.py"], "ran": ran}
     assert deploying.describe_deployment(result).splitlines() == [
         "wrote out for oheo-gulch: run.py",
-        "ran it on Lava's CPU simulator, 2 samples: 3 of 1,500 spikes differ",
-        "3 of 20 scores differ",
+        "a: 1 of 1,000 spikes differ (70 fired)",
+        "b, last_v: 3 of 20 potentials differ",
+        "b: not compared",
+        "total_power_w: 1.5, mean of 2 executions",
+        "vdd_power_w: 0.5",
+        "NOT as expected: 2 of 8 samples on Lava's CPU simulator, built from arrays",
         "no board: buy one",
     ]
+
+
+def test_the_boards_options_go_into_the_readme(finished: Path, tmp_path: Path) -> None:
+    said = {"host": "slurm", "partition": "gulch", "node": None, "profile": True}
+    deploy(finished, tmp_path / "out", run=False, for_board=said)
+    line = "\nOn the board: python run.py --host=slurm --partition=gulch --profile\n"
+    assert line in (tmp_path / "out" / "README.txt").read_text()
+
+
+def test_the_boards_options_need_a_board(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("spikeport.hw.lava_board.available", lambda: "Lava is away")
+    message = (
+        r"^--profile: for boards only, and no board can be used: Lava is away; leave them out to"
+        r" use the simulator, or add --no-run, which writes them into the README$"
+    )
+    with pytest.raises(ValueError, match=message):
+        deploy(finished, tmp_path / "out", for_board={"profile": True})
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_folder_says_what_it_costs(finished: Path, tmp_path: Path) -> None:
+    deploy(finished, tmp_path / "out", run=False)
+    told = (tmp_path / "out" / "cost.txt").read_text()
+    found = json.loads((tmp_path / "out" / "cost.json").read_text())
+    direct = costing.cost(finished / "bundle", target="oheo-gulch", samples=2, runtime="scaled")
+    assert found == json.loads(json.dumps(direct))
+    assert told == costing.describe_cost(direct) + "\n"
+    assert "as a proxy for loihi2" in told
+    assert "by the max-affine model, scaled: loihi2" in told
+    sums = (tmp_path / "out" / "SHA256SUMS").read_text()
+    assert {"cost.txt", "cost.json"} <= {line.split("  ")[1] for line in sums.splitlines()}
+
+
+def test_there_is_no_run_time_bound_of_loihi_1(finished: Path) -> None:
+    told = deploying.cost_reports(finished / "bundle", board="nahuku-32", samples=2)
+    assert json.loads(told["cost.json"])["runs"]["vectors"]["bound"] is None
+    assert "Davies 2018: loihi1, 14 nm" in told["cost.txt"]
+    assert "max-affine" not in told["cost.txt"]
+
+
+def test_run_time_constants_are_of_the_boards_chip() -> None:
+    """A set that is published for a chip belongs into its folders; two would need a choice."""
+    assert {c.chip: c.name for c in RUNTIMES.values()} == deploying.RUNTIMES
+    assert len(RUNTIMES) == len(deploying.RUNTIMES)
+    assert set(deploying.RUNTIMES) <= {board.chip.name for board in BOARDS.values()}
+
+
+def failing(finished: Path, tmp_path: Path, text: str) -> tuple[Any, str | None]:
+    """What is made of a folder whose script is `text`, with an older result beside it."""
+    deploy(finished, tmp_path / "out", run=False)
+    (tmp_path / "out" / "run.py").write_text(text)
+    (tmp_path / "out" / "result.json").write_text('{"passed": true}')
+    return deploying.run_folder(tmp_path / "out", samples=1, timeout_s=60, given={})
+
+
+@pytest.mark.parametrize("code", [2, 3, -9])
+def test_a_result_counts_only_if_the_script_says_so(
+    finished: Path, tmp_path: Path, code: int
+) -> None:
+    end = f"os.kill(os.getpid(), {-code})" if code < 0 else f"sys.exit({code})"
+    text = f"import os, sys\nprint('run.py: the disk is full', file=sys.stderr, flush=True)\n{end}"
+    assert failing(finished, tmp_path, text) == (None, "the disk is full")
+
+
+def test_a_script_that_ends_well_is_believed(finished: Path, tmp_path: Path) -> None:
+    assert failing(finished, tmp_path, "raise SystemExit(0)") == ({"passed": True}, None)
 
 
 def running(file: Path) -> list[int]:
@@ -102,3 +180,4 @@ def test_a_killed_command_leaves_no_process(
     for process in stopped:
         os.kill(process, signal.SIGCONT)
     wait_until(lambda: not running(child))
+    assert not list((tmp_path / "out").glob("*result*"))

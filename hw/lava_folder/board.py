@@ -6,9 +6,10 @@ Everything for boards was written after Lava's own sources and examples, and has
 from __future__ import annotations
 
 from typing import Any
+from unittest import mock
 
 import numpy as np
-from lava.utils import loihi
+from lava.utils import loihi, slurm
 
 # Where Lava-Loihi's loggers keep results, in watts and microseconds (lava-dl's benchmark of
 # PilotNet).
@@ -18,21 +19,27 @@ TIME = "avg_time_per_step"
 
 
 def use_host(host: dict[str, Any]) -> None:
-    """Choose the host as Lava expects it. kind: "slurm", "ethernet", or None to leave it to the
-    environment; generation: of the chip, such as N3B3. Raises RuntimeError where Lava cannot look
-    for it."""
-    if host["kind"] is None:
+    """Choose the host as Lava expects it, by the options of run.py: host is "slurm", "ethernet", or
+    None to leave it to the environment. Raises RuntimeError where Lava cannot look for it."""
+    if host["host"] is None:
         return
     generation = loihi.ChipGeneration(host["generation"])
+    asked = slurm.try_run_command
+
+    def told(words: list[str]) -> list[str]:
+        # Lava 0.10 stumbles over the empty line after the last that sinfo prints.
+        return [line for line in asked(words) if line]
+
     try:
-        if host["kind"] == "slurm":
-            loihi.use_slurm_host(host["partition"], host["node"], generation)
-        else:
-            loihi.use_ethernet_host(host["address"], host["binary"], generation)
+        with mock.patch.object(slurm, "try_run_command", told):
+            if host["host"] == "slurm":
+                loihi.use_slurm_host(host["partition"], host["node"], generation)
+            else:
+                loihi.use_ethernet_host(host["address"], host["binary"], generation)
     except FileNotFoundError as missing:  # Lava 0.10 asks programs and expects that they are there
         raise RuntimeError(
             f"there is no program {missing.filename!r} on this machine, by which Lava finds the"
-            f" {host['kind']} host; run this where the board's host can be reached"
+            f" {host['host']} host; run this where the board's host can be reached"
         ) from None
 
 

@@ -34,14 +34,21 @@ def main(job: Path) -> None:
 
                 board.use_host(wanted["host"])
             size = 1 if net["one_by_one"] else x.shape[1]
-            for number, first in enumerate(range(0, x.shape[1], size)):
+            profiles = [
                 _play(net, x[:, first : first + size], number, job, wanted)
+                for number, first in enumerate(range(0, x.shape[1], size))
+            ]
+        if wanted["profile"]:
+            found = {name: [each[name] for each in profiles] for name in profiles[0]}
+            (job / "profile.json").write_text(json.dumps(found), encoding="utf-8")
     except Exception as problem:
         fail(job, f"{type(problem).__name__}: {problem}")
 
 
-def _play(net: dict[str, Any], x: Any, number: int, job: Path, wanted: dict[str, Any]) -> None:
-    """Execution `number`, which plays `x` [T, B, *shape]."""
+def _play(
+    net: dict[str, Any], x: Any, number: int, job: Path, wanted: dict[str, Any]
+) -> dict[str, float]:
+    """Execution `number`, which plays `x` [T, B, *shape]; what a board's loggers measured."""
     from lava.magma.core.process.process import ProcessServer
     from lava.magma.core.process.variable import VarServer
     from lava.proc.io.source import RingBuffer
@@ -64,18 +71,18 @@ def _play(net: dict[str, Any], x: Any, number: int, job: Path, wanted: dict[str,
     if wanted["potentials"]:
         lif, file = neurons[net["readout"]["population"]], job / f"{number}.v.npy"
         PotentialRecorder(shape=lif.v.shape, steps=steps, file=file).v.connect_var(lif.v)
-    config = loggers = None
+    config: Any = None
+    loggers: list[Any] = []
     if wanted["board"]:
         from spikeport.hw.lava_folder import board
 
         loggers = board.loggers(steps) if wanted["profile"] else []
         config = board.run_config(callbacks=loggers)
     execute(source, steps, folder=job, config=config)
-    if loggers:
-        found = board.measured(*loggers)
-        (job / "profile.json").write_text(json.dumps(found), encoding="utf-8")
+    found = board.measured(*loggers) if loggers else {}
     ProcessServer().reset_server()  # Lava would keep all processes and their data
     VarServer().reset_server()
+    return found
 
 
 def columns(x: Any, shape: tuple[int, ...], steps: int) -> Any:

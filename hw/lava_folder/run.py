@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import os
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -20,66 +21,99 @@ from typing import Any
 
 import numpy as np
 
-from spikeport.hw.lava_guard import guarded
-from spikeport.hw.lava_import import LavaError, quiet, require
+from spikeport.hw.lava_board import board_status
+from spikeport.hw.lava_folder import options
+from spikeport.hw.lava_guard import check_timeout, guarded
+from spikeport.hw.lava_import import LavaError, require
 
 HERE = Path(__file__).resolve().parent
-NO_BOARD = (
-    "no board: Lava-Loihi, the extension that Intel gives to members of its research community, is"
-    " not installed; on a machine that has it, give this script --host slurm or --host ethernet"
-    " --address HOST, and --generation of the chip"
-)
+SUMS = "SHA256SUMS"
 BOARD = "board, a path that was written without one and has never run before"
 
 
 def main(words: Sequence[str]) -> int:
     """Run as `words`, the command line, say; the exit code."""
-    wanted = arguments().parse_args(words)
+    wanted = options.arguments(out=HERE / "result.json").parse_args(words)
     try:
+        out = wanted.out.resolve()
+        make_room(out)
         check_sums(HERE)
+        check_timeout(wanted.timeout)
         require()
-        result = compare(wanted, board=not wanted.simulator and has_board())
+        result = compare(wanted, board=on_board(wanted))
+        write(out, json.dumps(result, indent=1) + "\n")
     except (LavaError, ValueError, OSError) as problem:
-        print(f"run.py: {problem}", file=sys.stderr)
-        return 2
-    Path(wanted.out).write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        return fail(str(problem))
+    except KeyboardInterrupt:
+        return fail("stopped by the user; nothing was written")
     print("\n".join(describe(result)))
     return 0 if result["passed"] else 1
 
 
-def arguments() -> argparse.ArgumentParser:
-    """The command line."""
-    parser = argparse.ArgumentParser(description="Run this network and compare every spike.")
-    add = parser.add_argument
-    add("--samples", type=int, help="play the first N samples only")
-    add("--simulator", action="store_true", help="use the CPU simulator even beside a board")
-    add("--populations", help="which to record, comma-separated; all, but on a board the readout")
-    add("--timeout", type=float, default=600.0, help="end Lava after so many seconds (600)")
-    add("--out", default=str(HERE / "result.json"), help="file for the result (result.json)")
-    add("--profile", action="store_true", help="measure power and time; boards only")
-    add("--host", choices=("slurm", "ethernet"), help="of the board; else the environment says")
-    add("--partition", help="SLURM partition")
-    add("--node", help="SLURM node, a board")
-    add("--address", help="ethernet host, for Lava's NXSDKHOST")
-    add("--binary", default="nxcore/bin/nx_driver_server", help="path of the host's nxcore binary")
-    add("--generation", default="N3B3", help="LOIHI_GEN: N2A2, N3B2, N3B3 (default), N3C1 or N3D1")
-    return parser
+def fail(sentence: str) -> int:
+    """Say why there is no result; the exit code."""
+    print(f"run.py: {sentence}", file=sys.stderr)
+    return 2
+
+
+def make_room(out: Path) -> None:
+    """Remove what is at `out`, so that no older result passes for this run's; ValueError unless a
+    file can be written there."""
+    if out in {HERE / name for name in (SUMS, *sums(HERE))}:
+        raise ValueError(f"--out {out} is a file of the deployment; name another")
+    try:
+        if out.exists() and not out.is_file():
+            raise ValueError(f"--out {out} is no file; name another")
+        out.unlink(missing_ok=True)
+        beside = _beside(out)
+        beside.touch()
+        beside.unlink()
+    except OSError as problem:
+        raise ValueError(
+            f"--out {out} cannot be written ({problem.strerror}); name another file"
+        ) from None
+
+
+def write(out: Path, text: str) -> None:
+    """Write `text` to `out`, all of it or nothing."""
+    beside = _beside(out)
+    try:
+        beside.write_text(text, encoding="utf-8")
+        os.replace(beside, out)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _beside(out: Path) -> Path:
+    return out.with_name(f".{out.name}.{os.getpid()}")
+
+
+def sums(folder: Path) -> dict[str, str]:
+    """The SHA-256 of every file by its name, as SHA256SUMS says."""
+    lines = (folder / SUMS).read_text(encoding="utf-8").splitlines()
+    return {name: expected for expected, _, name in (line.partition("  ") for line in lines)}
 
 
 def check_sums(folder: Path) -> None:
     """Raise ValueError if a file is not what SHA256SUMS says."""
-    for line in (folder / "SHA256SUMS").read_text(encoding="utf-8").splitlines():
-        expected, name = line.split("  ", 1)
-        if hashlib.sha256((folder / name).read_bytes()).hexdigest() != expected:
+    found = sums(folder)
+    if not {"network.json", "vectors.npz"} <= found.keys():
+        raise ValueError(f"{SUMS} is damaged; deploy again")
+    for name, expected in found.items():
+        file = folder / name
+        if not file.is_file():
+            raise ValueError(f"{name} is missing from the folder; deploy again")
+        if hashlib.sha256(file.read_bytes()).hexdigest() != expected:
             raise ValueError(f"{name} was changed since the folder was written; deploy again")
 
 
-def has_board() -> bool:
-    """Whether Lava's extension for boards is installed."""
-    with quiet():
-        from lava.utils import loihi
-
-        return bool(loihi.is_installed())
+def on_board(wanted: argparse.Namespace) -> bool:
+    """Whether to run on a board; ValueError if there is none and an option needs one."""
+    given = options.for_boards(vars(wanted))
+    why = "--simulator was given" if wanted.simulator else board_status()
+    if why is not None:
+        options.refuse(given, why=why)
+    return why is None
 
 
 def compare(wanted: argparse.Namespace, *, board: bool) -> dict[str, Any]:
@@ -100,6 +134,9 @@ def compare(wanted: argparse.Namespace, *, board: bool) -> dict[str, Any]:
     if job["potentials"]:
         v = found[None].astype(np.int64)
         logits = counted(v[-1] if read["kind"] == "last_v" else v.sum(0), vectors["logits"])
+    left = [name for name in names if name not in counts]
+    if "logits" in vectors and logits is None:
+        left.append(f"{read['population']}, {read['kind']}")
     return {
         "passed": not any(c["differing"] for c in (*counts.values(), logits or {"differing": 0})),
         "digest": net["digest"],
@@ -110,8 +147,8 @@ def compare(wanted: argparse.Namespace, *, board: bool) -> dict[str, Any]:
         "populations": counts,
         "readout": read,
         "logits": logits,
-        "not_compared": [name for name in names if name not in counts],
-        "missing": None if board or wanted.simulator else NO_BOARD,
+        "not_compared": left,
+        "missing": None if board or wanted.simulator else board_status(),
         "profile": profile,
     }
 
@@ -128,14 +165,13 @@ def job_of(
     samples = available if wanted.samples is None else wanted.samples
     if not 1 <= samples <= available:
         raise ValueError(f"--samples is {samples}; allowed are 1..{available}")
-    if wanted.host == "ethernet" and not wanted.address:
-        raise ValueError("--host ethernet needs --address, the host of the board")
-    keys = ("partition", "node", "address", "binary", "generation")
+    said = {name: vars(wanted)[name] for name in options.FOR_BOARDS}
+    given = {name: value for name, value in said.items() if value is not None}
     return {
         "samples": samples,
         "populations": chosen,
         "board": board,
-        "host": {"kind": wanted.host, **{key: getattr(wanted, key) for key in keys}},
+        "host": {**said, **options.DEFAULTS, **given},
         "profile": wanted.profile,
     }
 
@@ -153,7 +189,8 @@ def counted(found: Any, expected: Any) -> dict[str, int]:
 
 def play(net: dict[str, Any], job: dict[str, Any], *, timeout_s: float) -> tuple[Any, Any]:
     """Run `job` in a guarded child process: recorded spikes uint8 [T, B, n] by population, and
-    potentials of the readout, if wanted, under None; what the board's loggers measured."""
+    potentials of the readout, if wanted, under None; what the board's loggers measured, by name
+    and for each execution."""
     with tempfile.TemporaryDirectory(prefix="deployed-") as name:
         folder = Path(name)
         (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
@@ -202,7 +239,9 @@ def describe(result: dict[str, Any]) -> list[str]:
             " potentials differ"
         )
     lines += [f"{name}: not compared" for name in result["not_compared"]]
-    lines += [f"{name}: {value:.6g}" for name, value in (result["profile"] or {}).items()]
+    for name, values in (result["profile"] or {}).items():
+        several = f", mean of {len(values)} executions" if len(values) > 1 else ""
+        lines.append(f"{name}: {np.mean(values):.6g}{several}")
     verdict = "as expected" if result["passed"] else "NOT as expected"
     lines.append(
         f"{verdict}: {result['samples']} of {result['of']} samples on {result['ran_on']}, built"

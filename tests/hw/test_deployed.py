@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import hashlib
 import json
+import mmap
 import os
+import shlex
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from spikeport import deploying
 from spikeport.hw import deploy
-from spikeport.hw.lava_group import SEGMENTS
+from spikeport.hw.lava_group import PROC, SEGMENTS
 from spikeport.sim import reference
+from spikeport.sim.bundle import Vectors
 from spikeport.sim.net import FixedNet, Input, Population, Projection, Readout
 from spikeport.sim.synapse import Conv2d, ConvGeometry, Dense
 from spikeport.sim.trace import Trace
@@ -71,7 +78,9 @@ def written(net: FixedNet, folder: Path) -> Trace:
     x = np.random.default_rng(1).integers(0, 2, (8, 2, *net.input.shape))
     trace = reference.run(net, x)
     assert all(part.spikes.any() for part in trace.populations.values())
-    deploy.write_folder(net, folder, board="oheo-gulch", vectors=(x, trace))
+    spikes = {name: part.spikes for name, part in trace.populations.items()}
+    vectors = Vectors(inputs=x, spikes=spikes, logits=trace.logits(net.readout))
+    deploy.write_folder(net, folder, board="oheo-gulch", vectors=vectors)
     return trace
 
 
@@ -90,11 +99,39 @@ def without(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     return run
 
 
+def orphaned() -> set[Path]:
+    """Segments of shared memory of such runs that no living process maps."""
+    found = {path for path in SEGMENTS.glob("psm_deployed-*")}
+    for maps in PROC.glob("[0-9]*/maps"):
+        try:
+            text = maps.read_text()
+        except OSError:
+            continue  # it ended while we looked
+        found = {path for path in found if path.name not in text}
+    return found
+
+
 @pytest.fixture(autouse=True)
 def nothing_left() -> Iterator[None]:
-    """No segment of shared memory of a run stays."""
+    """No segment of shared memory of a run stays. Others may run folders beside us: what they have
+    made but not mapped yet does not stay."""
+    before = orphaned()
     yield
-    assert not list(SEGMENTS.glob("psm_deployed-*"))
+    left = orphaned() - before
+    if left:
+        time.sleep(1)
+    assert not left & orphaned()
+
+
+def test_what_stays_is_seen() -> None:
+    before = orphaned()
+    with (SEGMENTS / f"psm_deployed-{os.getpid()}_x").open("w+b") as file:
+        file.write(b"segment")
+        file.flush()
+        assert orphaned() - before == {Path(file.name)}
+        with mmap.mmap(file.fileno(), 0):
+            assert not orphaned() - before
+    Path(file.name).unlink()
 
 
 @pytest.mark.parametrize(("make", "source"), [(maps, "the NetX file"), (late, "arrays")])
@@ -109,10 +146,11 @@ def test_a_folder_reproduces_the_expected_spikes_without_spikeport(
         assert line in done.stdout.splitlines()
     verdict = f"as expected: 2 of 2 samples on Lava's CPU simulator, built from {source}"
     assert verdict in done.stdout.splitlines()
-    assert "no board: Lava-Loihi, the extension that Intel gives" in done.stdout
+    assert f"\n{deploy.board_status()}\n" in done.stdout
     assert ("out, last_v: 0 of 10 potentials differ" in done.stdout) == (make is maps)
     result = json.loads((tmp_path / "out" / "result.json").read_text())
     assert (result["passed"], result["ran_on"]) == (True, "Lava's CPU simulator")
+    assert (result["missing"], result["not_compared"]) == (deploy.board_status(), [])
     assert result["digest"] == json.loads((tmp_path / "out" / "network.json").read_text())["digest"]
 
 
@@ -148,8 +186,10 @@ def test_what_lava_says_and_how_long_it_may_take(
     tmp_path: Path, without: Callable[..., Any]
 ) -> None:
     written(late(), folder := tmp_path / "out")
+    (folder / "result.json").write_text('{"passed": true}')
     done = without(folder, "--timeout", "0.5")
     assert (done.returncode, done.stdout) == (2, "")
+    assert not list(folder.glob("*result.json*"))
     assert done.stderr == (
         "run.py: Lava did not finish within 0.5 s; give it a longer --timeout or fewer --samples\n"
     )
@@ -160,17 +200,124 @@ def test_what_lava_says_and_how_long_it_may_take(
     assert done.stderr.count("\n") == 1
 
 
+NO_BOARD = "for boards only, and no board can be used: Lava-Loihi, the extension that Intel gives"
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        ("--samples 3", "--samples is 3; allowed are 1..2"),
-        ("--samples 0", "--samples is 0; allowed are 1..2"),
-        ("--populations out,in", "there is no population 'in'; there are out"),
-        ("--host ethernet", "--host ethernet needs --address, the host of the board"),
+        ("--samples 3", "--samples is 3; allowed are 1..2\n"),
+        ("--samples 0", "--samples is 0; allowed are 1..2\n"),
+        ("--timeout -1", "timeout is -1; allowed are 0 to 1e+06 seconds\n"),
+        ("--timeout nan", "timeout is nan; allowed are 0 to 1e+06 seconds\n"),
+        ("--timeout inf", "timeout is inf; allowed are 0 to 1e+06 seconds\n"),
+        ("--populations out,in", "there is no population 'in'; there are out\n"),
+        ("--host ethernet", "--host ethernet needs --address, the host of the board\n"),
+        ("--host ssh", "--host is 'ssh'; allowed are slurm, ethernet\n"),
+        (
+            "--host slurm --generation N9",
+            "--generation is 'N9'; allowed are N2A2, N3B2, N3B3, N3C1, N3D1\n",
+        ),
+        (
+            "--generation N3B3",
+            "--generation needs --host; without it the environment's LOIHI_GEN counts\n",
+        ),
+        (
+            "--host ethernet --node ncl-01",
+            "--node is for --host slurm; give that too, or leave it out\n",
+        ),
+        (
+            "--address 10.0.0.1",
+            "--address is for --host ethernet; give that too, or leave it out\n",
+        ),
+        (
+            "--host slurm --partition=",
+            "--partition is empty; give it a value or leave it out\n",
+        ),
+        ("--host slurm --partition gulch", f"--host, --partition: {NO_BOARD}"),
+        ("--profile", f"--profile: {NO_BOARD}"),
+        (
+            "--simulator --profile",
+            "and --simulator was given; leave them out to use the simulator\n",
+        ),
+        ("--out .", "--out {out} is no file; name another\n"),
+        ("--out {out}/none/x", "(No such file or directory); name another file\n"),
+        ("--out {out}/run.py/x", "(Not a directory); name another file\n"),
+        ("--out {out}/run.py", "--out {out}/run.py is a file of the deployment; name another\n"),
+        ("--out {out}/SHA256SUMS", "SHA256SUMS is a file of the deployment; name another\n"),
+        ("--out {out}/" + "x" * 250, "(File name too long); name another file\n"),
     ],
 )
-def test_wrong_words_are_one_sentence(
+def test_wrong_words_are_one_sentence_before_lava_starts(
     words: str,
+    says: str,
+    late_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from spikeport.hw.lava_folder import run
+
+    monkeypatch.setattr(run, "HERE", late_folder)
+    monkeypatch.chdir(late_folder)
+    monkeypatch.setattr(run, "guarded", None)
+    before = set(late_folder.rglob("*"))
+    assert run.main(words.format(out=late_folder).split()) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("run.py: ")
+    assert says.format(out=late_folder) in told
+    assert told.count("\n") == 1
+    assert set(late_folder.rglob("*")) == before
+
+
+@pytest.fixture(scope="module")
+def late_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of `late`, as it was written."""
+    folder = tmp_path_factory.mktemp("late") / "out"
+    written(late(), folder)
+    return folder
+
+
+def test_generations_are_those_of_lava() -> None:
+    from lava.utils.loihi import ChipGeneration
+
+    from spikeport.hw.lava_folder import options
+
+    assert tuple(generation.value for generation in ChipGeneration) == options.GENERATIONS
+
+
+def test_words_of_a_shell() -> None:
+    from spikeport.hw.lava_folder import options
+
+    said = {"host": "slurm", "node": "my node", "partition": None, "profile": True, "samples": 3}
+    given = options.for_boards(said)
+    assert options.words(given) == "--host=slurm '--node=my node' --profile"
+    parsed = options.arguments(out=Path("x")).parse_args(shlex.split(options.words(given)))
+    assert options.for_boards(vars(parsed)) == given
+    assert options.words(options.for_boards({"profile": False})) == ""
+
+
+def damaged_sums(folder: Path) -> None:
+    (folder / "SHA256SUMS").write_text("no sums\n")
+
+
+def one_word_more(folder: Path) -> None:
+    with (folder / "network.txt").open("a") as file:
+        file.write("!")
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (one_word_more, "network.txt was changed since the folder was written; deploy again"),
+        (
+            lambda folder: (folder / "README.txt").unlink(),
+            "README.txt is missing from the folder; deploy again",
+        ),
+        (damaged_sums, "SHA256SUMS is damaged; deploy again"),
+    ],
+)
+def test_a_changed_folder_is_refused_and_an_older_result_goes(
+    damage: Callable[[Path], object],
     says: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -178,24 +325,42 @@ def test_wrong_words_are_one_sentence(
 ) -> None:
     from spikeport.hw.lava_folder import run
 
-    written(late(), tmp_path / "out")
-    monkeypatch.setattr(run, "HERE", tmp_path / "out")
-    assert run.main(words.split()) == 2
-    assert capsys.readouterr().err == f"run.py: {says}\n"
-
-
-def test_a_changed_file_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    from spikeport.hw.lava_folder import run
-
-    written(late(), tmp_path / "out")
-    with (tmp_path / "out" / "network.txt").open("a") as file:
-        file.write("!")
-    monkeypatch.setattr(run, "HERE", tmp_path / "out")
+    written(late(), folder := tmp_path / "out")
+    (folder / "result.json").write_text('{"passed": true}')
+    damage(folder)
+    monkeypatch.setattr(run, "HERE", folder)
     assert run.main([]) == 2
-    message = "run.py: network.txt was changed since the folder was written; deploy again\n"
-    assert capsys.readouterr().err == message
+    assert capsys.readouterr().err == f"run.py: {says}\n"
+    assert not (folder / "result.json").exists()
+
+
+def plays(folder: Path) -> bool:
+    """Whether the child of the folder's script has started."""
+    word = os.fsencode(folder / "play.py")
+    for entry in PROC.glob("[0-9]*/cmdline"):
+        try:
+            if word in entry.read_bytes().split(b"\0"):
+                return True
+        except OSError:
+            continue  # it ended while we looked
+    return False
+
+
+def test_a_stopped_run_is_a_sentence_and_leaves_nothing(tmp_path: Path) -> None:
+    written(late(), folder := tmp_path / "out")
+    (folder / "result.json").write_text('{"passed": true}')
+    before = {path.name for path in folder.iterdir()} - {"result.json"}
+    command = [sys.executable, str(folder / "run.py")]
+    handler = partial(signal.signal, signal.SIGINT, signal.default_int_handler)
+    run = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=handler,
+                           env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1"})  # fmt: skip
+    deadline = time.monotonic() + 60
+    while not plays(folder) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    run.send_signal(signal.SIGINT)
+    said = run.communicate(timeout=60)[1]
+    assert (run.returncode, said) == (2, "run.py: stopped by the user; nothing was written\n")
+    assert {path.name for path in folder.iterdir()} == before
 
 
 # A stand-in for Lava-Loihi, by the names that Intel's examples use. Its adapters and its neurons
@@ -212,8 +377,11 @@ run_configs.Loihi2HwCfg.__init__ = functools.partialmethod(
 
 
 class Loihi2Power:
+    runs = 0
+
     def __init__(self, num_steps):
-        self.total_power = np.linspace(1, 3, num_steps)
+        Loihi2Power.runs += 1
+        self.total_power = np.linspace(1, 3, num_steps) * (1 + Loihi2Power.runs) / 2
         self.vdd_power, self.vddm_power, self.vddio_power = self.total_power / 2, 0.25, 0.125
         self.static_total_power = 0.5
 
@@ -238,6 +406,8 @@ class PyToNxAdapter(AbstractProcess):
         self.inp, self.out = InPort(shape=shape), OutPort(shape=shape)
         with open(os.environ["ADAPTERS"], "a") as file:
             print(type(self).__name__, *shape, num_message_bits, file=file)
+            if "SLURM" in os.environ:
+                print(*(os.environ[name] for name in ("PARTITION", "LOIHI_GEN")), file=file)
 
 
 class NxToPyAdapter(PyToNxAdapter):
@@ -279,27 +449,61 @@ def test_beside_a_board_the_script_takes_it(
         populations=(hidden, *net.populations),
         projections=(
             replace(net.projections[0], target="hidden"),
-            Projection(source="hidden", target="out", synapse=dense),
+            Projection(source="hidden", target="out", synapse=dense, delay=2),
         ),
     )
+    net = replace(net, readout=Readout(population="out", kind="sum_v"))
     written(net, folder := tmp_path / "out")
     done = without(folder, "--profile")
     assert (done.returncode, done.stderr) == (0, "")
     assert "out: 0 of 96 spikes differ" in done.stdout
     assert "hidden: not compared" in done.stdout
+    assert "out, sum_v: not compared" in done.stdout
+    assert "total_power_w: 2.5, mean of 2 executions" in done.stdout
     result = json.loads((folder / "result.json").read_text())
     assert result["ran_on"] == "board, a path that was written without one and has never run before"
     assert result["missing"] is None
-    assert result["profile"] == {
-        "total_power_w": 2, "vdd_power_w": 1, "vddm_power_w": 0.25, "vddio_power_w": 0.125,
-        "static_total_power_w": 0.5, "avg_time_per_step_us": 4.5,
+    assert result["not_compared"] == ["hidden", "out, sum_v"]
+    assert result["profile"] == {  # of each execution: a sample each, because of the delay
+        "total_power_w": [2, 3], "vdd_power_w": [1, 1.5], "vddm_power_w": [0.25, 0.25],
+        "vddio_power_w": [0.125, 0.125], "static_total_power_w": [0.5, 0.5],
+        "avg_time_per_step_us": [4.5, 4.5],
     }  # fmt: skip
     used = (tmp_path / "adapters").read_text()
-    assert sorted(used.splitlines()) == ["NxToPyAdapter 6 0", "PyToNxAdapter 5 0"]
-    done = without(folder, "--simulator", "--profile")
+    each = ["NxToPyAdapter 6 0", "PyToNxAdapter 5 0"]
+    assert sorted(used.splitlines()) == sorted(2 * each)
+    done = without(folder, "--simulator")
     assert done.returncode == 0
     assert "on Lava's CPU simulator" in done.stdout
     assert (tmp_path / "adapters").read_text() == used
+
+
+@pytest.mark.usefixtures("board")
+def test_spikeport_hands_the_boards_options_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sinfo = tmp_path / "sinfo"
+    lines = "PARTITION AVAIL TIMELIMIT NODES STATE NODELIST\ngulch up infinite 1 idle ncl-01"
+    sinfo.write_text(f"#!/bin/sh\necho '{lines}'\n")
+    sinfo.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "board"))
+    monkeypatch.setenv("ADAPTERS", str(tmp_path / "adapters"))
+    written(late(), folder := tmp_path / "out")
+    given = {"host": "slurm", "partition": "gulch", "generation": "N3C1", "profile": True}
+    ran, problem = deploying.run_folder(folder, samples=1, timeout_s=60, given=given)
+    assert problem is None
+    assert ran is not None
+    assert ran["ran_on"].startswith("board, ")
+    assert ran["profile"]["avg_time_per_step_us"] == [4.5]
+    assert set((tmp_path / "adapters").read_text().splitlines()) == {
+        "PyToNxAdapter 5 0", "NxToPyAdapter 6 0", "gulch N3C1",
+    }  # fmt: skip
+    given["partition"] = "tide"
+    ran, problem = deploying.run_folder(folder, samples=1, timeout_s=60, given=given)
+    assert ran is None
+    assert problem is not None
+    assert "partition tide is not found or is down" in problem
 
 
 def test_hosts_are_named_as_lava_expects_them(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -313,11 +517,15 @@ def test_hosts_are_named_as_lava_expects_them(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(slurm, "try_run_command", lambda words: list(sinfo))
     monkeypatch.setattr(os, "environ", {})
     host = {"partition": "gulch", "node": None, "address": "10.0.0.1", "binary": "nx/server"}
-    board.use_host({**host, "kind": None, "generation": "N3C1"})
+    board.use_host({**host, "host": None, "generation": "N3C1"})
     assert os.environ == {}
-    board.use_host({**host, "kind": "slurm", "generation": "N3C1"})
+    board.use_host({**host, "host": "slurm", "generation": "N3C1"})
     assert os.environ == {"SLURM": "1", "LOIHI_GEN": "N3C1", "PARTITION": "gulch"}
-    board.use_host({**host, "kind": "ethernet", "generation": "N3B3"})
+    nodes = ["NODELIST NODES PARTITION STATE", "ncl-01 1 gulch idle"]
+    monkeypatch.setattr(slurm, "try_run_command", lambda w: list(nodes if "-N" in w else sinfo))
+    board.use_host({**host, "host": "slurm", "node": "ncl-01", "generation": "N3C1"})
+    assert os.environ["BOARD"] == "ncl-01"
+    board.use_host({**host, "host": "ethernet", "generation": "N3B3"})
     assert {key: os.environ[key] for key in ("NOSLURM", "NXSDKHOST", "HOST_BINARY")} == {
         "NOSLURM": "1", "NXSDKHOST": "10.0.0.1", "HOST_BINARY": "nx/server",
     }  # fmt: skip
@@ -330,4 +538,4 @@ def test_hosts_are_named_as_lava_expects_them(monkeypatch: pytest.MonkeyPatch) -
     for kind, program in (("slurm", "sinfo"), ("ethernet", "ping")):
         message = f"^there is no program '{program}' on this machine, .* the {kind} host; run this"
         with pytest.raises(RuntimeError, match=message):
-            board.use_host({**host, "kind": kind, "generation": "N3B3"})
+            board.use_host({**host, "host": kind, "generation": "N3B3"})

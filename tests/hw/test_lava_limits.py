@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from spikeport.hw import lava_inprocess, lava_limits
+from spikeport.hw.lava_limits import LavaLimitError
 from spikeport.sim import reference
 from spikeport.sim.net import FixedNet, Input, Population, Projection, Readout
 from spikeport.sim.synapse import Conv2d, ConvGeometry, Dense, Synapse
@@ -29,6 +31,16 @@ def network(
         readout=Readout(population="out"),
         steps=4,
     )
+
+
+def test_bits_of_messages() -> None:
+    dense = Dense(w=np.ones((1, 128), np.int16))
+    for payload, bits in ((1, 8), (8, 8), (12, 12)):
+        net = network(dense, payload_bits=payload)
+        assert lava_limits.message_bits(net, "input") == bits
+        assert lava_limits.message_bits(net, "out") == 0
+    spikes = replace(net, input=Input(shape=(128, 1, 1)))
+    assert lava_limits.message_bits(spikes, "input") == 0
 
 
 def conv(groups: int) -> Conv2d:
@@ -63,13 +75,13 @@ def conv(groups: int) -> Conv2d:
     ],
 )
 def test_stock_processes_are_refused_what_they_lack(net: FixedNet, message: str) -> None:
-    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+    with pytest.raises(LavaLimitError, match=f"^{re.escape(message)}$"):
         lava_limits.refuse(net)
 
 
 def test_our_own_neuron_and_delay_line_leave_the_geometry_only() -> None:
     lava_limits.refuse_synapses(network(conv(1), delay=4, reset="subtract", v_init=5))
-    with pytest.raises(ValueError, match=r"groups reach 128, but Lava keeps them in 8 bits"):
+    with pytest.raises(LavaLimitError, match=r"groups reach 128, but Lava keeps them in 8 bits"):
         lava_limits.refuse_synapses(network(conv(128)))
 
 
@@ -103,7 +115,7 @@ def test_sums_that_lava_computes_otherwise_are_refused(net: FixedNet, message: s
         " synapses as the chip does below 2147483648 only; send fewer payload bits or use smaller"
         " weights"
     )
-    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+    with pytest.raises(LavaLimitError, match=f"^{re.escape(message)}$"):
         lava_limits.refuse_synapses(net)
 
 

@@ -13,6 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from spikeport.hw import netx_file
+from spikeport.hw.lava_limits import LavaLimitError
 from spikeport.sim import reference
 from spikeport.sim.net import FixedNet, Input, Population, Projection, Readout
 from spikeport.sim.synapse import Conv2d, ConvGeometry, Dense, SumPool2d, Synapse
@@ -183,7 +184,7 @@ FOUR = Input(shape=(4,))
 
 
 def refused(net: FixedNet, tmp_path: Path) -> str:
-    with pytest.raises(ValueError, match=r"^[a-z]") as found:
+    with pytest.raises(LavaLimitError, match=r"^[a-z]") as found:
         netx_file.write(net, tmp_path / "a.net")
     assert not list(tmp_path.iterdir())
     return str(found.value)
