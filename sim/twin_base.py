@@ -10,7 +10,6 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spikeport.sim import effective
@@ -23,6 +22,7 @@ from spikeport.sim.net import (
     Population,
     Projection,
 )
+from spikeport.sim.product_torch import conv2d
 from spikeport.sim.surrogate import Surrogate
 from spikeport.sim.synapse import (
     Conv2d,
@@ -102,9 +102,9 @@ class TwinBase(nn.Module):
     def _convolved(self, i: int, s: Tensor, w: Tensor) -> Tensor:
         """[N, C_out, H_out, W_out] that projection `i`, a convolution, makes of s [N, C, H, W] with
         the weights that `_taken` gave."""
-        g = self._parts[i].geometry
         s = sum_pool(s, self._parts[i].pool)
-        return F.conv2d(s, w, None, g.stride, g.padding, g.dilation, g.groups)
+        found: Tensor = conv2d(s, w, self._parts[i].geometry)
+        return found
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits [B, K]; see the class."""
