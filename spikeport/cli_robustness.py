@@ -47,9 +47,17 @@ Retime = Annotated[
 Standard = Annotated[
     bool, typer.Option("--standard", help="The minimum that a published figure withstands.")
 ]
-Steps = Annotated[int, typer.Option(help="Steps of the iterative attacks.")]
+Steps = Annotated[
+    int | None,
+    typer.Option(help="Steps of the iterative attacks; 40 if none, 100 with --standard."),
+]
 Restarts = Annotated[int, typer.Option(help="Random starts of those that have any.")]
-Queries = Annotated[int, typer.Option(help="Queries of the searches without gradients.")]
+Queries = Annotated[
+    int | None,
+    typer.Option(
+        help="Queries of the searches without gradients; 500 if none, 1000 with --standard."
+    ),
+]
 Replay = Annotated[
     str, typer.Option(help="Where adversarial images are replayed: lava-inprocess, lava, none.")
 ]
@@ -71,9 +79,9 @@ def attack(
     flips_per_step: PerStep = None,
     retime: Retime = None,
     standard: Standard = False,
-    steps: Steps = 40,
+    steps: Steps = None,
     restarts: Restarts = 1,
-    queries: Queries = 500,
+    queries: Queries = None,
     samples: Annotated[int, typer.Option(help="Test images to attack; 0 attacks all.")] = 128,
     replay: Replay = "lava-inprocess",
     seed: Seed = 0,

@@ -709,6 +709,7 @@ ATTACKING = [
     case("eps negative", f"{FGSM} --eps -0.1", "eps is -0.1"),
     case("eps NaN", f"{FGSM} --eps nan", "eps is nan"),
     case("eps no number", f"{FGSM} --eps 8/0", "eps is 8/0; write a number such as 0.03 or 8/255"),
+    case("eps without end", f"{FGSM} --eps 1e400", "eps is 1e400; write a number such as 0.03"),
     case(
         "unknown attack", "attack bundle --attack hack", "attack is 'hack'; allowed on images are"
     ),
@@ -730,6 +731,12 @@ ATTACKING = [
         "other norm", "attack bundle --attack square --norm l0 --eps 2 --out r", "square: the bud"
     ),
     case("standard and more", f"{FGSM} --standard", "the standard names its own attacks"),
+    case(
+        "standard too weak", "attack bundle --standard --steps 40", "steps is 40; the standard ta"
+    ),
+    case(
+        "standard again", "attack bundle --standard --restarts 5", "restarts is 5; the attacks of"
+    ),
     case("no processes", f"{FGSM} --jobs -1", "attack: jobs is -1; it must be at least 1"),
     case("no such result", f"{FGSM} --again none.json", "none.json: is no result of an attack"),
     case("fault unknown", "faults bundle --kind rust", "campaign kind is 'rust'; allowed are"),
