@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass
 from itertools import pairwise, product
 from typing import Any
 
-from spikeport import backends
 from spikeport.sim.attack import ATTACKS, ApgdTargeted, Budget, standard, standard_views
 from spikeport.sim.attack.events import EVENT_ATTACKS, RETIMINGS, FlipBudget, RetimingBudget
 from spikeport.sim.attack.events.patterns import Pattern
@@ -225,10 +224,3 @@ def radius(text: str) -> float:
     if not math.isfinite(found):
         raise ValueError(f"eps is {text}; write a number such as 0.03 or 8/255")
     return found
-
-
-def check_effort(*, jobs: int, timeout_s: float) -> None:
-    """Raise ValueError unless an attack can be carried out so; neither changes its result."""
-    backends.check_timeout(timeout_s)
-    if jobs < 1:
-        raise ValueError(f"attack: jobs is {jobs}; it must be at least 1")

@@ -8,22 +8,19 @@ holds no times and no places: with the header it was made from, it comes out the
 from __future__ import annotations
 
 import json
-import os
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import torch
 
-import spikeport
 from spikeport import backends
-from spikeport.attack_settings import Settings, check_effort
-from spikeport.attack_shares import INTEGER, Target, search
-from spikeport.sim import engine, floating
+from spikeport.attack_settings import Settings
+from spikeport.attack_shares import INTEGER, Target, header, search
+from spikeport.sim import apart, engine, floating
 from spikeport.sim.attack import Budget, Check, Effort, Evaluation, Pgd, Square, events, run_checks
 from spikeport.sim.attack.evaluate import evaluation
 from spikeport.sim.attack.losses import margin
@@ -35,7 +32,6 @@ from spikeport.sim.twin import Twin
 from spikeport.simulating import float_nets
 
 Progress = Callable[[str], None]
-PACKAGES = ("numpy", "torch", "numba")
 CHECKED = 64  # images for the masking checks
 CHECKED_VIEW = "atan-2"
 
@@ -54,12 +50,17 @@ def attack(
     image was decided alike.
 
     out: file for the result; what is done lies beside it until all is, so a stopped attack goes on.
-    jobs: processes at a time (None: one a processor); cluster: address of a Dask scheduler;
-    timeout_s: of a multi-process Lava run. None of these changes the result. Raises ValueError
-    where a bundle cannot be attacked.
+    jobs: processes at a time (None: one a processor); cluster: address of a Dask scheduler, whose
+    workers see the folder of `out`; timeout_s: of a multi-process Lava run. None of these changes
+    the result. Raises ValueError where a bundle cannot be attacked.
     """
-    jobs = jobs or os.cpu_count() or 1
-    check_effort(jobs=jobs, timeout_s=timeout_s)
+    jobs = apart.processes(jobs, where="attack")
+    backends.check_timeout(timeout_s)
+    if cluster is not None and out is None:
+        raise ValueError(
+            "attack: a cluster needs --out, a file where its workers see it too; they leave their"
+            " shares beside it"
+        )
     target = Target.of(folder, settings.samples)
     searches = target.searches(settings)  # refuses settings before any work
     with _workshop(out) as parts:
@@ -111,17 +112,6 @@ def again(
     now = json.loads(json.dumps(result))
     differing = [k for k in ("header", "radii", "checks") if now[k] != before.get(k)]
     return {**result, "passed": not differing, "differing": differing}
-
-
-def header(target: Target, settings: Settings) -> dict[str, Any]:
-    """What a result was made from: enough to make it again."""
-    return {
-        "spikeport": spikeport.__version__,
-        "versions": {name: metadata.version(name) for name in PACKAGES},
-        "digest": target.bundle.net.digest(),
-        "samples": len(target.y),
-        "settings": settings.to_json(),
-    }
 
 
 @contextmanager

@@ -738,6 +738,9 @@ ATTACKING = [
         "standard again", "attack bundle --standard --restarts 5", "restarts is 5; the attacks of"
     ),
     case("no processes", f"{FGSM} --jobs -1", "attack: jobs is -1; it must be at least 1"),
+    case("no process", f"{FGSM} --jobs 0", "attack: jobs is 0; it must be at least 1"),
+    case("fault processes", "faults bundle --jobs -1", "faults: jobs is -1; it must be at least 1"),
+    case("cluster alone", f"{FGSM} --cluster tcp://a:1", "attack: a cluster needs --out, a file"),
     case("no such result", f"{FGSM} --again none.json", "none.json: is no result of an attack"),
     case("fault unknown", "faults bundle --kind rust", "campaign kind is 'rust'; allowed are"),
     case("fault chance", "faults bundle --kind dead=x", "--kind 'dead=x': write a kind, or kind="),

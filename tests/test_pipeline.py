@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import h5py
 import nir
 import numpy as np
 import pytest
+import torch
 
 from spikeport import (
     attack_report,
@@ -524,11 +526,39 @@ def test_shares_on_two_processes_find_the_same(
     (parts / "000001.safetensors").unlink()
     attack_shares.search(target, settings, folder=parts, jobs=1, cluster=None, progress=said.append)
     assert said[2:] == ["attacked 2 of 2 shares"]
-    with pytest.raises(ValueError, match=r"parts: holds parts of another attack; remove it, or"):
+    with pytest.raises(ValueError, match=r"parts: holds parts of another attack, or by other"):
         attack_shares.search(
             target, replace(settings, seed=9), folder=parts, jobs=1, cluster=None,
             progress=said.append,
         )  # fmt: skip
+
+
+def test_shares_of_other_versions_are_not_mixed(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither with those that are there, nor by workers that have others; who work elsewhere."""
+    settings = Settings(attacks=("fgsm",), samples=4, checks=False, replay="none")
+    target, parts = attack_shares.Target.of(bundle, 4), Path("some/parts")
+    monkeypatch.chdir(tmp_path)
+    options: Any = {"folder": parts, "jobs": 1, "cluster": None, "progress": lambda _: None}
+    (found,) = attack_shares.search(target, settings, **options)
+    (part,) = parts.glob("*.safetensors")
+    part.unlink()
+
+    def cluster(task: str, missing: list[str], **_: Any) -> Iterator[tuple[str, None]]:
+        for each in missing:
+            assert Path(each) == tmp_path / part
+            attack_shares.search_share(each)
+            yield each, None
+
+    monkeypatch.setattr(attack_shares.apart, "each", cluster)
+    (again,) = attack_shares.search(target, settings, **options | {"cluster": "tcp://a:1"})
+    assert all(torch.equal(again[name], values) for name, values in found.items())
+    monkeypatch.setattr(attack_shares.metadata, "version", lambda name: "0.1")
+    with pytest.raises(ValueError, match=r"^this worker's versions are not those of the attack; g"):
+        attack_shares.search_share(str(part))
+    with pytest.raises(ValueError, match=r"parts: holds parts of another attack, or by other ve"):
+        attack_shares.search(target, settings, **options)
 
 
 def test_the_standard_is_a_cascade_over_its_views(bundle: Path) -> None:
@@ -578,6 +608,10 @@ def test_other_norms_and_their_words(bundle: Path) -> None:
 def test_effort_is_checked(bundle: Path) -> None:
     with pytest.raises(ValueError, match=r"^attack: jobs is -1; it must be at least 1$"):
         attacking.attack(bundle, Settings(**ATTACK), jobs=-1)
+    with pytest.raises(ValueError, match=r"^timeout is 0; allowed are 0 to 1e\+06 seconds$"):
+        attacking.attack(bundle, Settings(**ATTACK), timeout_s=0)
+    with pytest.raises(ValueError, match=r"^attack: a cluster needs --out, a file where its worke"):
+        attacking.attack(bundle, Settings(**ATTACK), cluster="tcp://127.0.0.1:9")
 
 
 def test_the_demo_is_told_as_one_table(exported: dict[str, Any], bundle: Path) -> None:
