@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from spikeport.sim import effective
+from spikeport.sim import checks, effective
 from spikeport.sim.engine import PORTION_BYTES
 from spikeport.sim.net import (
     FixedNet,
@@ -61,10 +61,9 @@ class TwinBase(nn.Module):
             raise ValueError(
                 "the twin cannot differentiate a first_spike readout; use count, last_v or sum_v"
             )
-        if checkpoint is not None and checkpoint < 1:
-            raise ValueError(
-                f"twin: checkpoint is {checkpoint}; it must be at least 1, in steps, or None"
-            )
+        if checkpoint is not None:
+            where = "twin: checkpoint (steps, or None)"
+            checkpoint = checks.whole(checkpoint, where=where, low=1, high=1 << 20)
         self.net, self.checkpoint = net, checkpoint
         self._blocks = [(names, is_loop(net, names)) for names in blocks(net)]
         self._look(surrogate or Surrogate("triangle", 1.0), detach_reset=detach_reset)

@@ -91,8 +91,9 @@ def attack(
 
 
 def again(
-    folder: Path, told: Path, *, jobs: int | None = None, progress: Progress = lambda _: None
-) -> Any:
+    folder: Path, told: Path, *, jobs: int | None = None, timeout_s: float = 600.0,
+    progress: Progress = lambda _: None,
+) -> Any:  # fmt: skip
     """Make the result in file `told` once more from its own header; `passed` says that it came out
     the same. Raises ValueError for a file that is none, or about another bundle."""
     try:
@@ -108,7 +109,7 @@ def again(
             f"{told}: is about the network {digest[:12]}, {folder} holds {found[:12]}; name the"
             " bundle that was attacked"
         )
-    result = attack(folder, settings, jobs=jobs, progress=progress)
+    result = attack(folder, settings, jobs=jobs, timeout_s=timeout_s, progress=progress)
     now = json.loads(json.dumps(result))
     differing = [k for k in ("header", "radii", "checks") if now[k] != before.get(k)]
     return {**result, "passed": not differing, "differing": differing}

@@ -70,7 +70,22 @@ Cluster = Annotated[
 ]
 
 
+BESIDE_AGAIN = {"bundle", "again", "jobs", "timeout", "as_json"}
+"""Parameters of `attack` that do not change what is made again."""
+
+
+def _refuse_beside_again(context: typer.Context) -> None:
+    """Raise ValueError where options stand beside --again that it cannot heed."""
+    told = [p for p in context.command.params if p.name and p.name not in BESIDE_AGAIN]
+    sources = {p.opts[0]: context.get_parameter_source(p.name or "") for p in told}
+    if more := [name for name, source in sources.items() if source and source.name != "DEFAULT"]:
+        raise ValueError(
+            f"--again makes a result from the settings in its file; leave {', '.join(more)}"
+        )
+
+
 def attack(
+    context: typer.Context,
     bundle: BundlePath,
     attacks: Attacks = None,
     eps: Radii = None,
@@ -99,7 +114,8 @@ def attack(
 
         progress = status(as_json)
         if again is not None:
-            result = attacking.again(bundle, again, jobs=jobs, progress=progress)
+            _refuse_beside_again(context)
+            result = attacking.again(bundle, again, jobs=jobs, timeout_s=timeout, progress=progress)
         else:
             settings = attack_settings.Settings(
                 **attack_settings.measured(eps or (), norm, flips or (), retime or ()),

@@ -92,10 +92,15 @@ def worst_images(target: Target, *, eps: float, seed: int) -> Any:
 
 
 def kinds_of(texts: Sequence[str], *, placed: bool = False) -> dict[str, float]:
-    """Chances by kind; every kind if there are no texts, dead cores if they are `placed`."""
-    found = {kind: 1.0 for kind in KINDS if (placed or kind != PLACED) and not texts}
+    """Chances by kind; every kind if there are no texts, dead cores only where cores are known,
+    that is `placed`."""
+    if not texts:
+        return {kind: 1.0 for kind in KINDS if placed or kind != PLACED}
+    found: dict[str, float] = {}
     for text in texts:
         kind, equals, chance = text.partition("=")
+        if kind in found:
+            raise ValueError(f"--kind {kind}: stands twice; give it one chance")
         try:
             found[kind] = float(chance) if equals else 1.0
         except ValueError:
@@ -105,6 +110,11 @@ def kinds_of(texts: Sequence[str], *, placed: bool = False) -> dict[str, float]:
                 "--kind core: needs to know which neurons share a core; name the chip that they are"
                 " placed on, --target loihi2"
             )
+    if placed and PLACED not in found:
+        raise ValueError(
+            "--target says what a dead core takes, and no --kind core is asked for; add it, or"
+            " leave --target"
+        )
     return found
 
 

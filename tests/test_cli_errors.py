@@ -741,12 +741,27 @@ ATTACKING = [
     case("no process", f"{FGSM} --jobs 0", "attack: jobs is 0; it must be at least 1"),
     case("fault processes", "faults bundle --jobs -1", "faults: jobs is -1; it must be at least 1"),
     case("cluster alone", f"{FGSM} --cluster tcp://a:1", "attack: a cluster needs --out, a file"),
-    case("no such result", f"{FGSM} --again none.json", "none.json: is no result of an attack"),
+    case(
+        "no such result",
+        "attack bundle --again none.json --jobs 2 --timeout 9",
+        "none.json: is no result of an attack",
+    ),
+    case(
+        "again, but otherwise",
+        f"{FGSM} --again r.json",
+        "--again makes a result from the settings in its file; leave --attack, --samples, --repl",
+    ),
     case("fault unknown", "faults bundle --kind rust", "campaign kind is 'rust'; allowed are"),
     case("fault chance", "faults bundle --kind dead=x", "--kind 'dead=x': write a kind, or kind="),
     case("fault of cores", "faults bundle --kind core", "--kind core: needs to know which neurons"),
     case(
         "cores of no chip", "faults bundle --kind core --target none", "target is 'none'; allowed"
+    ),
+    case("fault twice", "faults bundle --kind u --kind u=2", "--kind u: stands twice; give it one"),
+    case(
+        "target without cores",
+        "faults bundle --kind dead --target loihi2",
+        "--target says what a dead core takes, and no --kind core is asked for; add it, or leave",
     ),
     case("fault images negative", "faults bundle --samples -1", "samples is -1; give 0 for all"),
     case("unknown replay", f"{FGSM} --replay brian", "replay is 'brian'; allowed are"),

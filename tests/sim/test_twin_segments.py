@@ -232,10 +232,15 @@ def test_memory_grows_with_the_root_of_the_steps() -> None:
 
 
 def test_settings_that_cannot_be_are_refused() -> None:
-    with pytest.raises(
-        ValueError, match=r"^twin: checkpoint is 0; it must be at least 1, in steps"
-    ):
-        Twin(chain(3), checkpoint=0)
+    for every, why in (
+        (0, "allowed are 1..1048576"), (2.5, "it must be a whole number"),
+        ("3", "it must be a whole number"), (True, "it must be a whole number"),
+    ):  # fmt: skip
+        bad: Any = every
+        with pytest.raises(
+            ValueError, match=rf"^twin: checkpoint \(steps, or None\) is {every!r}; {why}$"
+        ):
+            Twin(chain(3), checkpoint=bad)
     whole = [rule for rule in RULES.values() if rule.whole]
     assert len(whole) == 4
     for kind in whole:
