@@ -154,7 +154,8 @@ def _maps() -> Iterator[tuple[Conv2d, NDArray[np.uint8]]]:
     # Large weights of one sign, many channels and samples: transforms lose bits of such sums.
     rng = np.random.default_rng(SEED)
     many = (rng.random((16, 512, 8, 8)) < 0.5).astype(np.uint8)
-    yield Conv2d(w=rng.integers(100, 256, (4, 512, 3, 3)), geometry=ConvGeometry(padding=1)), many
+    w = rng.integers(100, 256, (4, 512, 3, 3))
+    yield Conv2d(w=w, geometry=ConvGeometry(padding=(1, 1))), many
 
 
 def _convolution_exact(conv: Conv2d, maps: NDArray[np.uint8]) -> bool:

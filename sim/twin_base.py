@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from spikeport.sim import checks, effective
-from spikeport.sim.engine import PORTION_BYTES
+from spikeport.sim.engine import PORTION_BYTES, samples_in
 from spikeport.sim.net import (
     FixedNet,
     FloatNet,
@@ -165,8 +165,7 @@ class TwinBase(nn.Module):
         tensors leave the caches, and their memory is made anew for every call."""
         if s.device.type != "cpu" or any(loop for _, loop in self._blocks):
             return max(1, s.shape[1])
-        values = self.net.input.size + sum(p.size for p in self.net.populations)
-        return max(LEAST_SAMPLES, PORTION_BYTES // (4 * steps * values))
+        return max(LEAST_SAMPLES, samples_in(PORTION_BYTES, self.net, steps=steps))
 
     def _logits(self, s: Tensor, *, steps: int) -> Tensor:
         """Logits [B, K] of inputs [T, B, *shape] in float units, or [1, B, *shape] for `steps`."""

@@ -65,7 +65,7 @@ def test_the_header_tells_the_effort_that_is_made() -> None:
         ({"restarts": 2}, "restarts is 2; the attacks of the standard begin once, so leave it"),
     ],
 )
-def test_the_standard_refuses_other_effort(effort: dict[str, int], message: str) -> None:
+def test_the_standard_refuses_other_effort(effort: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=f"^{message}$"):
         Settings(standard=True, **effort)
     Settings(**effort)

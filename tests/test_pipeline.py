@@ -30,8 +30,8 @@ from spikeport.foreign import Reading
 from spikeport.hw import lava_import
 from spikeport.hw.place import place
 from spikeport.hw.target import target
+from spikeport.sim import apart, engine
 from spikeport.sim import bundle as bundles
-from spikeport.sim import engine
 from spikeport.sim.attack.evaluate import evaluation
 from spikeport.train import epochs, loop
 from spikeport.train.config import DIGITS, load, override, to_toml
@@ -551,10 +551,10 @@ def test_shares_of_other_versions_are_not_mixed(
             attack_shares.search_share(each)
             yield each, None
 
-    monkeypatch.setattr(attack_shares.apart, "each", cluster)
+    monkeypatch.setattr(apart, "each", cluster)
     (again,) = attack_shares.search(target, settings, **options | {"cluster": "tcp://a:1"})
     assert all(torch.equal(again[name], values) for name, values in found.items())
-    monkeypatch.setattr(attack_shares.metadata, "version", lambda name: "0.1")
+    monkeypatch.setattr("importlib.metadata.version", lambda name: "0.1")
     with pytest.raises(ValueError, match=r"^this worker's versions are not those of the attack; g"):
         attack_shares.search_share(str(part))
     with pytest.raises(ValueError, match=r"parts: holds parts of another attack, or by other ve"):

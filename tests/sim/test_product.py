@@ -181,7 +181,7 @@ def test_convolutions_of_torch_are_those_of_the_reference(
 def test_large_convolutions_are_exact_whichever_kernel_torch_takes(one_dnn: bool) -> None:
     """Sums up to 460,000 over 4,608 taps, of 32 samples: NNPACK's Winograd gets some wrong."""
     rng = np.random.default_rng(9)
-    conv = Conv2d(w=rng.integers(100, 256, (16, 512, 3, 3)), geometry=ConvGeometry(padding=1))
+    conv = Conv2d(w=rng.integers(100, 256, (16, 512, 3, 3)), geometry=ConvGeometry(padding=(1, 1)))
     s = spikes(rng, 0.5, (32, 512, 8, 8))
     wanted = reference.conv_sum(conv, s.astype(np.int64))
     as_tensors = torch.from_numpy(s).float(), torch.from_numpy(conv.w.astype(np.float32))

@@ -149,7 +149,7 @@ def test_a_convolution_wraps_exactly_just_below_24_bits() -> None:
 def test_large_convolutions_are_exact_without_onednn() -> None:
     """As where torch was built without it: NNPACK's Winograd gets some of these sums wrong."""
     rng = np.random.default_rng(3)
-    conv = Conv2d(w=rng.integers(100, 256, (4, 512, 3, 3)), geometry=ConvGeometry(padding=1))
+    conv = Conv2d(w=rng.integers(100, 256, (4, 512, 3, 3)), geometry=ConvGeometry(padding=(1, 1)))
     net = net_of(conv, source=Input(shape=(512, 8, 8)), shape=(4, 8, 8), v_th=131071)
     x = rng.integers(0, 2, (4, 8, 512, 8, 8))
     with torch.backends.mkldnn.flags(enabled=False):
