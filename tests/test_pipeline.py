@@ -373,15 +373,44 @@ def test_simulate_and_replay_on_lava(bundle: Path) -> None:
     assert sizes["lava-inprocess"][:2] == (20, 0)
     assert sizes["lava"][:2] == (3, 0)
     assert sizes["lava"][2] > 0
-    result = attacking.attack(bundle, Settings(**ATTACK))
-    (radius,) = result["radii"]
-    replayed = radius["replay"]
-    assert (replayed["images"], replayed["disagreeing"], replayed["differing"]) == (12, 0, 0)
-    assert replayed["spikes"] == 2 * 12 * 3 * 34
-    integer = radius["evaluation"]["models"]["integer"]
-    assert replayed["clean_accuracy"] == integer["clean_accuracy"]
-    assert replayed["worst_accuracy"] == integer["worst_accuracy"]
+    said: list[str] = []
+    settings = Settings(**ATTACK | {"eps": (16 / 255, 64 / 255)})
+    result = attacking.attack(bundle, settings, progress=said.append)
+    for radius in result["radii"]:
+        replayed = radius["replay"]
+        assert (replayed["images"], replayed["disagreeing"], replayed["differing"]) == (12, 0, 0)
+        assert replayed["spikes"] == 2 * 12 * 3 * 34
+        integer = radius["evaluation"]["models"]["integer"]
+        assert replayed["clean_accuracy"] == integer["clean_accuracy"]
+        assert replayed["worst_accuracy"] == integer["worst_accuracy"]
+    assert len({radius["replay"]["worst_accuracy"] for radius in result["radii"]}) == 2
     assert result["passed"] is True
+    played = [f"replay of 12 {which} samples" for which in ("clean", "attacked", "attacked")]
+    assert [text.partition(" on ")[0] for text in said if "replay" in text] == played
+
+
+def test_one_wrong_decision_on_lava_fails_the_attack(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lava decides otherwise on one clean sample, which stands in the counts of every radius."""
+    shown: list[Any] = []
+
+    def run(net: Any, x: Any, *, backend: str, **_: Any) -> Any:
+        trace = engine.run(net, x)
+        shown.extend([x] * (backend == "lava-inprocess"))
+        if backend == "lava-inprocess" and len(shown) == 1:
+            part, decided = trace[net.readout.population], trace.logits(net.readout)[0].argmax()
+            for values in (part.spikes[:, 0], part.v_last[0]):
+                values[..., [decided, decided - 1]] = values[..., [decided - 1, decided]]
+        return trace
+
+    monkeypatch.setattr("spikeport.hw.lava_run.available", lambda: None)
+    monkeypatch.setattr("spikeport.backends.run", run)
+    result = attacking.attack(bundle, Settings(**ATTACK | {"eps": (16 / 255, 64 / 255)}))
+    assert [x.shape[1] for x in shown] == [12, 12, 12]
+    replays = [radius["replay"] for radius in result["radii"]]
+    assert [each["disagreeing"] for each in replays] == [1, 1]
+    assert result["passed"] is False
 
 
 @pytest.mark.parametrize("what", ["spikes/0000", "logits"])
