@@ -35,6 +35,7 @@ WEIGHTS: dict[str, tuple[int, ...]] = {
 needs_bytes = pytest.mark.skipif(
     not offered(INT8), reason="torch's products of bytes are not exact"
 )
+needs_maps = pytest.mark.skipif(not offered(CONV2D), reason="torch's convolutions are not exact")
 
 
 def weights(rng: np.random.Generator, kind: str, shape: Shape) -> NDArray[np.int64]:
@@ -276,8 +277,11 @@ def force(monkeypatch: pytest.MonkeyPatch, way: str) -> None:
 
 
 NUMPYS = ("events", "float32")
-TORCHS = [pytest.param("dense", INT8, marks=needs_bytes), ("conv", CONV2D)]
-TORCHS += [pytest.param("recurrent", INT8, marks=needs_bytes)]
+TORCHS = [
+    pytest.param("dense", INT8, marks=needs_bytes),
+    pytest.param("recurrent", INT8, marks=needs_bytes),
+    pytest.param("conv", CONV2D, marks=needs_maps),
+]
 
 
 @pytest.mark.parametrize(
