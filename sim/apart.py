@@ -23,6 +23,16 @@ Outcome = tuple[str, str | None]
 """What a task was given, and what went wrong, None if nothing did."""
 
 
+def processes(jobs: int | None, *, where: str) -> int:
+    """How many processes at a time `jobs` asks for, one a processor if None. where: for error
+    sentences. Raises ValueError below 1."""
+    if jobs is None:
+        return os.cpu_count() or 1
+    if jobs < 1:
+        raise ValueError(f"{where}: jobs is {jobs}; it must be at least 1")
+    return jobs
+
+
 def each(
     function: str,
     arguments: Sequence[str],
@@ -39,8 +49,7 @@ def each(
     (an error of its own is not tried again). Closing the generator ends what runs here. where: for
     error sentences. Raises ValueError for jobs below 1 or where no cluster answers.
     """
-    if jobs < 1:
-        raise ValueError(f"{where}: jobs is {jobs}; it must be at least 1")
+    jobs = processes(jobs, where=where)
     if cluster is not None:
         yield from _on_cluster(function, arguments, cluster, where=where, tries=tries)
         return

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikeport.sim.memory import keep_freed
-from spikeport.sim.net import FixedNet, Population
+from spikeport.sim.net import FixedNet, FloatNet, Population
 from spikeport.sim.neurons import Neurons, Record
 from spikeport.sim.product import Product, prepare
 from spikeport.sim.reference import refuse_overflow
@@ -28,6 +28,13 @@ from spikeport.sim.trace import Trace
 # Intermediate values of one portion of the samples. Measured: larger ones leave the caches; loops,
 # which pay for every call a step, gain more from fewer calls.
 PORTION_BYTES, LOOP_PORTIONS = 8 << 20, 2
+
+
+def samples_in(room: int, net: FixedNet | FloatNet, *, steps: int) -> int:
+    """How many samples have inputs, sums and spikes of all `steps` that fit `room` bytes, as
+    float32."""
+    values = net.input.size + sum(p.size for p in net.populations)
+    return room // (4 * steps * values)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,11 +140,10 @@ class Engine:
         }  # fmt: skip
 
     def _portions(self, steps: int, batch: int) -> Iterator[slice]:
-        """Slices of samples whose inputs, sums and spikes fit `PORTION_BYTES` as float32, or a few
-        times that where the net has loops."""
-        values = self.net.input.size + sum(p.size for p in self.net.populations)
+        """Slices of samples that fit `PORTION_BYTES`, or a few times that where the net has
+        loops."""
         room = PORTION_BYTES * (LOOP_PORTIONS if any(b.loop for b in self.blocks) else 1)
-        portion = max(1, room // (4 * steps * values))
+        portion = max(1, samples_in(room, self.net, steps=steps))
         for first in range(0, batch, portion):
             yield slice(first, min(first + portion, batch))
 

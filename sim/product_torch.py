@@ -6,6 +6,10 @@ columns. Nothing here imports torch: a process that runs a net with numpy alone 
 seconds for another library, and one that lacks it loses nothing but time. Whether this torch on
 this processor is exact is not assumed: `offered` tries it at first use.
 
+oneDNN's convolutions and torch's own add integers up exactly; those of NNPACK, which torch takes
+where oneDNN is off or missing, transform them (Winograd) and lose bits of sums that float32 could
+hold, so `conv2d` does without.
+
 The operators on bytes are those of torch's own quantised networks (source: torch 2.3.1,
 aten/src/ATen/native/quantized/cpu/qlinear.cpp): bytes from 0 with scale 1, weights int8 with a
 scale for every output, here a power of two, and sums returned as float32. Their convolution is left
@@ -16,9 +20,10 @@ and adds wrongly where an output has one column.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -28,6 +33,7 @@ from spikeport.sim.reference import conv_sum
 from spikeport.sim.synapse import Conv2d, ConvGeometry
 
 SEED = 5  # of the weights and spikes of the trial; extremes stand in it besides
+NNPACK = Lock()  # its switch is one for the whole process
 INT8, CONV2D = "int8", "conv2d"
 Parts = tuple[tuple[float, NDArray[np.int8]], ...]
 
@@ -35,8 +41,17 @@ Parts = tuple[tuple[float, NDArray[np.int8]], ...]
 def offered(way: str) -> bool:
     """Whether torch is loaded and exact here in its products of bytes, `INT8`, or its convolutions
     of floats, `CONV2D`."""
-    torch = sys.modules.get("torch")
-    return torch is not None and _exact(torch, way)
+    torch: Any = sys.modules.get("torch")
+    return torch is not None and _exact(torch, way, torch.backends.mkldnn.enabled)
+
+
+def conv2d(s: Any, w: Any, geometry: ConvGeometry) -> Any:
+    """torch's cross-correlation of tensors s [N, C, H, W] and w [C_out, C / groups, kH, kW], by
+    kernels that only multiply and add."""
+    torch: Any = sys.modules["torch"]
+    g = geometry
+    with NNPACK, torch.backends.nnpack.flags(enabled=False):
+        return torch.nn.functional.conv2d(s, w, None, g.stride, g.padding, g.dilation, g.groups)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -73,7 +88,7 @@ class Int8:
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Convolved:
     """A convolution in float32; call it with uint8 [N, C, H, W] for its sums, float32 [N, n_out],
-    rounded, so that no kernel can leave residue. They must stay below 2**24."""
+    rounded: what a kernel leaves below a half is gone, no more. They must stay below 2**24."""
 
     conv: Conv2d
     w: Any
@@ -84,11 +99,7 @@ class Convolved:
         return cls(conv=conv, w=torch.from_numpy(conv.w.astype(np.float32)))
 
     def __call__(self, s: NDArray[np.uint8]) -> NDArray[np.float32]:
-        torch: Any = sys.modules["torch"]
-        g = self.conv.geometry
-        total = torch.nn.functional.conv2d(
-            _tensor(s).float(), self.w, None, g.stride, g.padding, g.dilation, g.groups
-        )
+        total = conv2d(_tensor(s).float(), self.w, self.conv.geometry)
         found: NDArray[np.float32] = total.round_().reshape(len(s), -1).numpy()
         return found
 
@@ -110,20 +121,43 @@ def split(w: NDArray[Any]) -> Parts:
 
 
 @cache
-def _exact(torch: Any, way: str) -> bool:
-    """Whether sums of the largest weights, and of any, are those of int64."""
+def _exact(torch: Any, way: str, one_dnn: bool) -> bool:
+    """Whether sums of the largest weights, and of any, are those of int64. one_dnn: whether torch
+    may use oneDNN, as it does now: without it other kernels run, so each is tried by itself."""
+    try:
+        return _bytes_exact() if way == INT8 else all(_convolution_exact(c, s) for c, s in _maps())
+    except (AttributeError, RuntimeError, TypeError):  # other versions name or pack them otherwise
+        return False
+
+
+def _trial() -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+    """Weights [70, 300] and spikes [33, 300]."""
     rng = np.random.default_rng(SEED)
     spikes = (rng.random((33, 300)) < 0.5).astype(np.uint8)
     spikes[:2] = 1
     w = rng.integers(-256, 256, (70, 300))
     w[:4] = np.array([-256, 255, -128, 127])[:, None]
-    try:
-        if way == INT8:
-            return np.array_equal(Int8.of(w)(spikes), spikes @ w.T)
-        geometry = ConvGeometry(stride=(1, 2), padding=(2, 1), groups=2)
-        conv = Conv2d(w=w[:12, :54].reshape(12, 6, 3, 3), geometry=geometry)
-        images = spikes.reshape(33, 12, 5, 5)
-        wanted = conv_sum(conv, images.astype(np.int64)).reshape(33, -1)
-        return np.array_equal(Convolved.of(conv)(images), wanted)
-    except (AttributeError, RuntimeError, TypeError):  # other versions name or pack them otherwise
-        return False
+    return w, spikes
+
+
+def _bytes_exact() -> bool:
+    w, spikes = _trial()
+    return np.array_equal(Int8.of(w)(spikes), spikes @ w.T)
+
+
+def _maps() -> Iterator[tuple[Conv2d, NDArray[np.uint8]]]:
+    """Convolutions and the maps that they are tried on."""
+    w, spikes = _trial()
+    geometry = ConvGeometry(stride=(1, 2), padding=(2, 1), groups=2)
+    small = Conv2d(w=w[:12, :54].reshape(12, 6, 3, 3), geometry=geometry)
+    yield small, spikes.reshape(33, 12, 5, 5)
+    # Large weights of one sign, many channels and samples: transforms lose bits of such sums.
+    rng = np.random.default_rng(SEED)
+    many = (rng.random((16, 512, 8, 8)) < 0.5).astype(np.uint8)
+    w = rng.integers(100, 256, (4, 512, 3, 3))
+    yield Conv2d(w=w, geometry=ConvGeometry(padding=(1, 1))), many
+
+
+def _convolution_exact(conv: Conv2d, maps: NDArray[np.uint8]) -> bool:
+    wanted = conv_sum(conv, maps.astype(np.int64)).reshape(len(maps), -1)
+    return np.array_equal(Convolved.of(conv)(maps), wanted)

@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
 from spikeport.sim.arith import FLOAT32_EXACT, STATE_SHIFT, U_LIMIT
 from spikeport.sim.net import FixedNet, Input, Projection
+from spikeport.sim.product_torch import conv2d
 from spikeport.sim.reference import refuse_overflow
 from spikeport.sim.surrogate import Surrogate
 from spikeport.sim.synapse import Conv2d, ConvGeometry, Dense, largest_sum, lowered
@@ -157,10 +157,8 @@ def to_grid(x: Tensor, source: Input) -> Tensor:
 
 
 def convolve(s: Tensor, w: Tensor, geometry: ConvGeometry) -> Tensor:
-    """Cross-correlation of [N, C, H, W]; rounded, so that float kernels cannot leave residue."""
-    return rounded(F.conv2d(
-        s, w, None, geometry.stride, geometry.padding, geometry.dilation, geometry.groups
-    ))  # fmt: skip
+    """Cross-correlation of [N, C, H, W]; rounded, for what float kernels leave below a half."""
+    return rounded(conv2d(s, w, geometry))
 
 
 def rounded(x: Tensor) -> Tensor:

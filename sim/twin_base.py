@@ -10,11 +10,10 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from spikeport.sim import effective
-from spikeport.sim.engine import PORTION_BYTES
+from spikeport.sim import checks, effective
+from spikeport.sim.engine import PORTION_BYTES, samples_in
 from spikeport.sim.net import (
     FixedNet,
     FloatNet,
@@ -23,6 +22,7 @@ from spikeport.sim.net import (
     Population,
     Projection,
 )
+from spikeport.sim.product_torch import conv2d
 from spikeport.sim.surrogate import Surrogate
 from spikeport.sim.synapse import (
     Conv2d,
@@ -61,10 +61,9 @@ class TwinBase(nn.Module):
             raise ValueError(
                 "the twin cannot differentiate a first_spike readout; use count, last_v or sum_v"
             )
-        if checkpoint is not None and checkpoint < 1:
-            raise ValueError(
-                f"twin: checkpoint is {checkpoint}; it must be at least 1, in steps, or None"
-            )
+        if checkpoint is not None:
+            where = "twin: checkpoint (steps, or None)"
+            checkpoint = checks.whole(checkpoint, where=where, low=1, high=1 << 20)
         self.net, self.checkpoint = net, checkpoint
         self._blocks = [(names, is_loop(net, names)) for names in blocks(net)]
         self._look(surrogate or Surrogate("triangle", 1.0), detach_reset=detach_reset)
@@ -102,9 +101,9 @@ class TwinBase(nn.Module):
     def _convolved(self, i: int, s: Tensor, w: Tensor) -> Tensor:
         """[N, C_out, H_out, W_out] that projection `i`, a convolution, makes of s [N, C, H, W] with
         the weights that `_taken` gave."""
-        g = self._parts[i].geometry
         s = sum_pool(s, self._parts[i].pool)
-        return F.conv2d(s, w, None, g.stride, g.padding, g.dilation, g.groups)
+        found: Tensor = conv2d(s, w, self._parts[i].geometry)
+        return found
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits [B, K]; see the class."""
@@ -166,8 +165,7 @@ class TwinBase(nn.Module):
         tensors leave the caches, and their memory is made anew for every call."""
         if s.device.type != "cpu" or any(loop for _, loop in self._blocks):
             return max(1, s.shape[1])
-        values = self.net.input.size + sum(p.size for p in self.net.populations)
-        return max(LEAST_SAMPLES, PORTION_BYTES // (4 * steps * values))
+        return max(LEAST_SAMPLES, samples_in(PORTION_BYTES, self.net, steps=steps))
 
     def _logits(self, s: Tensor, *, steps: int) -> Tensor:
         """Logits [B, K] of inputs [T, B, *shape] in float units, or [1, B, *shape] for `steps`."""

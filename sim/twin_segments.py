@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -73,11 +73,7 @@ def read_in_segments(twin: TwinBase, s: Tensor, *, steps: int, every: int) -> Te
     """[B, K] that the readout reads of inputs s [T, B, *shape], or [1, B, *shape] for `steps`, by
     segments of `every` steps."""
     still = [twin._sum(i, s) for i in _from_input(twin)] if len(s) == 1 else []
-    memory = twin._memory
-    plan = _Plan(
-        twin=twin, steps=steps, every=every, memory=memory, rows=memory.rows,
-        samples=memory.samples, learns=memory.learns,
-    )  # fmt: skip
+    plan = _Plan(twin=twin, steps=steps, every=every, told=replace(twin._memory))
     found: Tensor = _Segments.apply(plan, s, *still)
     return found
 
@@ -89,15 +85,13 @@ def _from_input(twin: TwinBase) -> list[int]:
 
 @dataclass(frozen=True, kw_only=True)
 class _Plan:
-    """How a life is cut, and of whom the rules of the gradient were told."""
+    """How a life is cut, and of whom the rules of the gradient were told when it began: a memory
+    that keeps where the twin's does."""
 
     twin: TwinBase
     steps: int
     every: int
-    memory: Memory
-    rows: Tensor | None
-    samples: int
-    learns: bool
+    told: Memory
 
     @property
     def spans(self) -> list[range]:
@@ -139,14 +133,12 @@ class _Plan:
     @contextmanager
     def as_told(self) -> Iterator[None]:
         """Inside, the twin remembers as it did when the life began."""
-        twin, memory = self.twin, self.memory
-        now = twin._memory, memory.rows, memory.samples, memory.learns
-        twin._memory, memory.rows = memory, self.rows
-        memory.samples, memory.learns = self.samples, self.learns
+        twin, now = self.twin, self.twin._memory
+        twin._memory = self.told
         try:
             yield
         finally:
-            twin._memory, memory.rows, memory.samples, memory.learns = now
+            twin._memory = now
 
 
 class _Segments(torch.autograd.Function):

@@ -7,10 +7,10 @@ from typing import Any
 from spikeport import tables
 from spikeport.attack_settings import Settings
 from spikeport.attack_shares import INTEGER
+from spikeport.sim.attack.evaluate import MIDDLE
 from spikeport.sim.attack.events import RETIMINGS
 from spikeport.sim.text import aligned
 
-MIDDLE = 3  # place of the median among the quantiles of margins
 PUBLISHED = {
     "images": "a figure to be published needs --standard",
     "trains": "trains have no --standard: publish a figure with the attacks and efforts above",

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from fractions import Fraction
 from itertools import pairwise, product
 from typing import Any
 
-from spikeport.hw.lava_guard import check_timeout
-from spikeport.sim.attack import ATTACKS, Budget, standard, standard_views
+from spikeport.sim.attack import ATTACKS, ApgdTargeted, Budget, standard, standard_views
 from spikeport.sim.attack.events import EVENT_ATTACKS, RETIMINGS, FlipBudget, RetimingBudget
 from spikeport.sim.attack.events.patterns import Pattern
 from spikeport.sim.attack.events.sda import Sda, rounds_within
@@ -19,18 +18,19 @@ from spikeport.sim.attack.norms import NORMS
 from spikeport.sim.attack.oracle import Legality
 from spikeport.sim.attack.search import Spec, Views
 from spikeport.sim.attack.spec import Attack
-from spikeport.sim.attack.standard import RATIO_CLASSES, TARGET_CLASSES
-from spikeport.sim.surrogate import Surrogate
+from spikeport.sim.attack.standard import (
+    QUERIES,
+    RATIO_CLASSES,
+    STEPS,
+    TARGET_CLASSES,
+    WINDOWS,
+)
 from spikeport.sim.twin_base import TwinBase
 
 REPLAYS = ("lava-inprocess", "lava", "none")
 NOISE_DRAWS = 100
 KEPT = 0.8  # chance of each flip to stay where random flips search
 EPS = (8 / 255,)
-
-# An attack is only as strong as its gradient, and which surrogate serves it best differs from net
-# to net (a defence may starve the one it was trained with). Each is tried, the worst case counts.
-SURROGATES = {"triangle-1": Surrogate("triangle", 1.0), "atan-2": Surrogate("atan", 2.0)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,17 +41,18 @@ class Settings:
     search the `norm`. eps: radii, growing, pixel units (l0: pixels; flips: cells; shift,
     total_shift: steps; moves: events). per_step: flips in one step at most, None for no limit.
     steps, restarts: of the iterative attacks; queries: of the searches, and what sda's rounds may
-    take. standard: the published minimum instead (`sim.attack.standard`). samples: 0 for all test
-    vectors. replay: one of REPLAYS. checks: also look for gradient masking.
+    take; None for 40 and 500. standard: the published minimum instead (`sim.attack.standard`), in
+    which None stands for the least. samples: 0 for all test vectors. replay: one of REPLAYS.
+    checks: also look for gradient masking.
     """
 
     attacks: tuple[str, ...] = ()
     eps: tuple[float, ...] = EPS
     norm: str = "linf"
     per_step: int | None = None
-    steps: int = 40
+    steps: int | Any = None
     restarts: int = 1
-    queries: int = 500
+    queries: int | Any = None
     standard: bool = False
     samples: int = 128
     replay: str = "lava-inprocess"
@@ -59,6 +60,13 @@ class Settings:
     checks: bool = True
 
     def __post_init__(self) -> None:
+        for effort, usual, least in (("steps", 40, STEPS), ("queries", 500, QUERIES)):
+            if getattr(self, effort) is None:
+                object.__setattr__(self, effort, least if self.standard else usual)
+            elif self.standard and getattr(self, effort) < least:
+                raise ValueError(
+                    f"{effort} is {getattr(self, effort)}; the standard takes {least} at least"
+                )
         if self.norm not in NORMS + EVENT_NORMS:
             raise ValueError(f"norm is {self.norm!r}; allowed are {', '.join(NORMS + EVENT_NORMS)}")
         unknown = [name for name in self.attacks if name not in self._kinds]
@@ -72,6 +80,10 @@ class Settings:
             raise ValueError(
                 "the standard names its own attacks, all of them in linf; leave --attack and every"
                 " budget but --eps"
+            )
+        if self.standard and self.restarts != 1:
+            raise ValueError(
+                f"restarts is {self.restarts}; the attacks of the standard begin once, so leave it"
             )
         if self.replay not in REPLAYS:
             raise ValueError(f"replay is {self.replay!r}; allowed are {', '.join(REPLAYS)}")
@@ -111,20 +123,18 @@ class Settings:
 
     def specs(self, classes: int, *, maps: bool = True) -> dict[str, Spec]:
         """Label -> attack, labelled with its effort, for networks with that many classes, whose
-        input has `maps` (C, H, W) or not: ValueError for patterns then. Gradient attacks of images
-        climb cross-entropy and, where there are classes enough for it, the difference of logits
-        ratio, which misses other samples."""
+        input has `maps` (C, H, W) or not: ValueError for an attack asked for that needs others.
+        Gradient attacks of images climb cross-entropy and, where there are classes enough for it,
+        the difference of logits ratio, which misses other samples."""
         if self.standard:
-            return standard(classes, steps=max(self.steps, 100), queries=max(self.queries, 1000))
+            return standard(classes, steps=self.steps, queries=self.queries)
         found: dict[str, Spec] = {}
         for name in self.attacks or self._kinds:
             kind = self._kinds[name]
-            drawn = maps or not issubclass(kind, Pattern)
-            if self.attacks and not drawn:
-                raise ValueError(
-                    f"{name}: draws on maps (C, H, W); the input has none, so choose another attack"
-                )
-            if drawn and self.norm in kind.norms:
+            lacking = _lacking(kind, classes=classes, maps=maps)
+            if lacking and self.attacks:
+                raise ValueError(f"{name}: {lacking}, so choose another attack")
+            if not lacking and self.norm in kind.norms:
                 found |= self._labelled(name, classes)
         return found
 
@@ -140,8 +150,6 @@ class Settings:
         given = {k: v for k, v in efforts.items() if k in kind.__dataclass_fields__}
         effort = [str(given[k]) for k in ("draws", "steps", "queries") if k in given]
         label = "-".join([name, *effort])
-        if name == "apgd-t" and classes < TARGET_CLASSES:
-            return {}
         found: dict[str, Spec] = {label: kind(**given)}
         if name in ("pgd", "apgd") and classes >= RATIO_CLASSES:
             found[f"{label}-dlr"] = kind(**given, loss="dlr")
@@ -153,7 +161,7 @@ class Settings:
         """The views of a network that attacks climb, by name."""
         if self.standard:
             return standard_views(twin)
-        views = {name: twin.through(s, detach_reset=True) for name, s in SURROGATES.items()}
+        views = {name: twin.through(s, detach_reset=True) for name, s in WINDOWS.items()}
         if not self.of_events:
             return views
         return {name: Shown(view, unit=twin.net.input.scale) for name, view in views.items()}
@@ -172,6 +180,15 @@ class Settings:
             raise ValueError(
                 f"attack settings are {numbers!r}; needed are those of a result's header"
             ) from None
+
+
+def _lacking(kind: type[Attack], *, classes: int, maps: bool) -> str:
+    """What an attack needs and a network does not have, "" if nothing."""
+    if issubclass(kind, Pattern) and not maps:
+        return "draws on maps (C, H, W); the input has none"
+    if kind is ApgdTargeted and classes < TARGET_CLASSES:
+        return f"needs {TARGET_CLASSES} classes or more; the network has {classes}"
+    return ""
 
 
 def measured(
@@ -198,15 +215,12 @@ def measured(
 
 
 def radius(text: str) -> float:
-    """A radius as people write it, "0.03" or "8/255"; ValueError when it is no number."""
+    """A radius as people write it, "0.03" or "8/255"; ValueError when it is no finite number."""
+    above, slash, below = text.partition("/")
     try:
-        return float(Fraction(text))
-    except (ValueError, ZeroDivisionError):
-        raise ValueError(f"eps is {text}; write a number such as 0.03 or 8/255") from None
-
-
-def check_effort(*, jobs: int, timeout_s: float) -> None:
-    """Raise ValueError unless an attack can be carried out so; neither changes its result."""
-    check_timeout(timeout_s)
-    if jobs < 1:
-        raise ValueError(f"attack: jobs is {jobs}; it must be at least 1")
+        found = int(above) / int(below) if slash else float(text)
+    except (ValueError, ArithmeticError):
+        found = math.nan
+    if not math.isfinite(found):
+        raise ValueError(f"eps is {text}; write a number such as 0.03 or 8/255")
+    return found

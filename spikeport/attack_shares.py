@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+import spikeport
 from spikeport import backends
 from spikeport.attack_settings import Settings
 from spikeport.sim import apart
@@ -35,6 +37,7 @@ INTEGER = "integer"
 SHARE = 128  # samples
 TRIES = 3  # of a share whose worker is killed
 HEADER = "header.json"
+PACKAGES = ("numpy", "torch", "numba")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,6 +106,17 @@ class Target:
         ]  # fmt: skip
 
 
+def header(target: Target, settings: Settings) -> dict[str, Any]:
+    """What a result is made from: enough to make it again."""
+    return {
+        "spikeport": spikeport.__version__,
+        "versions": {name: metadata.version(name) for name in PACKAGES},
+        "digest": target.bundle.net.digest(),
+        "samples": len(target.y),
+        "settings": settings.to_json(),
+    }
+
+
 def search(
     target: Target, settings: Settings, *, folder: Path, jobs: int, cluster: str | None,
     progress: Progress,
@@ -110,14 +124,17 @@ def search(
     """Findings about all samples, one for each radius. `folder`, made if needed, holds the shares
     while they are worked on; ValueError if it holds those of another search."""
     wanted = {
-        "bundle": str(target.bundle.folder.resolve()), "digest": target.bundle.net.digest(),
-        "settings": settings.to_json(), "share": SHARE,
+        "bundle": str(target.bundle.folder.resolve()), "share": SHARE, **header(target, settings),
     }  # fmt: skip
-    header = folder / HEADER
-    if header.exists() and json.loads(header.read_text(encoding="utf-8")) != wanted:
-        raise ValueError(f"{folder}: holds parts of another attack; remove it, or write elsewhere")
+    folder = folder.resolve()  # for workers that run elsewhere
+    told = folder / HEADER
+    if told.exists() and json.loads(told.read_text(encoding="utf-8")) != wanted:
+        raise ValueError(
+            f"{folder}: holds parts of another attack, or by other versions; remove it, or write"
+            " elsewhere"
+        )
     folder.mkdir(parents=True, exist_ok=True)
-    write_text(header, json.dumps(wanted, indent=1) + "\n")
+    write_text(told, json.dumps(wanted, indent=1) + "\n")
     parts = list(_parts(folder, len(target.x)))
     missing = [str(part) for part in parts if not part.exists()]
     for done, (part, failure) in enumerate(_searched(missing, target, settings, jobs, cluster)):
@@ -148,6 +165,12 @@ def search_share(part: str) -> None:
     told: dict[str, Any] = json.loads(Path(part).with_name(HEADER).read_text(encoding="utf-8"))
     settings = Settings.of(told["settings"])
     target = Target.of(Path(told["bundle"]), settings.samples)
+    own = header(target, settings)
+    if other := [name for name in own if own[name] != told[name]]:
+        raise ValueError(
+            f"this worker's {' and '.join(other)} are not those of the attack; give both the same"
+            " packages and the same bundle"
+        )
     _search_part(Path(part), target, settings, share=told["share"])
 
 

@@ -8,34 +8,31 @@ holds no times and no places: with the header it was made from, it comes out the
 from __future__ import annotations
 
 import json
-import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
-from importlib import metadata
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
-import spikeport
 from spikeport import backends
-from spikeport.attack_settings import Settings, check_effort
-from spikeport.attack_shares import INTEGER, Target, search
-from spikeport.sim import engine, floating
+from spikeport.attack_settings import Settings
+from spikeport.attack_shares import INTEGER, Target, header, search
+from spikeport.hw.lava_guard import check_timeout
+from spikeport.sim import apart, engine, floating
 from spikeport.sim.attack import Budget, Check, Effort, Evaluation, Pgd, Square, events, run_checks
 from spikeport.sim.attack.evaluate import evaluation
 from spikeport.sim.attack.losses import margin
 from spikeport.sim.attack.masking import transferred
 from spikeport.sim.files import write_text
-from spikeport.sim.net import FixedNet
 from spikeport.sim.trace import compared, differing_spikes
 from spikeport.sim.twin import Twin
 from spikeport.simulating import float_nets
 
 Progress = Callable[[str], None]
-PACKAGES = ("numpy", "torch", "numba")
 CHECKED = 64  # images for the masking checks
 CHECKED_VIEW = "atan-2"
 
@@ -54,74 +51,81 @@ def attack(
     image was decided alike.
 
     out: file for the result; what is done lies beside it until all is, so a stopped attack goes on.
-    jobs: processes at a time (None: one a processor); cluster: address of a Dask scheduler;
-    timeout_s: of a multi-process Lava run. None of these changes the result. Raises ValueError
-    where a bundle cannot be attacked.
+    jobs: processes at a time (None: one a processor); cluster: address of a Dask scheduler, whose
+    workers see the folder of `out`; timeout_s: of a multi-process Lava run. None of these changes
+    the result. Raises ValueError where a bundle cannot be attacked.
     """
-    jobs = jobs or os.cpu_count() or 1
-    check_effort(jobs=jobs, timeout_s=timeout_s)
+    jobs = apart.processes(jobs, where="attack")
+    check_timeout(timeout_s)
+    if cluster is not None and out is None:
+        raise ValueError(
+            "attack: a cluster needs --out, a file where its workers see it too; they leave their"
+            " shares beside it"
+        )
     target = Target.of(folder, settings.samples)
     searches = target.searches(settings)  # refuses settings before any work
     with _workshop(out) as parts:
         found = search(
             target, settings, folder=parts, jobs=jobs, cluster=cluster, progress=progress
         )
-        radii = []
-        for each, findings in zip(searches, found, strict=True):
-            made = evaluation(each, findings, target.y)
-            replayed = replay(
-                target.bundle.net, made, target, backend=settings.replay, timeout_s=timeout_s,
-                jobs=jobs, progress=progress,
-            )  # fmt: skip
-            radii.append({**figures(target, made), "replay": replayed})
-        result: dict[str, Any] = {"header": header(target, settings), "radii": radii}
-        result["checks"] = None
-        if settings.checks and settings.norm == "linf":
-            progress("gradient-masking checks on the integer network")
-            budget = Budget(eps=settings.eps[-1], levels=target.bundle.net.input.largest)
-            result["checks"] = [
-                {**asdict(check), "cause": check.cause}
-                for check in masking(target, budget, made, settings=settings)
-            ]
-        result["passed"] = not any(r["replay"]["disagreeing"] for r in radii)
+        made = [
+            evaluation(each, findings, target.y)
+            for each, findings in zip(searches, found, strict=True)
+        ]
+        result = told(target, made, settings, jobs=jobs, timeout_s=timeout_s, progress=progress)
         if out is not None:
             write_text(out, json.dumps(result, indent=1) + "\n")
     return result
 
 
+def told(
+    target: Target, made: Sequence[Evaluation], settings: Settings, *, jobs: int,
+    timeout_s: float, progress: Progress,
+) -> dict[str, Any]:  # fmt: skip
+    """The result of `attack`: what was `made` at each radius, replayed, compared and checked."""
+    replayed = replay(
+        target, made, backend=settings.replay, timeout_s=timeout_s, jobs=jobs, progress=progress
+    )
+    radii = [
+        {**found, "replay": played}
+        for found, played in zip(figures(target, made), replayed, strict=True)
+    ]
+    checks = None
+    if settings.checks and settings.norm == "linf":
+        progress("gradient-masking checks on the integer network")
+        found_out = masking(target, made[-1], settings=settings)
+        checks = [{**asdict(check), "cause": check.cause} for check in found_out]
+    return {
+        "header": header(target, settings),
+        "radii": radii,
+        "checks": checks,
+        "passed": not any(radius["disagreeing"] for radius in replayed),
+    }
+
+
 def again(
-    folder: Path, told: Path, *, jobs: int | None = None, progress: Progress = lambda _: None
-) -> Any:
-    """Make the result in file `told` once more from its own header; `passed` says that it came out
+    folder: Path, file: Path, *, jobs: int | None = None, timeout_s: float = 600.0,
+    progress: Progress = lambda _: None,
+) -> Any:  # fmt: skip
+    """Make the result in `file` once more from its own header; `passed` says that it came out
     the same. Raises ValueError for a file that is none, or about another bundle."""
     try:
-        before = json.loads(told.read_text(encoding="utf-8"))
+        before = json.loads(file.read_text(encoding="utf-8"))
         of = before["header"]
         settings = Settings.of(of["settings"])
         digest = of["digest"]
     except (OSError, ValueError, KeyError, TypeError) as problem:
-        raise ValueError(f"{told}: is no result of an attack ({problem})") from None
+        raise ValueError(f"{file}: is no result of an attack ({problem})") from None
     found = Target.of(folder, settings.samples).bundle.net.digest()
     if found != digest:
         raise ValueError(
-            f"{told}: is about the network {digest[:12]}, {folder} holds {found[:12]}; name the"
+            f"{file}: is about the network {digest[:12]}, {folder} holds {found[:12]}; name the"
             " bundle that was attacked"
         )
-    result = attack(folder, settings, jobs=jobs, progress=progress)
+    result = attack(folder, settings, jobs=jobs, timeout_s=timeout_s, progress=progress)
     now = json.loads(json.dumps(result))
     differing = [k for k in ("header", "radii", "checks") if now[k] != before.get(k)]
     return {**result, "passed": not differing, "differing": differing}
-
-
-def header(target: Target, settings: Settings) -> dict[str, Any]:
-    """What a result was made from: enough to make it again."""
-    return {
-        "spikeport": spikeport.__version__,
-        "versions": {name: metadata.version(name) for name in PACKAGES},
-        "digest": target.bundle.net.digest(),
-        "samples": len(target.y),
-        "settings": settings.to_json(),
-    }
 
 
 @contextmanager
@@ -138,28 +142,29 @@ def _workshop(out: Path | None) -> Iterator[Path]:
     parts.rmdir()
 
 
-def figures(target: Target, made: Evaluation) -> dict[str, Any]:
-    """What one radius came to, but for the replay; "changes" are those of trains only."""
-    changes = {"changes": changed(target, made)} if target.of_events else {}
-    evaluated = json.loads(made.to_json())
-    return {"evaluation": evaluated, "fidelity": fidelity(target, made), **changes}
+def figures(target: Target, made: Sequence[Evaluation]) -> Iterator[dict[str, Any]]:
+    """What each radius came to, but for the replay; "changes" are those of trains only."""
+    clean = fidelity(target, target.x, "clean")
+    for each in made:
+        attacked = fidelity(target, each.worst_images[INTEGER], "attacked")
+        changes = {"changes": changed(target, each)} if target.of_events else {}
+        evaluated = json.loads(each.to_json())
+        yield {"evaluation": evaluated, "fidelity": {**clean, **attacked}, **changes}
 
 
-def fidelity(target: Target, made: Evaluation) -> dict[str, Any]:
-    """How far each float network and the integer one part on the images that hurt the integer one
-    most, and on the clean ones: spikes compared and differing, samples decided otherwise."""
-    net, found = target.bundle.net, {}
-    for which, x in (("clean", target.x), ("attacked", made.worst_images[INTEGER])):
-        ints = target.shown(x)
-        chip = engine.run(net, ints)
-        for name, float_net in float_nets(target.bundle):
-            trace = floating.run(float_net, ints / net.input.scale, record=False)
-            classes = [t.logits(net.readout).argmax(1) for t in (trace, chip)]
-            found[f"{name} against {INTEGER}, {which}"] = {
-                "spikes": compared(trace, chip),
-                "differing": differing_spikes(trace, chip),
-                "decided_otherwise": int((classes[0] != classes[1]).sum()),
-            }
+def fidelity(target: Target, x: Tensor, which: str) -> dict[str, Any]:
+    """How far each float network and the integer one part on samples x, which are `which`: spikes
+    compared and differing, samples decided otherwise."""
+    net, ints, found = target.bundle.net, target.shown(x), {}
+    chip = engine.run(net, ints)
+    for name, float_net in float_nets(target.bundle):
+        trace = floating.run(float_net, ints / net.input.scale, record=False)
+        classes = [t.logits(net.readout).argmax(1) for t in (trace, chip)]
+        found[f"{name} against {INTEGER}, {which}"] = {
+            "spikes": compared(trace, chip),
+            "differing": differing_spikes(trace, chip),
+            "decided_otherwise": int((classes[0] != classes[1]).sum()),
+        }
     return found
 
 
@@ -172,14 +177,14 @@ def changed(target: Target, made: Evaluation) -> dict[str, float]:
 
 
 def replay(
-    net: FixedNet, made: Evaluation, target: Target, *, backend: str, timeout_s: float, jobs: int,
+    target: Target, made: Sequence[Evaluation], *, backend: str, timeout_s: float, jobs: int,
     progress: Progress,
-) -> dict[str, Any]:  # fmt: skip
-    """Show the clean images and the worst ones found on the integer network to Lava and compare
-    every decision with the twin's.
+) -> list[dict[str, Any]]:  # fmt: skip
+    """Show Lava the clean samples, once, and the worst ones found on the integer network at each
+    radius of `made`, and compare every decision with the twin's.
 
-    Returns how many images were replayed (each clean and attacked), how many decisions and spikes
-    differ, and Lava's accuracy on both sets (ties count as wrong).
+    Returns for each radius how many samples were replayed, each clean and attacked; of both
+    together how many decisions and spikes differ; and Lava's accuracy on each (ties are wrong).
     """
     from spikeport.hw import lava_run
 
@@ -187,29 +192,57 @@ def replay(
     if absent:
         nothing = dict.fromkeys(("images", "disagreeing", "spikes", "differing"), 0)
         unknown = dict.fromkeys(("clean_accuracy", "worst_accuracy"))
-        return {"backend": backend, "reason": absent, **nothing, **unknown}
-    count, y = len(target.x), torch.cat([target.y, target.y])
-    x = target.shown(torch.cat([target.x, made.worst_images[INTEGER]]))
-    progress(f"replay of {count} clean samples and the {count} worst on {backend}")
-    lava = backends.run(net, x, backend=backend, timeout_s=timeout_s, jobs=jobs)
-    twin = backends.run(net, x, backend="twin")
+        return [{"backend": backend, "reason": absent, **nothing, **unknown} for _ in made]
+
+    def played(x: Tensor, which: str) -> Played:
+        progress(f"replay of {len(x)} {which} samples on {backend}")
+        return _played(target, x, backend=backend, timeout_s=timeout_s, jobs=jobs)
+
+    clean = played(target.x, "clean")
+    worst = [played(each.worst_images[INTEGER], "attacked") for each in made]
+    return [
+        {
+            "backend": backend,
+            "reason": None,
+            "images": len(target.x),
+            "disagreeing": clean.disagreeing + each.disagreeing,
+            "spikes": clean.spikes + each.spikes,
+            "differing": clean.differing + each.differing,
+            "clean_accuracy": clean.accuracy,
+            "worst_accuracy": each.accuracy,
+        }
+        for each in worst
+    ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Played:
+    """Samples on Lava: its accuracy, and what differs from the twin."""
+
+    accuracy: float
+    disagreeing: int
+    spikes: int
+    differing: int
+
+
+def _played(target: Target, x: Tensor, *, backend: str, timeout_s: float, jobs: int) -> Played:
+    net, ints = target.bundle.net, target.shown(x)
+    lava = backends.run(net, ints, backend=backend, timeout_s=timeout_s, jobs=jobs)
+    twin = backends.run(net, ints, backend="twin")
     logits = torch.tensor(lava.logits(net.readout)).double()
     decided = logits.argmax(1) != torch.tensor(twin.logits(net.readout)).argmax(1)
-    right = (margin(logits, y) > 0).double()
-    return {
-        "backend": backend,
-        "reason": None,
-        "images": count,
-        "disagreeing": int(decided.sum()),
-        "spikes": compared(twin, lava),
-        "differing": differing_spikes(twin, lava),
-        "clean_accuracy": float(right[:count].mean()),
-        "worst_accuracy": float(right[count:].mean()),
-    }
+    return Played(
+        accuracy=float((margin(logits, target.y) > 0).double().mean()),
+        disagreeing=int(decided.sum()),
+        spikes=compared(twin, lava),
+        differing=differing_spikes(twin, lava),
+    )
 
 
-def masking(target: Target, budget: Budget, made: Evaluation, *, settings: Settings) -> list[Check]:
-    """The gradient-masking checks on some images, and on what the others' images have done."""
+def masking(target: Target, made: Evaluation, *, settings: Settings) -> list[Check]:
+    """The gradient-masking checks on some images, at the largest radius, and on what the others'
+    images have done there, as `made` tells."""
+    budget = Budget(eps=settings.eps[-1], levels=target.bundle.net.input.largest)
     effort = Effort(
         pgd=Pgd(steps=settings.steps, restarts=settings.restarts),
         square=Square(queries=settings.queries),

@@ -5,7 +5,6 @@ Heavy packages (torch, Lava) are imported when a backend that needs them is aske
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spikeport.sim import fidelity
+from spikeport.sim import apart, fidelity
 from spikeport.sim.net import FixedNet, FloatNet
 from spikeport.sim.trace import Trace
 
@@ -28,7 +27,7 @@ class Effort:
     """What a run may take; see `run`."""
 
     timeout_s: float
-    jobs: int | None
+    jobs: int
 
 
 def _reference(net: FixedNet, x: Ints, _: Effort) -> Trace:
@@ -52,7 +51,7 @@ def _twin(net: FixedNet, x: Ints, _: Effort) -> Trace:
 def _lava_inprocess(net: FixedNet, x: Ints, effort: Effort) -> Trace:
     from spikeport import lava_shares
 
-    return lava_shares.run(net, x, jobs=effort.jobs or os.cpu_count() or 1, record=True)
+    return lava_shares.run(net, x, jobs=effort.jobs, record=True)
 
 
 def _lava(net: FixedNet, x: Ints, effort: Effort) -> Trace:
@@ -84,6 +83,7 @@ def run(
     """
     if backend not in BACKENDS:
         raise ValueError(f"backend is {backend!r}; allowed are {', '.join(BACKENDS)}")
+    jobs = apart.processes(jobs, where=f"backend {backend}")
     return BACKENDS[backend](net, x, Effort(timeout_s=timeout_s, jobs=jobs))
 
 

@@ -47,9 +47,17 @@ Retime = Annotated[
 Standard = Annotated[
     bool, typer.Option("--standard", help="The minimum that a published figure withstands.")
 ]
-Steps = Annotated[int, typer.Option(help="Steps of the iterative attacks.")]
+Steps = Annotated[
+    int | None,
+    typer.Option(help="Steps of the iterative attacks; 40 if none, 100 with --standard."),
+]
 Restarts = Annotated[int, typer.Option(help="Random starts of those that have any.")]
-Queries = Annotated[int, typer.Option(help="Queries of the searches without gradients.")]
+Queries = Annotated[
+    int | None,
+    typer.Option(
+        help="Queries of the searches without gradients; 500 if none, 1000 with --standard."
+    ),
+]
 Replay = Annotated[
     str, typer.Option(help="Where adversarial images are replayed: lava-inprocess, lava, none.")
 ]
@@ -62,7 +70,22 @@ Cluster = Annotated[
 ]
 
 
+BESIDE_AGAIN = {"bundle", "again", "jobs", "timeout", "as_json"}
+"""Parameters of `attack` that do not change what is made again."""
+
+
+def _refuse_beside_again(context: typer.Context) -> None:
+    """Raise ValueError where options stand beside --again that it cannot heed."""
+    told = [p for p in context.command.params if p.name and p.name not in BESIDE_AGAIN]
+    sources = {p.opts[0]: context.get_parameter_source(p.name or "") for p in told}
+    if more := [name for name, source in sources.items() if source and source.name != "DEFAULT"]:
+        raise ValueError(
+            f"--again makes a result from the settings in its file; leave {', '.join(more)}"
+        )
+
+
 def attack(
+    context: typer.Context,
     bundle: BundlePath,
     attacks: Attacks = None,
     eps: Radii = None,
@@ -71,9 +94,9 @@ def attack(
     flips_per_step: PerStep = None,
     retime: Retime = None,
     standard: Standard = False,
-    steps: Steps = 40,
+    steps: Steps = None,
     restarts: Restarts = 1,
-    queries: Queries = 500,
+    queries: Queries = None,
     samples: Annotated[int, typer.Option(help="Test images to attack; 0 attacks all.")] = 128,
     replay: Replay = "lava-inprocess",
     seed: Seed = 0,
@@ -91,7 +114,8 @@ def attack(
 
         progress = status(as_json)
         if again is not None:
-            result = attacking.again(bundle, again, jobs=jobs, progress=progress)
+            _refuse_beside_again(context)
+            result = attacking.again(bundle, again, jobs=jobs, timeout_s=timeout, progress=progress)
         else:
             settings = attack_settings.Settings(
                 **attack_settings.measured(eps or (), norm, flips or (), retime or ()),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from spikeport.attack_settings import Settings, radius
 from spikeport.attack_shares import Target
 from spikeport.hw.place import place
 from spikeport.hw.target import target as target_of
+from spikeport.sim import apart
 from spikeport.sim import bundle as bundles
 from spikeport.sim.attack import Budget, Pgd
 from spikeport.sim.attack.run import attack_views
@@ -36,11 +36,13 @@ def faults(
 
     kinds: texts such as "weight" or "weight=3", none for all. target: a chip or board as the
     `check` command takes it; a dead core then takes those neurons along that are placed on it. out:
-    the campaign's file; what it holds is taken over. Raises ValueError for bad settings, without
-    labels, with `eps` for input that attacks do not take, and where `out` holds another campaign.
+    the campaign's file; what it holds is taken over. jobs: processes at a time (None: one a
+    processor). Raises ValueError for bad settings, without labels, with `eps` for input that
+    attacks do not take, and where `out` holds another campaign.
     """
     if samples < 0:
         raise ValueError(f"samples is {samples}; give 0 for all or a number from 1")
+    processes = apart.processes(jobs, where="faults")
     drawn = kinds_of(kinds, placed=target is not None)
     bundle = bundles.read(folder)
     cores = None
@@ -62,7 +64,6 @@ def faults(
         progress(f"attack with PGD-{ATTACK.steps} for the worst images")
         sets["worst"] = worst_images(Target.of(folder, samples), eps=radius(eps), seed=seed)
     result = read(out) if out is not None and out.exists() else None
-    processes = jobs or os.cpu_count() or 1
     for end in [*range(CHUNK, trials, CHUNK), trials]:
         few = 1 if end <= ALONE else processes
         result = run(
@@ -91,10 +92,15 @@ def worst_images(target: Target, *, eps: float, seed: int) -> Any:
 
 
 def kinds_of(texts: Sequence[str], *, placed: bool = False) -> dict[str, float]:
-    """Chances by kind; every kind if there are no texts, dead cores if they are `placed`."""
-    found = {kind: 1.0 for kind in KINDS if (placed or kind != PLACED) and not texts}
+    """Chances by kind; every kind if there are no texts, dead cores only where cores are known,
+    that is `placed`."""
+    if not texts:
+        return {kind: 1.0 for kind in KINDS if placed or kind != PLACED}
+    found: dict[str, float] = {}
     for text in texts:
         kind, equals, chance = text.partition("=")
+        if kind in found:
+            raise ValueError(f"--kind {kind}: stands twice; give it one chance")
         try:
             found[kind] = float(chance) if equals else 1.0
         except ValueError:
@@ -104,6 +110,11 @@ def kinds_of(texts: Sequence[str], *, placed: bool = False) -> dict[str, float]:
                 "--kind core: needs to know which neurons share a core; name the chip that they are"
                 " placed on, --target loihi2"
             )
+    if placed and PLACED not in found:
+        raise ValueError(
+            "--target says what a dead core takes, and no --kind core is asked for; add it, or"
+            " leave --target"
+        )
     return found
 
 

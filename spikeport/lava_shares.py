@@ -36,8 +36,7 @@ def run(net: FixedNet, x: Any, *, jobs: int, record: bool = True) -> Trace:
 
     Raises what that raises, and LavaError where a share fails.
     """
-    if jobs < 1:
-        raise ValueError(f"lava-inprocess: jobs is {jobs}; it must be at least 1")
+    jobs = apart.processes(jobs, where="lava-inprocess")
     require()
     refuse_synapses(net)
     checked = net.input.check(x)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from spikeport.attack_settings import EPS, Settings, measured
+from spikeport.attack_settings import EPS, Settings, measured, radius
 from spikeport.sim.attack import Apgd
 from spikeport.sim.attack.events import FlipBudget, RandomFlips, RetimingBudget
 from spikeport.sim.attack.events.sda import rounds_within
@@ -31,6 +31,54 @@ def test_apgd_can_be_asked_for_alone() -> None:
     assert list(Settings(attacks=("apgd",), steps=3).specs(2)) == ["apgd-3"]
     with pytest.raises(ValueError, match="attack is 'cw'; allowed on images are noise, fgsm, bim"):
         Settings(attacks=("cw",))
+
+
+def test_an_attack_that_needs_more_classes_is_refused_by_name() -> None:
+    settings = Settings(attacks=("fgsm", "apgd-t"), steps=3)
+    assert list(settings.specs(4)) == ["fgsm", "apgd-t-3"]
+    for classes in (2, 3):
+        with pytest.raises(
+            ValueError,
+            match=f"^apgd-t: needs 4 classes or more; the network has {classes}, so choose another",
+        ):
+            settings.specs(classes)
+        assert "apgd-t-3" not in Settings(steps=3).specs(classes)
+
+
+def test_the_header_tells_the_effort_that_is_made() -> None:
+    """`to_json` is what stands there; the labels say what runs."""
+    for standard, steps, queries in ((False, 40, 500), (True, 100, 1000)):
+        settings = Settings(standard=standard)
+        told = settings.to_json()
+        assert (told["steps"], told["restarts"], told["queries"]) == (steps, 1, queries)
+        assert {f"apgd-t-{steps}", f"square-{queries}"} <= set(settings.specs(10))
+        assert Settings.of(told) == settings
+    more = Settings(standard=True, steps=150, queries=2000).specs(10)
+    assert list(more)[-3:] == ["apgd-ce-150", "apgd-t-150", "square-2000"]
+
+
+@pytest.mark.parametrize(
+    ("effort", "message"),
+    [
+        ({"steps": 99}, "steps is 99; the standard takes 100 at least"),
+        ({"queries": 999}, "queries is 999; the standard takes 1000 at least"),
+        ({"restarts": 2}, "restarts is 2; the attacks of the standard begin once, so leave it"),
+    ],
+)
+def test_the_standard_refuses_other_effort(effort: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        Settings(standard=True, **effort)
+    Settings(**effort)
+
+
+def test_a_radius_is_a_finite_number() -> None:
+    assert [radius(text) for text in ("8/255", "0.03", "3", "1e-2")] == [8 / 255, 0.03, 3.0, 0.01]
+    huge = f"1{'0' * 400}"
+    for text in ("x", "1/0", "1e400", f"{huge}/1", "nan", "inf", "-inf", "1/2/3", "0.5/2", ""):
+        with pytest.raises(
+            ValueError, match=f"^eps is {text}; write a number such as 0.03 or 8/255$"
+        ):
+            radius(text)
 
 
 def test_trains_without_maps_are_shown_no_patterns() -> None:

@@ -99,6 +99,13 @@ def test_an_unknown_backend_is_refused(random_net: Any) -> None:
         backends.run(net, x, backend="gpu")
 
 
+@pytest.mark.parametrize("backend", ["engine", "lava-inprocess"])
+def test_backends_need_a_process(random_net: Any, backend: str) -> None:
+    net, x = random_net(0)
+    with pytest.raises(ValueError, match=f"^backend {backend}: jobs is 0; it must be at least 1$"):
+        backends.run(net, x, backend=backend, jobs=0)
+
+
 def test_static_images_are_shown_in_every_step() -> None:
     images = np.arange(12).reshape(3, 2, 2)
     train = backends.in_every_step(images, 5)

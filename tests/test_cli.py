@@ -12,10 +12,12 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+import typer
 
 import spikeport
 from spikeport import demo
 from spikeport.backends import BACKENDS
+from spikeport.cli import app
 from spikeport.hw.lava_import import available
 from spikeport.sim.attack import ATTACKS
 from spikeport.sim.attack.events import EVENT_ATTACKS
@@ -149,6 +151,29 @@ def test_attack_again(here: Path, cli: Any) -> None:
     assert len(found["radii"]) == 2
     again = document(cli, "attack bundle --again r.json")
     assert (again["radii"], again["differing"]) == (found["radii"], [])
+
+
+MORE = (
+    "--attack fgsm", "--eps 0.1", "--norm l2", "--flips 3", "--flips-per-step 2", "--standard",
+    "--retime moves=1", "--steps 40", "--restarts 1", "--queries 500", "--samples 128", "--seed 0",
+    "--replay none", "--no-checks", "--checks", "--out r.json", "--cluster tcp://a:1",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("more", MORE)
+def test_attack_again_takes_no_other_settings(here: Path, cli: Any, more: str) -> None:
+    """Not even those that are the default: the result in the file may be of others."""
+    done = cli.spikeport(*shlex.split(f"attack bundle --again r.json {more}"))
+    name = more.split()[0].replace("--no-", "--")
+    sentence = f"--again makes a result from the settings in its file; leave {name}"
+    assert (done.code, done.stdout, done.stderr) == (2, "", f"spikeport: {sentence}\n")
+
+
+def test_every_other_setting_is_tried() -> None:
+    command: Any = typer.main.get_command(app)
+    options = {p.opts[0] for p in command.commands["attack"].params if p.opts[0].startswith("--")}
+    told = {option.split()[0] for option in MORE} - {"--no-checks"}
+    assert told | {"--again", "--jobs", "--timeout", "--json"} == options - {"--help"}
 
 
 def test_faults(here: Path, cli: Any) -> None:

@@ -709,6 +709,7 @@ ATTACKING = [
     case("eps negative", f"{FGSM} --eps -0.1", "eps is -0.1"),
     case("eps NaN", f"{FGSM} --eps nan", "eps is nan"),
     case("eps no number", f"{FGSM} --eps 8/0", "eps is 8/0; write a number such as 0.03 or 8/255"),
+    case("eps without end", f"{FGSM} --eps 1e400", "eps is 1e400; write a number such as 0.03"),
     case(
         "unknown attack", "attack bundle --attack hack", "attack is 'hack'; allowed on images are"
     ),
@@ -730,13 +731,37 @@ ATTACKING = [
         "other norm", "attack bundle --attack square --norm l0 --eps 2 --out r", "square: the bud"
     ),
     case("standard and more", f"{FGSM} --standard", "the standard names its own attacks"),
+    case(
+        "standard too weak", "attack bundle --standard --steps 40", "steps is 40; the standard ta"
+    ),
+    case(
+        "standard again", "attack bundle --standard --restarts 5", "restarts is 5; the attacks of"
+    ),
     case("no processes", f"{FGSM} --jobs -1", "attack: jobs is -1; it must be at least 1"),
-    case("no such result", f"{FGSM} --again none.json", "none.json: is no result of an attack"),
+    case("no process", f"{FGSM} --jobs 0", "attack: jobs is 0; it must be at least 1"),
+    case("fault processes", "faults bundle --jobs -1", "faults: jobs is -1; it must be at least 1"),
+    case("cluster alone", f"{FGSM} --cluster tcp://a:1", "attack: a cluster needs --out, a file"),
+    case(
+        "no such result",
+        "attack bundle --again none.json --jobs 2 --timeout 9",
+        "none.json: is no result of an attack",
+    ),
+    case(
+        "again, but otherwise",
+        f"{FGSM} --again r.json",
+        "--again makes a result from the settings in its file; leave --attack, --samples, --repl",
+    ),
     case("fault unknown", "faults bundle --kind rust", "campaign kind is 'rust'; allowed are"),
     case("fault chance", "faults bundle --kind dead=x", "--kind 'dead=x': write a kind, or kind="),
     case("fault of cores", "faults bundle --kind core", "--kind core: needs to know which neurons"),
     case(
         "cores of no chip", "faults bundle --kind core --target none", "target is 'none'; allowed"
+    ),
+    case("fault twice", "faults bundle --kind u --kind u=2", "--kind u: stands twice; give it one"),
+    case(
+        "target without cores",
+        "faults bundle --kind dead --target loihi2",
+        "--target says what a dead core takes, and no --kind core is asked for; add it, or leave",
     ),
     case("fault images negative", "faults bundle --samples -1", "samples is -1; give 0 for all"),
     case("unknown replay", f"{FGSM} --replay brian", "replay is 'brian'; allowed are"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import h5py
 import nir
 import numpy as np
 import pytest
+import torch
 
 from spikeport import (
     attack_report,
@@ -28,8 +30,8 @@ from spikeport.foreign import Reading
 from spikeport.hw import lava_import
 from spikeport.hw.place import place
 from spikeport.hw.target import target
+from spikeport.sim import apart, engine
 from spikeport.sim import bundle as bundles
-from spikeport.sim import engine
 from spikeport.sim.attack.evaluate import evaluation
 from spikeport.train import epochs, loop
 from spikeport.train.config import DIGITS, load, override, to_toml
@@ -371,15 +373,44 @@ def test_simulate_and_replay_on_lava(bundle: Path) -> None:
     assert sizes["lava-inprocess"][:2] == (20, 0)
     assert sizes["lava"][:2] == (3, 0)
     assert sizes["lava"][2] > 0
-    result = attacking.attack(bundle, Settings(**ATTACK))
-    (radius,) = result["radii"]
-    replayed = radius["replay"]
-    assert (replayed["images"], replayed["disagreeing"], replayed["differing"]) == (12, 0, 0)
-    assert replayed["spikes"] == 2 * 12 * 3 * 34
-    integer = radius["evaluation"]["models"]["integer"]
-    assert replayed["clean_accuracy"] == integer["clean_accuracy"]
-    assert replayed["worst_accuracy"] == integer["worst_accuracy"]
+    said: list[str] = []
+    settings = Settings(**ATTACK | {"eps": (16 / 255, 64 / 255)})
+    result = attacking.attack(bundle, settings, progress=said.append)
+    for radius in result["radii"]:
+        replayed = radius["replay"]
+        assert (replayed["images"], replayed["disagreeing"], replayed["differing"]) == (12, 0, 0)
+        assert replayed["spikes"] == 2 * 12 * 3 * 34
+        integer = radius["evaluation"]["models"]["integer"]
+        assert replayed["clean_accuracy"] == integer["clean_accuracy"]
+        assert replayed["worst_accuracy"] == integer["worst_accuracy"]
+    assert len({radius["replay"]["worst_accuracy"] for radius in result["radii"]}) == 2
     assert result["passed"] is True
+    played = [f"replay of 12 {which} samples" for which in ("clean", "attacked", "attacked")]
+    assert [text.partition(" on ")[0] for text in said if "replay" in text] == played
+
+
+def test_one_wrong_decision_on_lava_fails_the_attack(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lava decides otherwise on one clean sample, which stands in the counts of every radius."""
+    shown: list[Any] = []
+
+    def run(net: Any, x: Any, *, backend: str, **_: Any) -> Any:
+        trace = engine.run(net, x)
+        shown.extend([x] * (backend == "lava-inprocess"))
+        if backend == "lava-inprocess" and len(shown) == 1:
+            part, decided = trace[net.readout.population], trace.logits(net.readout)[0].argmax()
+            for values in (part.spikes[:, 0], part.v_last[0]):
+                values[..., [decided, decided - 1]] = values[..., [decided - 1, decided]]
+        return trace
+
+    monkeypatch.setattr("spikeport.hw.lava_run.available", lambda: None)
+    monkeypatch.setattr("spikeport.backends.run", run)
+    result = attacking.attack(bundle, Settings(**ATTACK | {"eps": (16 / 255, 64 / 255)}))
+    assert [x.shape[1] for x in shown] == [12, 12, 12]
+    replays = [radius["replay"] for radius in result["radii"]]
+    assert [each["disagreeing"] for each in replays] == [1, 1]
+    assert result["passed"] is False
 
 
 @pytest.mark.parametrize("what", ["spikes/0000", "logits"])
@@ -524,11 +555,39 @@ def test_shares_on_two_processes_find_the_same(
     (parts / "000001.safetensors").unlink()
     attack_shares.search(target, settings, folder=parts, jobs=1, cluster=None, progress=said.append)
     assert said[2:] == ["attacked 2 of 2 shares"]
-    with pytest.raises(ValueError, match=r"parts: holds parts of another attack; remove it, or"):
+    with pytest.raises(ValueError, match=r"parts: holds parts of another attack, or by other"):
         attack_shares.search(
             target, replace(settings, seed=9), folder=parts, jobs=1, cluster=None,
             progress=said.append,
         )  # fmt: skip
+
+
+def test_shares_of_other_versions_are_not_mixed(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither with those that are there, nor by workers that have others; who work elsewhere."""
+    settings = Settings(attacks=("fgsm",), samples=4, checks=False, replay="none")
+    target, parts = attack_shares.Target.of(bundle, 4), Path("some/parts")
+    monkeypatch.chdir(tmp_path)
+    options: Any = {"folder": parts, "jobs": 1, "cluster": None, "progress": lambda _: None}
+    (found,) = attack_shares.search(target, settings, **options)
+    (part,) = parts.glob("*.safetensors")
+    part.unlink()
+
+    def cluster(task: str, missing: list[str], **_: Any) -> Iterator[tuple[str, None]]:
+        for each in missing:
+            assert Path(each) == tmp_path / part
+            attack_shares.search_share(each)
+            yield each, None
+
+    monkeypatch.setattr(apart, "each", cluster)
+    (again,) = attack_shares.search(target, settings, **options | {"cluster": "tcp://a:1"})
+    assert all(torch.equal(again[name], values) for name, values in found.items())
+    monkeypatch.setattr("importlib.metadata.version", lambda name: "0.1")
+    with pytest.raises(ValueError, match=r"^this worker's versions are not those of the attack; g"):
+        attack_shares.search_share(str(part))
+    with pytest.raises(ValueError, match=r"parts: holds parts of another attack, or by other ve"):
+        attack_shares.search(target, settings, **options)
 
 
 def test_the_standard_is_a_cascade_over_its_views(bundle: Path) -> None:
@@ -578,6 +637,10 @@ def test_other_norms_and_their_words(bundle: Path) -> None:
 def test_effort_is_checked(bundle: Path) -> None:
     with pytest.raises(ValueError, match=r"^attack: jobs is -1; it must be at least 1$"):
         attacking.attack(bundle, Settings(**ATTACK), jobs=-1)
+    with pytest.raises(ValueError, match=r"^timeout is 0; allowed are 0 to 1e\+06 seconds$"):
+        attacking.attack(bundle, Settings(**ATTACK), timeout_s=0)
+    with pytest.raises(ValueError, match=r"^attack: a cluster needs --out, a file where its worke"):
+        attacking.attack(bundle, Settings(**ATTACK), cluster="tcp://127.0.0.1:9")
 
 
 def test_the_demo_is_told_as_one_table(exported: dict[str, Any], bundle: Path) -> None:

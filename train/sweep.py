@@ -79,8 +79,7 @@ def sweep(
     impossible combination or a folder with other runs.
     """
     folder = Path(folder)
-    if jobs < 1:
-        raise ValueError(f"sweep: jobs is {jobs}; it must be at least 1")
+    jobs = apart.processes(jobs, where="sweep")
     runs = _planned(config, axes, folder)
     for run, (_, own) in runs.items():
         make(run)

@@ -40,6 +40,9 @@ CASCADE = "under this attack and those before it; each takes on what they left s
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 """Of margins."""
 
+MIDDLE = QUANTILES.index(0.5)
+"""Place of the median among them."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class AttackFigures:

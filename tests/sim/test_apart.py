@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from spikeport.sim.apart import Children, each
+from spikeport.sim.apart import Children, each, processes
 
 TASKS = """
 import os, signal, sys
@@ -51,6 +52,14 @@ def test_a_killed_task_begins_again_if_it_may(tmp_path: Path) -> None:
     first, second = str(tmp_path / "x"), str(tmp_path / "y")
     assert list(each("some_tasks:die_once", [first], where="test")) == [(first, "ended with -9")]
     assert list(each("some_tasks:die_once", [second], where="test", tries=2)) == [(second, None)]
+
+
+def test_as_many_processes_as_asked_for() -> None:
+    assert processes(None, where="test") == os.cpu_count()
+    assert processes(7, where="test") == 7
+    for jobs in (0, -1):
+        with pytest.raises(ValueError, match=f"^test: jobs is {jobs}; it must be at least 1$"):
+            processes(jobs, where="test")
 
 
 def test_at_least_one_at_a_time() -> None:

@@ -15,7 +15,7 @@ from torch import Tensor
 from spikeport.sim import reference
 from spikeport.sim.net import FixedNet, Input, Population, Projection, Readout
 from spikeport.sim.surrogate import Surrogate
-from spikeport.sim.synapse import Conv2d, Dense
+from spikeport.sim.synapse import Conv2d, ConvGeometry, Dense
 from spikeport.sim.trace import Trace, first_difference
 from spikeport.sim.twin import Twin, to_grid
 from spikeport.sim.twin_lif import Neurons, integrate
@@ -144,6 +144,16 @@ def test_a_convolution_wraps_exactly_just_below_24_bits() -> None:
     wanted, found = reference.run(net, x), Twin(net).run(x, record=True)
     assert wanted.wraps["p"] == 36
     assert first_difference(wanted, found) is None
+
+
+def test_large_convolutions_are_exact_without_onednn() -> None:
+    """As where torch was built without it: NNPACK's Winograd gets some of these sums wrong."""
+    rng = np.random.default_rng(3)
+    conv = Conv2d(w=rng.integers(100, 256, (4, 512, 3, 3)), geometry=ConvGeometry(padding=(1, 1)))
+    net = net_of(conv, source=Input(shape=(512, 8, 8)), shape=(4, 8, 8), v_th=131071)
+    x = rng.integers(0, 2, (4, 8, 512, 8, 8))
+    with torch.backends.mkldnn.flags(enabled=False):
+        assert differing(reference.run(net, x), Twin(net).run(x)) == 0
 
 
 def test_to_grid_rounds_clips_and_passes_the_gradient() -> None:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from spikeport.sim import checks
 from spikeport.sim.attack.events.placement import Packets
-from spikeport.sim.attack.norms import largest
+from spikeport.sim.attack.norms import largest, rows
 
 RETIMINGS = ("shift", "total_shift", "moves")
 """How a retiming is measured: the largest |t - s| of an event moved from step s to t, their sum, or
@@ -141,7 +141,7 @@ class RetimingBudget:
         wish = packets.at(x) - packets.at(x).gather(1, packets.home[:, None])
         wish = torch.where(wish > 0, wish * packets.value[:, None], -math.inf)
         near = packets.placed(wish, norm=self.norm, eps=self.eps)
-        return torch.where(fits.reshape(-1, *[1] * (x.ndim - 1)), x, near)
+        return torch.where(rows(fits, x), x, near)
 
     def measure(self, x: Tensor, x0: Tensor) -> Tensor:
         """Size of each sample's smallest retiming that leads from `x0` to `x`, float64 [B];

@@ -11,6 +11,7 @@ from torch import Tensor
 from spikeport.sim import checks
 from spikeport.sim.attack.events.budget import FlipBudget
 from spikeport.sim.attack.losses import LOSSES
+from spikeport.sim.attack.norms import rows
 from spikeport.sim.attack.oracle import Oracle
 from spikeport.sim.attack.spec import Attack
 
@@ -52,7 +53,7 @@ class Flips(Attack):
                 return
             gradient = oracle.gradient(x, LOSSES[self.loss])
             scale = gradient.abs().flatten(1).mean(1).clamp_min(TINY)
-            past = self.memory * past + gradient / scale.reshape(-1, *[1] * (x.ndim - 1))
+            past = self.memory * past + gradient / rows(scale, x)
             luck = oracle.streams.uniform(*x.shape[1:]) if i and self.noise else None
             x = best_flips(past, oracle.x0, oracle.budget, luck=luck, noise=self.noise)
         oracle.ask(x)
@@ -87,7 +88,7 @@ class RandomFlips(Attack):
             margin = oracle.ask(x)
             better = margin <= least
             least = torch.where(better, margin, least)
-            best = torch.where(better.reshape(-1, *[1] * (x.ndim - 1)), x, best)
+            best = torch.where(rows(better, x), x, best)
 
 
 def best_flips(

@@ -14,6 +14,7 @@ from torch import Tensor
 from spikeport.sim import checks
 from spikeport.sim.attack.events.budget import FlipBudget
 from spikeport.sim.attack.losses import lost_margin
+from spikeport.sim.attack.norms import rows
 from spikeport.sim.attack.oracle import Oracle
 from spikeport.sim.attack.spec import Attack
 
@@ -119,7 +120,7 @@ def reduce(oracle: Oracle, change: Tensor) -> None:
     high = torch.where(oracle.margin > 0, 0, made.sum(1)) - 1
     while (low <= high).any():
         middle, open_ = (low + high) // 2, low <= high
-        back = rank <= middle.reshape(-1, *[1] * (x0.ndim - 1))
+        back = rank <= rows(middle, x0)
         spared = oracle.spare(torch.where(back, x0, found), open_)
         low = torch.where(open_ & spared, middle + 1, low)
         high = torch.where(open_ & ~spared, middle - 1, high)

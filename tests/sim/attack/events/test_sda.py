@@ -187,7 +187,7 @@ FAULTS = {
     "the last flip is forgotten": ("last = torch.where(fooled, old.scatter", (
         "last = torch.where(fooled & False, old.scatter"
     )),
-    "one flip too few is taken back": ("back = rank <= middle", "back = rank < middle"),
+    "one flip too few is taken back": ("back = rank <= rows(", "back = rank < rows("),
 }  # fmt: skip
 
 
