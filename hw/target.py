@@ -53,17 +53,24 @@ BOARDS: Mapping[str, Board] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """`chips` chips, what a core of them counts and how it stores."""
+    """`chips` chips, what a core of them counts and how it stores. source: where `chips` is from;
+    the other numbers have theirs in `chip` and `core`."""
 
     name: str
     chip: Chip
     core: Core
     chips: int = 1
+    source: str = "a chip alone"
 
     @property
     def cores(self) -> int:
         """Cores of all chips together."""
         return self.chip.cores * self.chips
+
+    @property
+    def whole(self) -> Chip:
+        """All chips as one, under the name of the target, as rules look at it."""
+        return replace(self.chip, name=self.name, cores=self.cores)
 
     @property
     def limits(self) -> Use:
@@ -86,9 +93,14 @@ TARGETS: Mapping[str, Target] = {
     **{name: Target(name=name, chip=CHIPS[name], core=core) for name, core in CORES.items()},
     "loihi2-2024": Target(name="loihi2-2024", chip=_LOIHI_2_LATER, core=CORES[LOIHI_2.name]),
     **{
-        name: Target(name=name, chip=b.chip, core=CORES[b.chip.name], chips=b.chips)
+        name: Target(name=name, chip=b.chip, core=CORES[b.chip.name], chips=b.chips, source=b.source)
         for name, b in BOARDS.items()
     },
+}
+# What `export` takes for a target, and nothing can be placed on.
+NO_PLACE = {
+    "loihi": "which is what export calls its present chip, loihi2",
+    "lava": "a simulator, which has no cores",
 }
 
 
@@ -100,8 +112,9 @@ def target(text: str) -> Target:
     if text.endswith(".toml"):
         return read_target(Path(text))
     if text not in TARGETS:
+        why = f", {NO_PLACE[text]}" if text in NO_PLACE else ""
         raise ValueError(
-            f"target is {text!r}; allowed are {', '.join(TARGETS)} and the name of a .toml file"
+            f"target is {text!r}{why}; allowed are {', '.join(TARGETS)} and the name of a .toml file"
         )
     return TARGETS[text]
 
@@ -114,6 +127,8 @@ def read_target(path: Path) -> Target:
         raise ValueError(
             f"{path}: there is no such file; name a chip or an existing file"
         ) from None
+    except OSError as problem:
+        raise ValueError(f"{path}: cannot be read ({problem.strerror}); name a file") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: is no TOML file ({error})") from None
     base = tree.pop("base", None)
@@ -130,6 +145,7 @@ def read_target(path: Path) -> Target:
         chip=_changed(replace(made.chip, name=name), numbers, {**sources, "name": str(path.name)}),
         core=_changed(made.core, numbers, sources),
         chips=numbers.get("chips", made.chips),
+        source=sources.get("chips", made.source),
     )
 
 

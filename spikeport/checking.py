@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ def check(source: Path, *, target: str, fewest: bool = False) -> dict[str, Any]:
     Raises ValueError in one sentence for what cannot be read.
     """
     net, goal = _net(source), target_of(target)
-    issues = rules.check(net, replace(goal.chip, name=goal.name, cores=goal.cores))
+    issues = rules.check(net, goal.whole)
     placement = None
     try:
         placement = place(net, goal, way="fewest" if fewest else "compiled")
