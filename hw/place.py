@@ -102,8 +102,8 @@ class Placement:
             for names, uses in groups.items()
         ]
 
-    def as_text(self) -> str:
-        """A table as Intel's compiler prints it: the fullest core of every layer in per cent of
+    def table(self) -> list[list[str]]:
+        """Rows as Intel's compiler prints them: the fullest core of every layer in per cent of
         the limits, and how many cores the layer takes."""
         limits = self.target.limits
         table = [["", *TITLES, "cores"]]
@@ -111,7 +111,11 @@ class Placement:
             shares = [f"{a / b:.2%}" for a, b in zip(row["most"], limits, strict=True)]
             table.append([" + ".join(row["populations"]), *shares, str(row["cores"])])
         table.append([f"of {self.target.cores} cores", *[""] * len(TITLES), str(len(self.cores))])
-        return aligned(table)
+        return table
+
+    def as_text(self) -> str:
+        """`table` as text."""
+        return aligned(self.table())
 
 
 @dataclass(frozen=True, kw_only=True)

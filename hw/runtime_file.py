@@ -30,7 +30,7 @@ def read_constants(path: Path) -> RuntimeConstants:
     words = {key: tree.pop(key, None) for key in WORDS}
     for key, text in words.items():
         if not isinstance(text, str) or not text.strip():
-            raise ValueError(f"{path}: {key} is {text!r}; say it in words, as in {key} = \"...\"")
+            raise ValueError(f'{path}: {key} is {text!r}; say it in words, as in {key} = "..."')
     if words["name"] in RUNTIMES:
         raise ValueError(f"{path}: name is {words['name']!r}, which is taken; choose another")
     if not tree:

@@ -1,8 +1,8 @@
 """TOML files whose numbers each come with their source, as own chips and run-time constants do:
 
-    [cores]
-    value = 120
-    source = "our board's log, 2024-05-01"
+[cores]
+value = 120
+source = "our board's log, 2024-05-01"
 """
 
 from __future__ import annotations

@@ -88,7 +88,9 @@ TARGETS: Mapping[str, Target] = {
     **{name: Target(name=name, chip=CHIPS[name], core=core) for name, core in CORES.items()},
     "loihi2-2024": Target(name="loihi2-2024", chip=_LOIHI_2_LATER, core=CORES[LOIHI_2.name]),
     **{
-        name: Target(name=name, chip=b.chip, core=CORES[b.chip.name], chips=b.chips, source=b.source)
+        name: Target(
+            name=name, chip=b.chip, core=CORES[b.chip.name], chips=b.chips, source=b.source
+        )
         for name, b in BOARDS.items()
     },
 }
