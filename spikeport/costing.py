@@ -128,7 +128,7 @@ def fault_of(text: str) -> Fault:
         forms = (":".join((k, "PART", *KINDS[k])) for k in KINDS if k not in SPIKE)
         raise ValueError(f"--fault {text!r}: write one of {', '.join(forms)}")
     if not all(number.isdecimal() for number in numbers):
-        raise ValueError(f"--fault {text!r}: {', '.join(needs)} must be whole numbers from 0")
+        raise ValueError(f"--fault {text!r}: write {', '.join(needs)} as whole numbers from 0")
     numbered = kind in ("weight", "core") and part.isdecimal()
     values: Any = dict(zip(needs, map(int, numbers), strict=True))
     return Fault(kind=kind, part=int(part) if numbered else part, **values)

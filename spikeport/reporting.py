@@ -153,7 +153,10 @@ def _exported(bundle: Bundle) -> Iterator[tuple[str, str]]:
 
 
 def _text(bundle: Bundle, name: str) -> str:
-    return bundle.path(name).read_text(encoding="utf-8")
+    try:
+        return bundle.path(name).read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise ValueError(f"{bundle.path(name)}: is no UTF-8 text; export again") from None
 
 
 def describe_page(result: dict[str, Any]) -> str:
