@@ -164,6 +164,7 @@ def _told(
     bound = bound_of(found, bounds) if bounds else None
     return {
         "samples": found.samples, "chip_steps": found.steps, "operations": totals,
+        "operations_by_step": {name: each.tolist() for name, each in found.per_step().items()},
         "neurobench": metrics(net, trace, found), "layers": _layers(found, between),
         "joules": between.joules, "seconds": between.seconds,
         "estimates": [_estimate(e) for e in between.estimates],

@@ -146,10 +146,19 @@ def _exported(bundle: Bundle) -> Iterator[tuple[str, str]]:
     if "report.txt" in bundle.files:
         yield "Rounding, and the proof that nothing overflows", _text(bundle, "report.txt")
     if "fidelity.json" in bundle.files:
-        found = json.loads(_text(bundle, "fidelity.json"))
+        yield "Fidelity at export", _fidelity(bundle)
+
+
+def _fidelity(bundle: Bundle) -> str:
+    """The comparisons that the export made, a line each."""
+    text = _text(bundle, "fidelity.json")
+    try:
+        found = json.loads(text)
         lines = [describe_rung(rung) for rung in found["rungs"]]
         lines += [f"{each['rung']} did not run: {each['reason']}" for each in found["missing"]]
-        yield "Fidelity at export", "\n".join(lines) or "nothing was compared"
+    except (ValueError, KeyError, TypeError):
+        raise ValueError(f"{bundle.path('fidelity.json')}: is damaged; export again") from None
+    return "\n".join(lines) or "nothing was compared"
 
 
 def _text(bundle: Bundle, name: str) -> str:

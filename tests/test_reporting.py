@@ -8,6 +8,7 @@ import sys
 from collections import Counter
 from dataclasses import fields, replace
 from html.parser import HTMLParser
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from spikeport.sim.describe import describe
 from spikeport.sim.net import FixedNet
 
 NEEDED = pytest.mark.skipif(
-    any(reporting.find_spec(name) is None for name in reporting.NEEDED),
+    any(find_spec(name) is None for name in reporting.NEEDED),
     reason="comes with Lava, or with the extra report",
 )
 VOID = {"meta"}
@@ -130,7 +131,7 @@ def test_every_number_stands_there_with_its_source(page: Page) -> None:
     ]
     found = {name: source for name, _, source in rows}
     chip, core = TARGETS["loihi2"].chip, TARGETS["loihi2"].core
-    named = {
+    named: dict[str, Any] = {
         **{s.name: s for s in SETS},
         "scaled": SCALED,
         "chip": chip,
@@ -250,11 +251,20 @@ def test_what_is_missing_is_said_first(
 
 
 @NEEDED
-def test_what_cannot_be_drawn_leaves_no_page(tmp_path: Path) -> None:
-    """A report that is no text, with a checksum that says that it is meant."""
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("report.txt", b"\xff", "report.txt: is no UTF-8 text; export again"),
+        ("fidelity.json", b"{", "fidelity.json: is damaged; export again"),
+        ("fidelity.json", b'{"rungs": [{}], "missing": []}', "fidelity.json: is damaged"),
+    ],
+)
+def test_what_cannot_be_told_leaves_no_page(
+    tmp_path: Path, name: str, content: bytes, says: str
+) -> None:
+    """Files that are damaged, with checksums that say that they are meant so."""
     whole = bundles.read(Path("bundle"))
-    files = {"report.txt": b"\xff"}
-    bundles.write(tmp_path / "bundle", whole.net, files=files, vectors=whole.vectors)
-    with pytest.raises(ValueError, match=r"report.txt: is no UTF-8 text; export again"):
+    bundles.write(tmp_path / "bundle", whole.net, files={name: content}, vectors=whole.vectors)
+    with pytest.raises(ValueError, match=re.escape(says)):
         reporting.report(tmp_path / "bundle", tmp_path / "page", target="loihi2", seed=0)
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
