@@ -89,11 +89,11 @@ def measured(
     for issue in rules_place.cores(len(placement.cores), goal):
         raise ValueError(str(issue))
     shown = {VECTORS: bundle.vectors.inputs[:, : samples or None]}
-    words = {VECTORS: "test vectors", "inputs": str(inputs), "attacked": f"PGD, eps {eps}"}
+    words = {VECTORS: "test vectors", "inputs": str(inputs)}
     if inputs is not None:
         shown["inputs"] = _read(inputs, net)
     if eps is not None:
-        shown["attacked"] = _attacked(folder, samples, eps=eps, seed=seed)
+        shown["attacked"], words["attacked"] = _attacked(folder, samples, eps=eps, seed=seed)
     runs = {name: (x, engine.run(net, x, record=True)) for name, x in shown.items()}
     if struck:
         words["faults"] = "; ".join(map(str, struck))
@@ -142,14 +142,14 @@ def _read(path: Path, net: FixedNet) -> NDArray[np.int64]:
         raise ValueError(f"{path}: holds no input of this network ({problem})") from None
 
 
-def _attacked(folder: Path, samples: int, *, eps: str, seed: int) -> NDArray[np.int64]:
-    """The worst images [T, B, *shape] within `eps` of the vectors."""
+def _attacked(folder: Path, samples: int, *, eps: str, seed: int) -> tuple[NDArray[np.int64], str]:
+    """The worst images [T, B, *shape] within `eps` of the vectors, and how they were found."""
     from spikeport.attack_settings import radius  # torch is not needed for the rest
     from spikeport.attack_shares import Target
-    from spikeport.faulting import worst_images
+    from spikeport.faulting import ATTACK, worst_images
 
     x = worst_images(Target.of(folder, samples), eps=radius(eps), seed=seed)
-    return np.asarray(x, np.int64)
+    return np.asarray(x, np.int64), f"PGD-{ATTACK.steps}, eps {eps}, seed {seed}"
 
 
 def _told(

@@ -24,6 +24,7 @@ from spikeport.sim.bundle import replacing
 CORNERS = ((0.05, 0.05), (0.5, 0.05), (0.05, 0.5), (0.5, 0.5))
 SIDE = 0.4
 GAP = 1.0  # between chips, in tiles
+SHAPES = 500  # cores that an SVG file draws one by one; more become an image in it
 # Without a salt and with a date SVG files would differ from run to run; names are no formulae.
 STYLE: dict[Any, Any] = {"svg.hashsalt": "spikeport", "font.size": 8, "text.parse_math": False}
 NO_METADATA = dict.fromkeys(("Date", "Creator", "Format", "Type"))
@@ -69,7 +70,7 @@ def inline(activity: Activity, constants: RuntimeConstants | None) -> dict[str, 
     with rc_context({**STYLE, "svg.fonttype": "none"}):
         for name, figure in figures(activity, constants).items():
             content = StringIO()
-            figure.savefig(content, format="svg", metadata=NO_METADATA)
+            figure.savefig(content, format="svg", dpi=120, metadata=NO_METADATA)
             svg = content.getvalue()
             # What stands before <svg only files need. The drawings of a page share its names.
             found[name] = NAMES.sub(rf"\1{name}-", svg[svg.index("<svg") :])
@@ -113,13 +114,17 @@ def _cores(figure: Any, axes: Any, a: Activity, values: NDArray[Any]) -> None:
 
     per_chip, corner = a.placement.target.chip.cores, tile_corners(a)
     outlines = [Rectangle(at, 0.95, 0.95) for at in corner]
-    axes.add_collection(PatchCollection(outlines, facecolor="none", edgecolor="lightgrey"))
+    many = len(values) > SHAPES
+    tiled = PatchCollection(
+        outlines, facecolor="none", edgecolor="lightgrey", linewidth=0.5, rasterized=many
+    )
+    axes.add_collection(tiled)
     squares = []
     for core in range(len(values)):
         x, y = corner[tile_of(core, per_chip)]
         dx, dy = CORNERS[core % per_chip % MESH.cores_per_tile]
         squares.append(Rectangle((x + dx, y + dy), SIDE, SIDE))
-    filled = PatchCollection(squares, cmap="viridis", edgecolor="none")
+    filled = PatchCollection(squares, cmap="viridis", edgecolor="none", rasterized=many)
     filled.set_array(values)
     filled.set_clim(0, max(float(values.max()), 1e-30))
     axes.add_collection(filled)

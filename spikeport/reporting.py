@@ -43,8 +43,15 @@ def report(
     A network without room on the target gets a page without its cost. Raises ValueError in one
     sentence where `out` exists, a package is missing or something cannot be read.
     """
-    _check(out)  # before anything takes long
+    if out.exists():
+        raise ValueError(f"{out}: exists already; name a new file")
+    if not out.parent.is_dir():
+        raise ValueError(f"{out}: the folder {out.parent} does not exist; create it first")
     bundle, goal = bundles.read(folder), target_of(target)
+    if missing := [name for name in NEEDED if find_spec(name) is None]:
+        raise ValueError(
+            f"a report needs {' and '.join(missing)}, not installed here; install spikeport[report]"
+        )
     checked = checking.check(folder, target=target, fewest=fewest)
     placed = checked["placement"]
     costed = None
@@ -52,19 +59,6 @@ def report(
         costed = costing.measured(folder, target=target, fewest=fewest, **asked)
     write_text(out, page(bundle, goal, checked=checked, costed=costed))
     return {"passed": checked["passed"], "out": str(out), "target": goal.name}
-
-
-def _check(out: Path) -> None:
-    """Raise ValueError in one sentence where `out` cannot be written."""
-    if out.exists():
-        raise ValueError(f"{out}: exists already; name a new file")
-    if not out.parent.is_dir():
-        raise ValueError(f"{out}: the folder {out.parent} does not exist; create it first")
-    if missing := [name for name in NEEDED if find_spec(name) is None]:
-        raise ValueError(
-            f"a report needs {' and '.join(missing)}, which is not installed; install"
-            " spikeport[report]"
-        )
 
 
 def page(bundle: Bundle, goal: Target, *, checked: dict[str, Any], costed: Costed | None) -> str:

@@ -889,11 +889,6 @@ REPORTING = [
         "report bundle --target loihi2 --out none/new.html",
         "none/new.html: the folder none does not exist; create it first",
     ),
-    case(
-        "unknown constants",
-        "report bundle --target loihi2 --out new.html --runtime best",
-        "runtime constants are 'best'; allowed are 'scaled'",
-    ),
 ]
 
 CASES = [

@@ -119,7 +119,7 @@ def test_the_worst_images_are_told_beside_the_vectors(cli: Any) -> None:
     """Dark pixels that an attack makes brighter are events where there were none."""
     found = told(cli, "--target", "loihi2", "--eps", "8/255", "--seed", "1", "--samples", "4")
     assert found["runs"]["attacked"]["samples"] == 4
-    assert found["runs"]["attacked"]["shown"] == "PGD, eps 8/255"
+    assert found["runs"]["attacked"]["shown"] == "PGD-40, eps 8/255, seed 1"
     assert found["changes"]["attacked"]["synaptic operations"] > 0
     nothing = told(cli, "--target", "loihi2", "--eps", "0")
     assert set(nothing["changes"]["attacked"].values()) == {0.0}
@@ -259,6 +259,7 @@ def test_drawings_of_extremes(
     assert set(drawn) == {"floor_plan", "energy", *(["roofline"] if constants else [])}
     for svg in drawn.values():
         assert ElementTree.fromstring(svg).tag == "{http://www.w3.org/2000/svg}svg"
+        assert len(svg) < 300_000
     for title in ("load, share of the fullest limit", "joules a sample, SANA-FE"):
         assert f">{title}</text>" in drawn["floor_plan"]
     if constants:
