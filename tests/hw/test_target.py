@@ -8,6 +8,7 @@ import pytest
 
 from spikeport.hw.target import BOARDS, TARGETS, target
 from spikeport.sim.chip import TARGETS as CHIP_TARGETS
+from spikeport.sim.chip import unsourced
 
 GOOD = """\
 base = "loihi2"
@@ -90,7 +91,9 @@ def test_what_only_export_takes(name: str) -> None:
 def test_boards_say_where_they_are_from() -> None:
     assert all(board.source for board in BOARDS.values())
     assert all(TARGETS[name].source == board.source for name, board in BOARDS.items())
-    assert all(found.source for found in TARGETS.values())
+    for found in TARGETS.values():
+        assert found.source
+        assert unsourced(found.chip) == unsourced(found.core) == []
     # Intel: 262 k neurons on Kapoho Bay, 140,544 cores on Hala Point.
     bay = TARGETS["kapoho-bay"]
     assert bay.cores * bay.limits.neurons == 262_144
