@@ -79,6 +79,11 @@ class Activity:
         """int64 [S, B, cores]: synaptic operations of both kinds."""
         return self.dense + self.conv
 
+    def per_step(self) -> dict[str, NDArray[np.float64]]:
+        """Means over the samples in every chip step [S], all cores together, by name."""
+        found = {name: getattr(self, name).sum(2).mean(1) for name in NAMES}
+        return {"updates": np.full(self.steps, float(self.neurons.sum())), **found}
+
     def totals(self) -> dict[str, float]:
         """Means over the samples, all steps and cores together, by name."""
         found = {name: float(getattr(self, name).sum()) / self.samples for name in NAMES}

@@ -17,7 +17,9 @@ class Constants:
 
     An update is that of one neuron in one step, of an active neuron or of one at rest. A dense or
     conv operation is one synapse of a list that a spike reads. `barrier`: (tiles in use, seconds)
-    that cores need to end a step together, in between on a straight line.
+    that cores need to end a step together, ascending. Between two points it goes on a straight
+    line; below the first and beyond the last it stays at their seconds. That is too little where
+    several chips are in use (14.3 us on 256: Frady et al. 2020, as quoted by others).
 
     `sources` holds one citation for every other field; a test fails when one is missing.
     """

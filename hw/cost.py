@@ -8,7 +8,8 @@ nengo-loihi's.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
@@ -87,10 +88,8 @@ def size(box: Box) -> int:
 def arriving(wire: Wire, box: Box, core: Core) -> Use:
     """Input axons and synapse memory that `wire` takes of a core that holds `box` of its target."""
     if wire.conv is None:
-        axons, n = prod(wire.source_shape), size(box)
-        index = format_for((n - 1).bit_length(), core.dense_index_formats)
-        words = list_words(core, n, weight=wire.weight, index=index, delay=wire.delay)
-        return Use(in_axons=axons, synapse_words=axons * words)
+        axons = prod(wire.source_shape)
+        return Use(in_axons=axons, synapse_words=axons * dense_words(wire, size(box), core))
     by = _by_taps if core.taps else _by_pixels
     return by(wire, wire.conv, box, core)
 
@@ -103,8 +102,8 @@ def reached(wire: Wire, listeners: Sequence[Box], core: Core) -> NDArray[np.int6
         return np.full(wire.source_shape[1:] if wire.conv else (), count)
     found = np.zeros(wire.source_shape[1:], np.int64)
     for box in listeners:
-        rows, columns = ([bool(taps) for taps in axis] for axis in _patterns(wire, box))
-        found += np.outer(rows, columns)
+        rows, columns = views(wire, box)
+        found[np.ix_(rows.seen, columns.seen)] += 1
     return found
 
 
@@ -122,51 +121,84 @@ def powers(n: int) -> list[int]:
     return [1 << bit for bit in reversed(range(n.bit_length())) if n >> bit & 1]
 
 
+def dense_words(wire: Wire, n: int, core: Core) -> int:
+    """Words of the list that a spike reads on a core with `n` neurons of a dense target."""
+    index = format_for((n - 1).bit_length(), core.dense_index_formats)
+    return list_words(core, n, weight=wire.weight, index=index, delay=wire.delay)
+
+
+def pixel_words(wire: Wire, n: int, box: Box, core: Core) -> int:
+    """Words of a list of `n` synapses of a convolution onto `box`, on cores without taps."""
+    index = format_for((size(box) - 1).bit_length(), core.conv_index_formats)
+    return list_words(core, n, weight=wire.weight, index=index, delay=wire.delay)
+
+
+def tap_words(wire: Wire, n: int, core: Core) -> int:
+    """Words of one tap onto `n` channels, on cores that store taps: a list a block of channels."""
+    return sum(list_words(core, b, weight=wire.weight, delay=wire.delay) for b in powers(n))
+
+
+def by_group(conv: Conv2d, box: Box) -> Iterator[tuple[int, int, int]]:
+    """Each group of which `box` holds channels: its number, and its first and end channel there."""
+    members = conv.w.shape[0] // conv.geometry.groups
+    first, end = box[0]
+    for group in range(first // members, -(-end // members)):
+        yield group, max(first, group * members), min(end, (group + 1) * members)
+
+
 def _by_taps(wire: Wire, conv: Conv2d, box: Box, core: Core) -> Use:
     """One list a tap and input channel, whatever the size of the map; one axon a block."""
-    out, inside, height, width = conv.w.shape
-    members = out // conv.geometry.groups
+    _, inside, height, width = conv.w.shape
+    words = sum(tap_words(wire, end - first, core) for _, first, end in by_group(conv, box))
     first, end = box[0]
-    words = 0
-    for group in range(first // members, -(-end // members)):
-        n = min(end, (group + 1) * members) - max(first, group * members)
-        words += sum(
-            list_words(core, block, weight=wire.weight, delay=wire.delay) for block in powers(n)
-        )
     return Use(in_axons=len(powers(end - first)), synapse_words=words * inside * height * width)
 
 
 def _by_pixels(wire: Wire, conv: Conv2d, box: Box, core: Core) -> Use:
     """One axon a pixel; pixels that are seen by the same taps share a list."""
-    rows, columns = _patterns(wire, box)
+    rows, columns = views(wire, box)
     channels = conv.w.shape[1] * (box[0][1] - box[0][0])
-    index = format_for((size(box) - 1).bit_length(), core.conv_index_formats)
     words = 0
-    for down in set(rows):
-        for across in set(columns):
-            n = channels * len(down) * len(across)
-            words += list_words(core, n, weight=wire.weight, index=index, delay=wire.delay)
-    pixels = sum(map(bool, rows)) * sum(map(bool, columns))
-    return Use(in_axons=pixels, synapse_words=words)
+    for down, times in rows.lists:
+        for across, more in columns.lists:
+            words += times * more * pixel_words(wire, channels * down * across, box, core)
+    return Use(in_axons=len(rows.seen) * len(columns.seen), synapse_words=words)
 
 
-def _patterns(wire: Wire, box: Box) -> list[tuple[frozenset[int], ...]]:
-    """For rows and for columns of the source, the taps through which `box` sees each."""
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """What outputs see of one axis of the source. taps: of each position, those that it is seen
+    through. seen: int64, the positions that are seen at all, ascending. lists: (n, count), how many
+    different sets of n taps there are."""
+
+    taps: tuple[frozenset[int], ...]
+    seen: NDArray[np.int64]
+    lists: tuple[tuple[int, int], ...]
+
+
+def views(wire: Wire, box: Box) -> tuple[View, View]:
+    """What `box` of a convolution sees of the rows and of the columns of its source."""
     assert wire.conv is not None  # for type checkers; callers have looked
     g, kernel = wire.conv.geometry, wire.conv.w.shape[2:]
     axes = zip(wire.source_shape[1:], box[1:], kernel, g.stride, g.padding, g.dilation, strict=True)
-    return [_taps(*axis) for axis in axes]
+    rows, columns = (_view(*axis) for axis in axes)
+    return rows, columns
 
 
-@lru_cache(maxsize=4096)
-def _taps(
+@lru_cache(maxsize=4096)  # the boxes of a grid have few ranges in common
+def _view(
     n: int, out: tuple[int, int], kernel: int, stride: int, padding: int, dilation: int
-) -> tuple[frozenset[int], ...]:
-    """For each of `n` source positions, the taps that outputs in `out` see it through."""
+) -> View:
+    """What outputs in `out` see of `n` source positions."""
     found: list[set[int]] = [set() for _ in range(n)]
     for position in range(*out):
         for tap in range(kernel):
             seen = position * stride - padding + tap * dilation
             if 0 <= seen < n:
                 found[seen].add(tap)
-    return tuple(map(frozenset, found))
+    taps = tuple(map(frozenset, found))
+    return View(
+        taps=taps,
+        seen=np.flatnonzero([bool(each) for each in taps]),
+        lists=tuple(Counter(len(each) for each in set(taps) if each).items()),
+    )

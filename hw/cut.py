@@ -77,7 +77,12 @@ def fewest(shape: Shape, measure: Measure, limits: Use) -> list[Box] | None:
     for pieces in range(-(-n // limits.neurons), n + 1):
         best: tuple[float, int, list[Box]] | None = None
         for counts in _factors(pieces, shape):
-            boxes = list(_grid([_even(m, k) for m, k in zip(shape, counts, strict=True)]))
+            bounds = [list(pairwise(_even(m, k))) for m, k in zip(shape, counts, strict=True)]
+            # The box in the middle hears as much as most, and rules out most grids at once.
+            middle = tuple(axis[len(axis) // 2] for axis in bounds)
+            if measure(middle).share(limits) > (best[0] if best else 1.0):
+                continue
+            boxes = list(product(*bounds))
             busiest, heard = _judged(boxes, measure, limits, best)
             if busiest <= 1 and (best is None or (busiest, heard) < best[:2]):
                 best = busiest, heard, boxes

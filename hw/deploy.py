@@ -8,7 +8,6 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +97,7 @@ def write_folder(
 def placed(net: FixedNet, *, board: str) -> Placement:
     """`net` on the cores of `board`; ValueError with all rules that it breaks there."""
     target = TARGETS[board]
-    rules.enforce(net, replace(target.chip, name=target.name, cores=target.cores))
+    rules.enforce(net, target.whole)
     placement = place(net, target)
     if issues := list(rules_place.cores(len(placement.cores), target)):
         raise ValueError(f"the network does not fit {board}: " + "; also ".join(map(str, issues)))

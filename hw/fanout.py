@@ -7,8 +7,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from spikeport.hw.core import Core, format_for, list_words
-from spikeport.hw.cost import Wire, powers, size
+from spikeport.hw.core import Core
+from spikeport.hw.cost import View, Wire, by_group, dense_words, pixel_words, tap_words, views
 from spikeport.hw.place import Slice
 from spikeport.sim.synapse import Conv2d, Dense
 
@@ -25,36 +25,27 @@ def fanout(part: Dense | Conv2d, wire: Wire, held: Slice, core: Core) -> Counts:
     if isinstance(part, Dense):
         n = held.size
         nonzero = np.count_nonzero(part.w_chip[held.indices()], axis=0)
-        index = format_for((n - 1).bit_length(), core.dense_index_formats)
-        words = list_words(core, n, weight=wire.weight, index=index, delay=wire.delay)
-        each = [np.full_like(nonzero, value) for value in (1, n)]
-        found = np.stack([*each, nonzero, np.full_like(nonzero, words)])
+        one, stored, words = (np.full_like(nonzero, k) for k in (1, n, dense_words(wire, n, core)))
+        found = np.stack([one, stored, nonzero, words])
         return np.asarray(found.reshape(4, *wire.source_shape), np.int64)
     return _of_convolution(part, wire, held, core)
 
 
 def _of_convolution(conv: Conv2d, wire: Wire, held: Slice, core: Core) -> Counts:
+    sides = zip(views(wire, held.box), conv.w.shape[2:], strict=True)
+    rows, columns = (_seen(view, kernel) for view, kernel in sides)
+
     def spread(taps: Counts) -> Counts:
         """Per tap [C_in, kh, kw] to per source neuron [C_in, H, W]."""
-        rows, columns = _seen(conv, wire, held)
-        return np.asarray(np.einsum("ckl,ky,lx->cyx", taps, rows, columns, optimize=True))
+        return np.asarray(np.einsum("ckl,yk,xl->cyx", taps, rows, columns, optimize=True))
 
     ones = spread(_per_tap(conv, held, lambda w: len(w)))
     nonzero = spread(_per_tap(conv, held, lambda w: np.count_nonzero(w, axis=0)))
-    if core.taps:  # a list a tap, cut into blocks that are powers of two
-
-        def stored(n: int) -> int:
-            blocks = powers(n)
-            return sum(list_words(core, b, weight=wire.weight, delay=wire.delay) for b in blocks)
-
-        words = spread(_per_tap(conv, held, lambda w: stored(len(w))))
+    if core.taps:
+        words = spread(_per_tap(conv, held, lambda w: tap_words(wire, len(w), core)))
     else:  # a list a pixel and channel
-        index = format_for((size(held.box) - 1).bit_length(), core.conv_index_formats)
         lengths, which = np.unique(ones, return_inverse=True)
-        each = [
-            list_words(core, int(n), weight=wire.weight, index=index, delay=wire.delay)
-            for n in lengths
-        ]
+        each = [pixel_words(wire, int(n), held.box, core) for n in lengths]
         words = np.array(each, np.int64)[which].reshape(ones.shape)
     return np.asarray(np.stack([ones > 0, ones, nonzero, words]), np.int64)
 
@@ -62,31 +53,17 @@ def _of_convolution(conv: Conv2d, wire: Wire, held: Slice, core: Core) -> Counts
 def _per_tap(conv: Conv2d, held: Slice, count: Callable[[NDArray[np.int16]], object]) -> Counts:
     """int64 [C_in, kh, kw]: `count` of the weights [n, kh, kw] that lead from each source channel
     to the channels held, of its own group only."""
-    out, inside, *kernel = conv.w.shape
-    groups = conv.geometry.groups
-    members = out // groups
-    first, end = held.box[0]
-    found = np.zeros((inside * groups, *kernel), np.int64)
-    for group in range(first // members, -(-end // members)):
-        low, high = max(first, group * members), min(end, (group + 1) * members)
+    _, inside, *kernel = conv.w.shape
+    found = np.zeros((inside * conv.geometry.groups, *kernel), np.int64)
+    for group, first, end in by_group(conv, held.box):
         for c in range(inside):
-            found[group * inside + c] = count(conv.w[low:high, c])
+            found[group * inside + c] = count(conv.w[first:end, c])
     return found
 
 
-def _seen(conv: Conv2d, wire: Wire, held: Slice) -> list[Counts]:
-    """For rows and for columns, int64 [k, n]: 1 where a neuron held sees source position n through
-    tap k."""
-    found = []
-    g = conv.geometry
-    axes = zip(
-        wire.source_shape[1:], held.box[1:], conv.w.shape[2:], g.stride, g.padding, g.dilation,
-        strict=True,
-    )  # fmt: skip
-    for n, (first, end), kernel, stride, padding, dilation in axes:
-        seen = np.zeros((kernel, n), np.int64)
-        for tap in range(kernel):
-            at = np.arange(first, end) * stride - padding + tap * dilation
-            seen[tap, at[(at >= 0) & (at < n)]] = 1
-        found.append(seen)
+def _seen(view: View, kernel: int) -> Counts:
+    """int64 [n, kernel]: 1 where source position n is seen through a tap."""
+    found = np.zeros((len(view.taps), kernel), np.int64)
+    for position, taps in enumerate(view.taps):
+        found[position, sorted(taps)] = 1
     return found

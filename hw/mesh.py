@@ -1,19 +1,41 @@
 """Where cores lie on a chip's mesh, and the way of a message between them.
 
-Both chips have tiles of four cores, 8 tiles a row, with XY routing (Loihi 2: arXiv 2601.10035,
-sections II and VI, as quoted by others; Loihi 1: SANA-FE 2.2.9 loihi.yaml, width 8, height 4).
 Cores take tiles in the order of the placement, row by row, which is our choice: where Intel's
-compiler puts them is not public. Chips follow one another; nothing is known about ways between
-them, so that those have no hops here.
+compiler puts them is not public. Messages go along the row, then along the column (XY routing).
+Chips follow one another; nothing is known about ways between them, so that those have no hops here.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from itertools import pairwise
 
-CORES_PER_TILE = 4
-COLUMNS = 8
+
+@dataclass(frozen=True, kw_only=True)
+class Mesh:
+    """What a mesh looks like. columns: tiles a row. routing: in which order a message goes along
+    the axes. `sources` holds one citation for every other field; a test fails when one is missing.
+    """
+
+    cores_per_tile: int
+    columns: int
+    routing: str
+    sources: Mapping[str, str] = field(repr=False)
+
+
+_LOIHI_1 = "SANA-FE 2.2.9 loihi.yaml"
+_LOIHI_2 = "arXiv 2601.10035, sections II and VI, as quoted by others"
+MESH = Mesh(  # of both chips
+    cores_per_tile=4,
+    columns=8,
+    routing="XY",
+    sources={
+        "cores_per_tile": f"Loihi 1: {_LOIHI_1}, 4 cores a tile; Loihi 2: {_LOIHI_2}",
+        "columns": f"Loihi 1: {_LOIHI_1}, width 8, height 4; Loihi 2: {_LOIHI_2}, 8 x 4 routers",
+        "routing": f"Loihi 2: {_LOIHI_2}; Loihi 1 is taken to be alike",
+    },
+)
 
 Node = tuple[str, int]  # "core" or "tile", and its number among those of all chips
 Link = tuple[Node, Node]  # from, to
@@ -31,19 +53,19 @@ class Way:
 
 def tiles(cores: int) -> int:
     """Tiles of a chip of so many cores."""
-    return -(-cores // CORES_PER_TILE)
+    return -(-cores // MESH.cores_per_tile)
 
 
 def tile_of(core: int, cores: int) -> int:
     """The tile of `core`, with `cores` on a chip, both counted over all chips."""
     chip, own = divmod(core, cores)
-    return chip * tiles(cores) + own // CORES_PER_TILE
+    return chip * tiles(cores) + own // MESH.cores_per_tile
 
 
 def position(tile: int, cores: int) -> tuple[int, int, int]:
     """Chip, row and column of a tile."""
     chip, own = divmod(tile, tiles(cores))
-    return (chip, *divmod(own, COLUMNS))
+    return (chip, *divmod(own, MESH.columns))
 
 
 def way(source: int, target: int, cores: int) -> Way:
@@ -58,7 +80,7 @@ def way(source: int, target: int, cores: int) -> Way:
         for _ in range(abs(to_column - column)):
             nodes.append(("tile", nodes[-1][1] + right))
         for _ in range(abs(to_row - row)):
-            nodes.append(("tile", nodes[-1][1] + down * COLUMNS))
+            nodes.append(("tile", nodes[-1][1] + down * MESH.columns))
     inner = list(pairwise(nodes))
     ends: tuple[Link, Link] = (("core", source), nodes[0]), (("tile", end), ("core", target))
     return Way(

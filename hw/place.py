@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,14 +12,14 @@ from numpy.typing import NDArray
 
 from spikeport.hw import cut, rules_place
 from spikeport.hw.cost import Box, Use, Wire, arriving, leaving, reached, size, wires
+from spikeport.hw.cut import Measure
 from spikeport.hw.rule import Issue
 from spikeport.hw.share import shared
 from spikeport.hw.target import Target
-from spikeport.sim.net import FixedNet
+from spikeport.sim.net import FixedNet, Population
 from spikeport.sim.synapse import Shape
 from spikeport.sim.text import aligned
 
-WAYS: Mapping[str, cut.Cut] = {"compiled": cut.as_compiled, "fewest": cut.fewest}
 TITLES = ("axons in", "groups", "neurons", "synapses", "axons out")
 
 
@@ -103,8 +102,8 @@ class Placement:
             for names, uses in groups.items()
         ]
 
-    def as_text(self) -> str:
-        """A table as Intel's compiler prints it: the fullest core of every layer in per cent of
+    def table(self) -> list[list[str]]:
+        """Rows as Intel's compiler prints them: the fullest core of every layer in per cent of
         the limits, and how many cores the layer takes."""
         limits = self.target.limits
         table = [["", *TITLES, "cores"]]
@@ -112,7 +111,26 @@ class Placement:
             shares = [f"{a / b:.2%}" for a, b in zip(row["most"], limits, strict=True)]
             table.append([" + ".join(row["populations"]), *shares, str(row["cores"])])
         table.append([f"of {self.target.cores} cores", *[""] * len(TITLES), str(len(self.cores))])
-        return aligned(table)
+        return table
+
+    def as_text(self) -> str:
+        """`table` as text."""
+        return aligned(self.table())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Way:
+    """A way to place. cut: makes boxes of a population. packed: whether layers of one core each may
+    share cores afterwards."""
+
+    cut: cut.Cut
+    packed: bool
+
+
+WAYS: Mapping[str, Way] = {
+    "compiled": Way(cut=cut.as_compiled, packed=False),
+    "fewest": Way(cut=cut.fewest, packed=True),
+}
 
 
 class DoesNotFitError(ValueError):
@@ -135,25 +153,25 @@ def place(net: FixedNet, target: Target, *, way: str = "compiled") -> Placement:
     if way not in WAYS:
         raise ValueError(f"way is {way!r}; allowed are {', '.join(map(repr, WAYS))}")
     found = wires(net, target.core)
-    boxes = _boxes(net, target, found, WAYS[way])
+    boxes = _boxes(net, target, found, WAYS[way].cut)
     cores = []
     for p in net.populations:
         outward = [
             (w, reached(w, boxes[w.target], target.core)) for w in found if w.source == p.name
         ]
+        measure = _measure(p, found, outward, target)
         for box in boxes[p.name]:
             part = Slice(population=p.name, shape=p.shape, box=box)
-            use = _use(p.name, found, outward, target, box)
-            cores.append(Loaded(slices=(part,), use=use))
+            cores.append(Loaded(slices=(part,), use=measure(box)))
     whole = Placement(target=target, cores=tuple(cores))
-    return whole if way == "compiled" else _packed(whole)
+    return _packed(whole) if WAYS[way].packed else whole
 
 
 Outward = list[tuple[Wire, NDArray[np.int64]]]
 
 
 def _boxes(
-    net: FixedNet, target: Target, found: tuple[Wire, ...], way: cut.Cut
+    net: FixedNet, target: Target, found: tuple[Wire, ...], into_boxes: cut.Cut
 ) -> dict[str, list[Box]]:
     """The boxes of every population. Where axons are counted per listening core, more boxes of one
     population may mean more of another, so all are cut anew until nothing changes; it ends because
@@ -168,8 +186,8 @@ def _boxes(
             for i in own:
                 now = reached(found[i], boxes.get(found[i].target, ()), target.core)
                 axons[i] = np.maximum(axons[i], now)
-            measure = partial(_use, p.name, found, [(found[i], axons[i]) for i in own], target)
-            cuts = way(p.shape, measure, target.limits)
+            measure = _measure(p, found, [(found[i], axons[i]) for i in own], target)
+            cuts = into_boxes(p.shape, measure, target.limits)
             if cuts is None:
                 each = (rules_place.one_neuron(p, measure(b), target) for b in cut.singles(p.shape))
                 issues[:0] = next(filter(None, map(list, each)))
@@ -181,16 +199,20 @@ def _boxes(
             return boxes
 
 
-def _use(name: str, found: tuple[Wire, ...], outward: Outward, target: Target, box: Box) -> Use:
-    """What a core takes that holds `box` of population `name`."""
-    n = size(box)
-    axons = sum(leaving(wire, box, target.core, count) for wire, count in outward)
-    # What no projection listens to is read from outside, through an axon a neuron.
-    use = Use(neuron_groups=1, neurons=n, out_axons=axons if outward else n)
-    for wire in found:
-        if wire.target == name:
+def _measure(p: Population, found: tuple[Wire, ...], outward: Outward, target: Target) -> Measure:
+    """What a core takes that holds a box of `p`."""
+    inward = [wire for wire in found if wire.target == p.name]
+
+    def measure(box: Box) -> Use:
+        n = size(box)
+        axons = sum(leaving(wire, box, target.core, count) for wire, count in outward)
+        # What no projection listens to is read from outside, through an axon a neuron.
+        use = Use(neuron_groups=1, neurons=n, out_axons=axons if outward else n)
+        for wire in inward:
             use = use.plus(arriving(wire, box, target.core))
-    return use
+        return use
+
+    return measure
 
 
 def _packed(whole: Placement) -> Placement:

@@ -12,12 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spikeport.hw.activity import Activity
 from spikeport.hw.constants import RUNTIMES, RuntimeConstants, as_proxy
+from spikeport.hw.runtime_file import read_constants
 
 Floats = NDArray[np.float64]
 
@@ -50,10 +52,14 @@ class Runtime:
 
 
 def constants(name: str) -> RuntimeConstants:
-    """The constants of that name; there is no default. Raises ValueError for an unknown one."""
+    """The constants of that name, or in the file that it names if it ends in .toml; there is no
+    default. Raises ValueError in one sentence for anything else, and for a file with a mistake."""
+    if name.endswith(".toml"):
+        return read_constants(Path(name))
     if name not in RUNTIMES:
         raise ValueError(
-            f"runtime constants are {name!r}; allowed are {', '.join(map(repr, RUNTIMES))}"
+            f"runtime constants are {name!r}; allowed are {', '.join(map(repr, RUNTIMES))} and the"
+            " name of a .toml file"
         )
     return RUNTIMES[name]
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from spikeport.hw.cost import Use
 
-DEEPEST = 256  # more layers are shared out in halves, as the search goes one call deeper for each
+DEEPEST = 256  # the search goes one call deeper for each layer, and Python has an end to that
 TRIES = 20_000  # partial arrangements looked at; the first complete one is first fit
 
 
@@ -14,14 +14,18 @@ def shared(uses: Sequence[Use], room: Use, *, share: float) -> list[list[int]]:
     """Which of `uses` go together on a core with `room` so that the fewest cores are needed and
     none gets busier than `share`: lists of indices.
 
-    Exact for a dozen layers, and never worse than first fit by size.
+    Exact for a dozen layers, and up to DEEPEST never worse than first fit by size. More are dealt
+    out by size to two halves that have no core in common, which may cost some cores.
     """
-    if len(uses) > DEEPEST:
-        half = len(uses) // 2
-        rest = shared(uses[half:], room, share=share)
-        moved = [[half + i for i in group] for group in rest]
-        return [*shared(uses[:half], room, share=share), *moved]
     order = sorted(range(len(uses)), key=lambda i: (-uses[i].share(room), i))
+    if len(uses) > DEEPEST:
+        halves = order[::2], order[1::2]
+        parts = [shared([uses[i] for i in half], room, share=share) for half in halves]
+        return [
+            sorted(half[i] for i in group)
+            for half, part in zip(halves, parts, strict=True)
+            for group in part
+        ]
     best: list[list[int]] = [[i] for i in order]
     bins: list[tuple[Use, list[int]]] = []
     tries = 0

@@ -13,20 +13,15 @@ Numbers are those of `Chip` and `Core`, and `chips`, how many chips there are.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from spikeport.hw import sourced
 from spikeport.hw.core import CORES, Core
 from spikeport.hw.cost import Use
 from spikeport.sim.chip import CHIPS, LOIHI_1, LOIHI_2, Chip
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,17 +48,24 @@ BOARDS: Mapping[str, Board] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """`chips` chips, what a core of them counts and how it stores."""
+    """`chips` chips, what a core of them counts and how it stores. source: where `chips` is from;
+    the other numbers have theirs in `chip` and `core`."""
 
     name: str
     chip: Chip
     core: Core
     chips: int = 1
+    source: str = "a chip alone"
 
     @property
     def cores(self) -> int:
         """Cores of all chips together."""
         return self.chip.cores * self.chips
+
+    @property
+    def whole(self) -> Chip:
+        """All chips as one, under the name of the target, as rules look at it."""
+        return replace(self.chip, name=self.name, cores=self.cores)
 
     @property
     def limits(self) -> Use:
@@ -86,9 +88,16 @@ TARGETS: Mapping[str, Target] = {
     **{name: Target(name=name, chip=CHIPS[name], core=core) for name, core in CORES.items()},
     "loihi2-2024": Target(name="loihi2-2024", chip=_LOIHI_2_LATER, core=CORES[LOIHI_2.name]),
     **{
-        name: Target(name=name, chip=b.chip, core=CORES[b.chip.name], chips=b.chips)
+        name: Target(
+            name=name, chip=b.chip, core=CORES[b.chip.name], chips=b.chips, source=b.source
+        )
         for name, b in BOARDS.items()
     },
+}
+# What `export` takes for a target, and nothing can be placed on.
+NO_PLACE = {
+    "loihi": "which is what export calls its present chip, loihi2",
+    "lava": "a simulator, which has no cores",
 }
 
 
@@ -100,22 +109,17 @@ def target(text: str) -> Target:
     if text.endswith(".toml"):
         return read_target(Path(text))
     if text not in TARGETS:
+        why = f", {NO_PLACE[text]}" if text in NO_PLACE else ""
         raise ValueError(
-            f"target is {text!r}; allowed are {', '.join(TARGETS)} and the name of a .toml file"
+            f"target is {text!r}{why}; allowed are {', '.join(TARGETS)} and the name of a .toml"
+            " file"
         )
     return TARGETS[text]
 
 
 def read_target(path: Path) -> Target:
     """The chip that a TOML file describes. Raises ValueError in one sentence."""
-    try:
-        tree = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ValueError(
-            f"{path}: there is no such file; name a chip or an existing file"
-        ) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: is no TOML file ({error})") from None
+    tree = sourced.read(path)
     base = tree.pop("base", None)
     if base not in CORES:
         raise ValueError(f"{path}: base is {base!r}; name the chip it starts from: {_or(CORES)}")
@@ -123,18 +127,20 @@ def read_target(path: Path) -> Target:
     if not isinstance(name, str) or not name or name in TARGETS:
         raise ValueError(f"{path}: name is {name!r}; give the chip a name of its own")
     made = replace(TARGETS[base], name=name)
-    numbers = {key: _number(path, made, key, entry) for key, entry in tree.items()}
-    sources = {key: entry["source"] for key, entry in tree.items()}
+    found = {key: _number(path, made, key, entry) for key, entry in tree.items()}
+    numbers = {key: value for key, (value, _) in found.items()}
+    sources = {key: source for key, (_, source) in found.items()}
     return replace(
         made,
         chip=_changed(replace(made.chip, name=name), numbers, {**sources, "name": str(path.name)}),
         core=_changed(made.core, numbers, sources),
         chips=numbers.get("chips", made.chips),
+        source=sources.get("chips", made.source),
     )
 
 
-def _number(path: Path, made: Target, key: str, entry: Any) -> Any:
-    """The checked value of one table."""
+def _number(path: Path, made: Target, key: str, entry: Any) -> tuple[Any, str]:
+    """The checked value of one table, and its source."""
     known = {"chips": made.chips}
     for part in (made.chip, made.core):
         known.update({f.name: getattr(part, f.name) for f in fields(part)})
@@ -142,20 +148,16 @@ def _number(path: Path, made: Target, key: str, entry: Any) -> Any:
     where = f"{path}: [{key}]"
     if key not in known:
         raise ValueError(f"{where} is no number of a chip; known are {', '.join(sorted(known))}")
-    if not isinstance(entry, dict) or set(entry) != {"value", "source"}:
-        raise ValueError(f"{where} must hold a value and its source, nothing else")
-    value, source, old = entry["value"], entry["source"], known[key]
-    if not isinstance(source, str) or not source.strip():
-        raise ValueError(f"{where}: its source is empty; say where the number comes from")
+    (value, source), old = sourced.split(where, entry), known[key]
     if isinstance(old, tuple):
         if not isinstance(value, list) or not value or not all(map(_natural, value)):
             raise ValueError(f"{where}: value is {value!r}; it must be a list of whole numbers")
-        return tuple(sorted(value))
+        return tuple(sorted(value)), source
     if not _natural(value) or value < min(old, 1):
         raise ValueError(
             f"{where}: value is {value!r}; it must be a whole number from {min(old, 1)}"
         )
-    return value
+    return value, source
 
 
 def _countable(value: Any) -> bool:

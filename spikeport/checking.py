@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from spikeport.hw.target import target as target_of
 from spikeport.sim import bundle as bundles
 from spikeport.sim.net import FixedNet
 from spikeport.sim.net_file import read_net
+from spikeport.sim.text import aligned
 
 
 def check(source: Path, *, target: str, fewest: bool = False) -> dict[str, Any]:
@@ -21,7 +22,7 @@ def check(source: Path, *, target: str, fewest: bool = False) -> dict[str, Any]:
     Raises ValueError in one sentence for what cannot be read.
     """
     net, goal = _net(source), target_of(target)
-    issues = rules.check(net, replace(goal.chip, name=goal.name, cores=goal.cores))
+    issues = rules.check(net, goal.whole)
     placement = None
     try:
         placement = place(net, goal, way="fewest" if fewest else "compiled")
@@ -57,7 +58,7 @@ def _placement(placement: Placement) -> dict[str, Any]:
             }
             for row in placement.rows()
         ],
-        "table": placement.as_text(),
+        "rows": placement.table(),
     }
 
 
@@ -65,6 +66,6 @@ def describe_check(result: dict[str, Any]) -> str:
     """The summary for people."""
     lines = [f"{issue['severity']}: {issue['text']}" for issue in result["issues"]]
     if result["placement"]:
-        lines.append(result["placement"]["table"])
+        lines.append(aligned(result["placement"]["rows"]))
     verdict = "fits" if result["passed"] else "does not fit"
     return "\n".join([*lines, f"the network {verdict} {result['target']}"])

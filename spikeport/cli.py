@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from spikeport import cli_robustness
+from spikeport import cli_hardware, cli_robustness
 from spikeport.console import AsJson, BundlePath, Timeout, leave, sentences, show, status
 
 app = typer.Typer(
@@ -152,49 +152,9 @@ app.command()(cli_robustness.attack)
 app.command()(cli_robustness.faults)
 
 
-@app.command()
-def check(
-    net: Annotated[Path, typer.Argument(help="Folder that `spikeport export` wrote, or a net.h5.")],
-    target: Annotated[str, typer.Option(help="Chip, board, or a .toml file of your own chip.")],
-    fewest: Annotated[
-        bool, typer.Option(help="Place on the fewest cores that fit, not as Intel's compiler does.")
-    ] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Say before a board does whether a network fits a chip, and which core would hold what."""
-    with sentences():
-        from spikeport import checking
-
-        result = checking.check(net, target=target, fewest=fewest)
-        show(result, as_json, checking.describe_check)
-    leave(result["passed"])
-
-
-@app.command()
-def cost(
-    bundle: BundlePath,
-    target: Annotated[str, typer.Option(help="Chip, board, or a .toml file of your own chip.")],
-    samples: Annotated[int, typer.Option(help="Test vectors that run; 0 for all.")] = 0,
-    fewest: Annotated[bool, typer.Option(help="Place on the fewest cores, as check does.")] = False,
-    runtime: Annotated[
-        str | None, typer.Option(help="Constants of the max-affine model by name: scaled.")
-    ] = None,
-    inputs: Annotated[
-        Path | None, typer.Option(help="Other inputs beside them, attacked ones perhaps, .npy.")
-    ] = None,
-    pictures: Annotated[Path | None, typer.Option(help="New folder for drawings.")] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Say what the test vectors cost on a chip: operations, energy and time between published sets
-    of constants."""
-    with sentences():
-        from spikeport import costing
-
-        result = costing.cost(
-            bundle, target=target, samples=samples, fewest=fewest, runtime=runtime, inputs=inputs,
-            pictures=pictures,
-        )  # fmt: skip
-        show(result, as_json, costing.describe_cost)
+app.command()(cli_hardware.check)
+app.command()(cli_hardware.cost)
+app.command()(cli_hardware.report)
 
 
 @app.command()

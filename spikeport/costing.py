@@ -1,14 +1,17 @@
-"""The `cost` command: what test vectors cost on a chip, between published sets of constants."""
+"""The `cost` command: what test vectors cost on a chip, between published sets of constants, and
+how much more or less other inputs and faults make of it."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from spikeport.cost_report import figures, layer_table
 from spikeport.hw import rules, rules_place
 from spikeport.hw.activity import Activity, activity
 from spikeport.hw.constants import RuntimeConstants
@@ -20,60 +23,116 @@ from spikeport.hw.runtime import runtime as bound_of
 from spikeport.hw.target import target as target_of
 from spikeport.sim import bundle as bundles
 from spikeport.sim import engine
+from spikeport.sim.bundle import Bundle
+from spikeport.sim.faults import KINDS, Fault, inject
+from spikeport.sim.faults.fault import SPIKE
 from spikeport.sim.net import FixedNet
-from spikeport.sim.text import aligned
+from spikeport.sim.trace import Trace
 
-TITLES = {
-    "updates": "neuron updates", "active": "of active neurons", "spikes": "spikes",
-    "synapses": "synaptic operations", "effective": "of weights that are not 0",
-    "words": "words of synapse memory read", "sent": "messages between cores",
-    "hops": "hops from tile to tile", "left": "messages to other chips",
-}  # fmt: skip
+VECTORS = "vectors"
 
 
-def cost(
-    folder: Path,
-    *,
-    target: str,
-    samples: int = 0,
-    fewest: bool = False,
-    runtime: str | None = None,
-    inputs: Path | None = None,
-    pictures: Path | None = None,
-) -> dict[str, Any]:
-    """Operations, energy and time a sample of the bundle in `folder` on `target`; JSON-able.
+@dataclass(frozen=True, kw_only=True)
+class Costed:
+    """A bundle placed on a target, and what each of its `runs` does there. bounds: constants of the
+    max-affine model, None where nobody named any. result: all that in numbers, JSON-able."""
+
+    bundle: Bundle
+    placement: Placement
+    bounds: RuntimeConstants | None
+    runs: dict[str, Activity]
+    result: dict[str, Any]
+
+    @property
+    def layers(self) -> list[list[str]]:
+        """What every layer does for the test vectors, as rows for people."""
+        return layer_table(self.result["runs"][VECTORS]["layers"])
+
+
+def cost(folder: Path, *, pictures: Path | None = None, **asked: Any) -> dict[str, Any]:
+    """What `measured` finds when `asked`, JSON-able; pictures: a new folder for drawings of it.
+
+    Raises ValueError in one sentence for what cannot be read, drawn or placed.
+    """
+    if pictures is None:
+        return {**measured(folder, **asked).result, "pictures": []}
+    from spikeport import pictures as drawings
+
+    drawings.check(pictures)  # before anything takes long
+    found = measured(folder, **asked)
+    drawn = drawings.draw(pictures, found.runs[VECTORS], found.layers, found.bounds)
+    return {**found.result, "pictures": drawn}
+
+
+def measured(
+    folder: Path, *, target: str, samples: int = 0, fewest: bool = False,
+    runtime: str | None = None, inputs: Path | None = None, eps: str | None = None,
+    faults: Sequence[str] = (), seed: int | None = None,
+) -> Costed:  # fmt: skip
+    """Operations, energy and time a sample of the bundle in `folder` on `target`.
 
     samples: how many of its test vectors run, 0 for all. runtime: constants of the max-affine
-    model by name, which is left out without. inputs: an .npy file of integers [T, B, *shape],
-    attacked images for example, that run beside them. pictures: a new folder for drawings. Raises
-    ValueError in one sentence for what cannot be read or has no room.
+    model, by name or in a TOML file; the model is left out without. Beside the vectors run, where
+    they are given, inputs: an .npy file of integers [T, B, *shape]; eps: the worst images within
+    that radius, as the `faults` command finds them with `seed`; faults: the vectors under all of
+    these, texts such as "stuck:lif1:3", where weights that are not 0 are counted as programmed.
+    Raises ValueError in one sentence for what cannot be read or has no room.
     """
     bounds = constants(runtime) if runtime else None
     if samples < 0:
         raise ValueError(f"samples is {samples}; give 0 for all or a positive number")
-    if pictures is not None and pictures.exists():
-        raise ValueError(f"{pictures}: exists already; name a new folder")
+    if eps is not None and seed is None:
+        raise ValueError("cost: an attack within eps draws numbers; give it a seed")
+    struck = [fault_of(text) for text in faults]
     bundle, goal = bundles.read(folder), target_of(target)
     net = bundle.net
     placement = place(net, goal, way="fewest" if fewest else "compiled")
     for issue in rules_place.cores(len(placement.cores), goal):
         raise ValueError(str(issue))
-    chip = replace(goal.chip, name=goal.name, cores=goal.cores)
-    shown = {"vectors": bundle.vectors.inputs[:, : samples or None]}
+    shown = {VECTORS: bundle.vectors.inputs[:, : samples or None]}
+    words = {VECTORS: "test vectors", "inputs": str(inputs)}
     if inputs is not None:
-        shown[str(inputs)] = _read(inputs, net)
-    found = {name: _measured(net, x, placement) for name, x in shown.items()}
-    told = {name: _told(*measured, bounds) for name, measured in found.items()}
-    drawn: list[str] = []
-    if pictures is not None:
-        from spikeport.pictures import draw
-
-        drawn = draw(pictures, found["vectors"][0], layer_table(told["vectors"]["layers"]), bounds)
-    return {
+        shown["inputs"] = _read(inputs, net)
+    if eps is not None and seed is not None:
+        shown["attacked"], words["attacked"] = _attacked(folder, samples, eps=eps, seed=seed)
+    runs = {name: (x, engine.run(net, x, record=True)) for name, x in shown.items()}
+    if struck:
+        words["faults"] = "; ".join(map(str, struck))
+        x = shown[VECTORS]
+        runs["faults"] = x, inject.run(net, x, struck, cores=placement.neurons())
+    found = {name: activity(net, *run, placement) for name, run in runs.items()}
+    told = {
+        name: {"shown": words[name], **_told(net, runs[name][1], a, bounds)}
+        for name, a in found.items()
+    }
+    result = {
         "target": goal.name, "digest": net.digest(), "cores": len(placement.cores),
-        "of": goal.cores, "issues": [str(i) for i in rules.check(net, chip)], "runs": told,
-        "pictures": drawn,
+        "of": goal.cores, "issues": [str(i) for i in rules.check(net, goal.whole)], "runs": told,
+        "changes": {name: _changes(told[VECTORS], told[name]) for name in told if name != VECTORS},
     }  # fmt: skip
+    return Costed(bundle=bundle, placement=placement, bounds=bounds, runs=found, result=result)
+
+
+def fault_of(text: str) -> Fault:
+    """The fault that `text` names: kind:part, and what the kind needs beside, as the table of
+    `spikeport.sim.faults.fault` has it, "weight:0:17:7" for bit 7. Raises ValueError in a sentence.
+    """
+    kind, _, rest = text.partition(":")
+    needs = KINDS.get(kind, ())
+    if kind in SPIKE:
+        raise ValueError(
+            f"--fault {text!r}: cost counts spikes where they are sent and cannot tell what happens"
+            " to them on the way; name a fault of another kind"
+        )
+    part, *numbers = rest.rsplit(":", len(needs)) if needs else [rest]
+    if kind not in KINDS or not part or len(numbers) != len(needs):
+        forms = (":".join((k, "PART", *KINDS[k])) for k in KINDS if k not in SPIKE)
+        raise ValueError(f"--fault {text!r}: write one of {', '.join(forms)}")
+    if not all(number.isdecimal() for number in numbers):
+        raise ValueError(f"--fault {text!r}: write {', '.join(needs)} as whole numbers from 0")
+    numbered = kind in ("weight", "core") and part.isdecimal()
+    values: Any = dict(zip(needs, map(int, numbers), strict=True))
+    return Fault(kind=kind, part=int(part) if numbered else part, **values)
 
 
 def _read(path: Path, net: FixedNet) -> NDArray[np.int64]:
@@ -84,16 +143,18 @@ def _read(path: Path, net: FixedNet) -> NDArray[np.int64]:
         raise ValueError(f"{path}: holds no input of this network ({problem})") from None
 
 
-def _measured(
-    net: FixedNet, x: NDArray[Any], placement: Placement
-) -> tuple[Activity, dict[str, float]]:
-    trace = engine.run(net, x, record=True)
-    found = activity(net, x, trace, placement)
-    return found, metrics(net, trace, found)
+def _attacked(folder: Path, samples: int, *, eps: str, seed: int) -> tuple[NDArray[np.int64], str]:
+    """The worst images [T, B, *shape] within `eps` of the vectors, and how they were found."""
+    from spikeport.attack_settings import radius  # torch is not needed for the rest
+    from spikeport.attack_shares import Target
+    from spikeport.faulting import ATTACK, worst_images
+
+    x = worst_images(Target.of(folder, samples), eps=radius(eps), seed=seed)
+    return np.asarray(x, np.int64), f"PGD-{ATTACK.steps}, eps {eps}, seed {seed}"
 
 
 def _told(
-    found: Activity, figures: dict[str, float], bounds: RuntimeConstants | None
+    net: FixedNet, trace: Trace, found: Activity, bounds: RuntimeConstants | None
 ) -> dict[str, Any]:
     """A run as JSON."""
     totals = found.totals()
@@ -104,7 +165,8 @@ def _told(
     bound = bound_of(found, bounds) if bounds else None
     return {
         "samples": found.samples, "chip_steps": found.steps, "operations": totals,
-        "neurobench": figures, "layers": _layers(found, between),
+        "operations_by_step": {name: each.tolist() for name, each in found.per_step().items()},
+        "neurobench": metrics(net, trace, found), "layers": _layers(found, between),
         "joules": between.joules, "seconds": between.seconds,
         "estimates": [_estimate(e) for e in between.estimates],
         "bound": bound and {
@@ -112,6 +174,16 @@ def _told(
             "seconds": bound.seconds, "missing": bound.missing, "bound_by": bound.bound_by,
         },
     }  # fmt: skip
+
+
+def _changes(usual: dict[str, Any], other: dict[str, Any]) -> dict[str, float | None]:
+    """By how much each figure of a run differs from the usual one, as a share of that; None where
+    the usual one is 0 and the other is not."""
+    pairs = zip(figures(usual).items(), figures(other).values(), strict=True)
+    return {
+        name: (there - here) / here if here else (None if there else 0.0)
+        for (name, here), there in pairs
+    }
 
 
 def _estimate(e: Estimate) -> dict[str, Any]:
@@ -139,52 +211,3 @@ def _layers(found: Activity, between: Band) -> list[dict[str, Any]]:
             "joules": (min(each), max(each)),
         })  # fmt: skip
     return rows
-
-
-def layer_table(layers: list[dict[str, Any]]) -> list[list[str]]:
-    """What every layer does and takes a sample, as rows for people."""
-    rows = [["layer", "cores", "neurons", "spikes", "synaptic operations", "messages", "joules"]]
-    for row in layers:
-        low, high = row["joules"]
-        rows.append([
-            " + ".join(row["populations"]), str(row["cores"]), f"{row['neurons']:,}",
-            *(f"{row[key]:,.1f}" for key in ("spikes", "synapses", "sent")),
-            f"{low:.3g} to {high:.3g}",
-        ])  # fmt: skip
-    return rows
-
-
-def describe_cost(result: dict[str, Any]) -> str:
-    """The summary for people."""
-    lines = list(result["issues"])
-    lines.append(f"{result['cores']} of {result['of']} cores of {result['target']}")
-    for name, run in result["runs"].items():
-        lines += ["", *_described(name, run)]
-    lines += [f"wrote {path}" for path in result["pictures"]]
-    return "\n".join(lines)
-
-
-def _described(name: str, run: dict[str, Any]) -> list[str]:
-    counts = run["operations"]
-    table = [["mean of a sample", ""]]
-    table += [[title, f"{counts[key]:,.1f}"] for key, title in TITLES.items()]
-    for e in run["estimates"]:
-        rows = [["joules, " + e["name"], f"{e['joules']:.3g}"]]
-        rows += [[f"  {part}", f"{joules:.3g}"] for part, joules in e["parts"].items()]
-        table += [*rows, ["seconds, " + e["name"], f"{e['seconds']:.3g}"]]
-    (low, high), (soon, late) = run["joules"], run["seconds"]
-    lines = [
-        f"{name}: {run['samples']} samples of {run['chip_steps']} chip steps",
-        aligned(table),
-        aligned(layer_table(run["layers"])),
-        f"between {low:.3g} and {high:.3g} J, {soon:.3g} and {late:.3g} s a sample, dynamic only:",
-        *(f"  {e['label']}" for e in run["estimates"]),
-    ]
-    if run["bound"]:
-        bound = run["bound"]
-        missing = ", ".join(bound["missing"]) or "nothing"
-        lines.append(
-            f"at least {bound['seconds']:.3g} s a sample by the max-affine model, {bound['label']};"
-            f" not known: {missing}"
-        )
-    return lines

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from spikeport import costing
+from spikeport.cost_report import describe_cost
 from spikeport.hw import deploy as folders
 from spikeport.hw import lava_import
 from spikeport.hw.lava_folder import options
@@ -81,7 +82,7 @@ def cost_reports(source: Path, *, board: str, samples: int) -> dict[str, str]:
     chip = folders.BOARDS[board].chip.name
     found = costing.cost(source, target=board, samples=samples, runtime=RUNTIMES.get(chip))
     return {
-        "cost.txt": costing.describe_cost(found) + "\n",
+        "cost.txt": describe_cost(found) + "\n",
         "cost.json": json.dumps(found, indent=1) + "\n",
     }
 

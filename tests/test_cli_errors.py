@@ -879,6 +879,56 @@ COSTING = [
         "x.npy: holds no input of this network",
         holds("x.npy", b"no numbers"),
     ),
+    case("target of export", "cost bundle --target loihi", "'loihi', which is what export calls"),
+    case("simulator", "cost bundle --target lava", "target is 'lava', a simulator, which has no"),
+    case(
+        "constants without a source",
+        "cost bundle --target loihi2 --runtime my.toml",
+        "my.toml: [word] must hold a value and its source, nothing else",
+        holds("my.toml", b'name = "a"\nchip = "b"\nstatus = "c"\n[word]\nvalue = 3\n'),
+    ),
+    case("no constants", "cost bundle --target loihi2 --runtime my.toml", "my.toml: there is no"),
+    case(
+        "fault unknown",
+        "cost bundle --target loihi2 --fault rust:1",
+        "--fault 'rust:1': write one of weight:PART:index:bit, threshold:PART:index:bit,",
+    ),
+    case(
+        "fault too short",
+        "cost bundle --target loihi2 --fault stuck:lif1",
+        "--fault 'stuck:lif1': write one of weight",
+    ),
+    case(
+        "fault without a number",
+        "cost bundle --target loihi2 --fault stuck:lif1:x",
+        "--fault 'stuck:lif1:x': write index as whole numbers from 0",
+    ),
+    case(
+        "fault of a wire",
+        "cost bundle --target loihi2 --fault dropped:0:1:0.5:3",
+        "cannot tell what happens to them on the way; name a fault of another kind",
+    ),
+    case(
+        "fault elsewhere",
+        "cost bundle --target loihi2 --fault stuck:lif9:1",
+        "there is no part 'lif9'; there are 'lif1'",
+    ),
+    case("radius", "cost bundle --target loihi2 --eps x", "eps is x; write a number such as"),
+]
+
+REPORTING = [
+    case("no bundle", "report none --target loihi2 --out new.html", "none: is no bundle"),
+    case(
+        "unknown target",
+        "report bundle --target teapot --out new.html",
+        "target is 'teapot'; allowed are loihi1",
+    ),
+    case("out there", "report bundle --target loihi2 --out tiny.toml", "tiny.toml: exists already"),
+    case(
+        "no folder for it",
+        "report bundle --target loihi2 --out none/new.html",
+        "none/new.html: the folder none does not exist; create it first",
+    ),
 ]
 
 CASES = [
@@ -890,6 +940,7 @@ CASES = [
         ("attack", ATTACKING),
         ("check", CHECKING),
         ("cost", COSTING),
+        ("report", REPORTING),
         ("deploy", DEPLOYING),
     )
     for found in cases
@@ -1152,6 +1203,7 @@ def wait_until(so: Callable[[], bool]) -> None:
         ("deploy bundle", "Missing option '--board'"),
         ("check bundle", "Missing option '--target'"),
         ("cost bundle", "Missing option '--target'"),
+        ("report bundle --target loihi2", "Missing option '--out'"),
         ("simulate bundle --colour red", "No such option"),
         ("simulate bundle --timeout soon", "--timeout"),
         ("attack bundle --steps 1.5", "--steps"),

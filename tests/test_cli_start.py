@@ -11,9 +11,12 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 HEAVY = (
     "torch", "lava", "snntorch", "nir", "sklearn", "scipy", "numba", "matplotlib",
-    "lightning_fabric", "tensorboardX", "distributed",
+    "lightning_fabric", "tensorboardX", "distributed", "jinja2",
 )  # fmt: skip
-COMMANDS = ("train", "export", "simulate", "attack", "check", "cost", "deploy", "doctor")
+COMMANDS = (
+    "train", "export", "simulate", "attack", "faults", "check", "cost", "report", "deploy",
+    "doctor",
+)  # fmt: skip
 
 
 def loaded_by(code: str) -> set[str]:

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 
 from spikeport import costing
-from spikeport.hw.activity import activity
+from spikeport.cost_report import cost_table
+from spikeport.hw.activity import Activity, activity
+from spikeport.hw.constants import SCALED, RuntimeConstants
 from spikeport.hw.energy import band
 from spikeport.hw.place import place
-from spikeport.hw.target import TARGETS
+from spikeport.hw.target import TARGETS, Target
 from spikeport.sim import bundle as bundles
 from spikeport.sim import engine
+from spikeport.sim.faults import Fault
+from spikeport.sim.net import FixedNet, Input, Population, Projection, Readout
+from spikeport.sim.synapse import Dense
 
 
 @pytest.fixture(autouse=True)
@@ -42,11 +50,17 @@ def test_figures_are_those_of_the_vectors(cli: Any, target: str) -> None:
     assert (found["cores"], run["samples"]) == (len(placement.cores), 5)
     assert run["joules"] == pytest.approx(band(expected).joules)
     assert run["operations"]["synapses"] == expected.synapses.sum() / 5
+    by_step = run["operations_by_step"]
+    assert by_step["words"] == pytest.approx(expected.words.sum((1, 2)) / 5)
+    assert {name: sum(each) for name, each in by_step.items()} == pytest.approx(
+        {name: run["operations"][name] for name in by_step}
+    )
     assert sum(row["synapses"] for row in run["layers"]) == run["operations"]["synapses"]
     assert sum(row["neurons"] for row in run["layers"]) == expected.neurons.sum()
     proxy = "as a proxy for loihi2" if target != "loihi1" else "loihi1, 14 nm"
     assert all(proxy in e["label"] for e in run["estimates"])
     assert run["bound"] is None
+    assert found["changes"] == {}
 
 
 def test_inputs_of_ones_own_are_told_beside_the_vectors(cli: Any, tmp_path: Path) -> None:
@@ -56,12 +70,89 @@ def test_inputs_of_ones_own_are_told_beside_the_vectors(cli: Any, tmp_path: Path
     for name, value in (("bright", net.input.largest), ("black", 0)):
         path = str(tmp_path / f"{name}.npy")
         np.save(path, np.full((net.steps, 2, *net.input.shape), value))
-        runs = told(cli, "--target", "loihi2", "--inputs", path)["runs"]
-        assert list(runs) == ["vectors", path]
-        ends[name] = runs[path]["joules"], runs[path]["operations"]["synapses"]
+        found = told(cli, "--target", "loihi2", "--inputs", path)
+        runs = found["runs"]
+        assert list(runs) == ["vectors", "inputs"]
+        assert (runs["inputs"]["shown"], runs["inputs"]["samples"]) == (path, 2)
+        ends[name] = runs["inputs"]["joules"], runs["inputs"]["operations"]["synapses"]
+        change = found["changes"]["inputs"]
+        usual = runs["vectors"]["operations"]["synapses"]
+        assert change["synaptic operations"] == pytest.approx(ends[name][1] / usual - 1)
+        assert change["hops from tile to tile"] == 0.0
     usual = runs["vectors"]
     assert ends["black"][0][0] < usual["joules"][0] < ends["bright"][0][0]
     assert ends["black"][1] < usual["operations"]["synapses"] < ends["bright"][1]
+
+
+def test_a_file_called_vectors_does_not_replace_the_vectors(
+    cli: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, finished: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("bundle").symlink_to(finished / "bundle")
+    net = bundles.read(Path("bundle")).net
+    with open("vectors", "wb") as file:
+        np.save(file, np.zeros((net.steps, 1, *net.input.shape), np.int64))
+    runs = told(cli, "--target", "loihi2", "--inputs", "vectors")["runs"]
+    assert [run["samples"] for run in runs.values()] == [8, 1]
+    assert runs["inputs"]["shown"] == "vectors"
+
+
+def test_faults_are_told_beside_the_vectors(cli: Any) -> None:
+    """A neuron that always fires reads its row in every step; a dead core sends nothing."""
+    found = told(cli, "--target", "loihi2", "--fault", "stuck:lif1:3", "--fault", "dead:lif1:2")
+    runs, bundle = found["runs"], bundles.read(Path("bundle"))
+    assert runs["faults"]["shown"] == "stuck 3 of population 'lif1'; dead 2 of population 'lif1'"
+    spikes = bundle.vectors.spikes["lif1"].sum((0, 1))
+    steps, samples = bundle.vectors.inputs.shape[:2]
+    change = int(steps * samples - spikes[3] - spikes[2])
+    assert change != 0
+    usual, struck = (runs[name]["layers"][0]["spikes"] for name in ("vectors", "faults"))
+    assert (struck - usual) * samples == pytest.approx(change)
+    # Ten neurons read: each spike of lif1 is a row of ten synapses.
+    synapses = [runs[name]["operations"]["synapses"] for name in ("vectors", "faults")]
+    assert (synapses[1] - synapses[0]) * samples == pytest.approx(10 * change)
+    dead = told(cli, "--target", "loihi2", "--fault", "core:0")
+    assert dead["changes"]["faults"]["messages between cores"] == -1.0
+
+
+def test_the_worst_images_are_told_beside_the_vectors(cli: Any) -> None:
+    """Dark pixels that an attack makes brighter are events where there were none."""
+    found = told(cli, "--target", "loihi2", "--eps", "8/255", "--seed", "1", "--samples", "4")
+    assert found["runs"]["attacked"]["samples"] == 4
+    assert found["runs"]["attacked"]["shown"] == "PGD-40, eps 8/255, seed 1"
+    assert found["changes"]["attacked"]["synaptic operations"] > 0
+    nothing = told(cli, "--target", "loihi2", "--eps", "0")
+    assert set(nothing["changes"]["attacked"].values()) == {0.0}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("weight:0:17:7", Fault(kind="weight", part=0, index=17, bit=7)),
+        ("v:a:b:3:20:1", Fault(kind="v", part="a:b", index=3, bit=20, step=1)),
+        ("stuck:7:3", Fault(kind="stuck", part="7", index=3)),
+        ("core:2", Fault(kind="core", part=2)),
+    ],
+)
+def test_faults_are_read_as_their_table_has_them(text: str, expected: Fault) -> None:
+    assert costing.fault_of(text) == expected
+
+
+def test_what_was_nothing_has_no_share() -> None:
+    run = {"samples": 1, "operations": dict.fromkeys(["x"], 0.0)}
+    usual, other = ({**run, **figures(n)} for n in (0.0, 3.0))
+    changes = costing._changes(usual, other)
+    assert changes["spikes"] is None
+    assert changes["neuron updates"] == 0.0
+    table = cost_table({"runs": {"vectors": usual, "x": other}, "changes": {"x": changes}})
+    assert next(row for row in table if row[0] == "spikes") == ["spikes", "0.0", "3.0", "from 0"]
+
+
+def figures(spikes: float) -> dict[str, Any]:
+    """A run with nothing but spikes."""
+    names = ("updates", "active", "synapses", "effective", "words", "sent", "hops", "left")
+    counts = {**dict.fromkeys(names, 0.0), "spikes": spikes}
+    return {"operations": counts, "estimates": [], "bound": None}
 
 
 def test_the_bound_has_to_be_asked_for(cli: Any) -> None:
@@ -73,15 +164,30 @@ def test_the_bound_has_to_be_asked_for(cli: Any) -> None:
     assert bound["seconds"] > 0
 
 
+def test_constants_of_ones_own(cli: Any, tmp_path: Path) -> None:
+    path = tmp_path / "own.toml"
+    words = 'name = "board"\nchip = "loihi2"\nstatus = "measured"\n'
+    path.write_text(f'{words}[barrier]\nvalue = 1e-3\nsource = "a stopwatch"\n', "utf-8")
+    run = told(cli, "--target", "loihi2", "--runtime", str(path))["runs"]["vectors"]
+    assert run["bound"]["label"] == "board: loihi2, measured"
+    assert run["bound"]["seconds"] == pytest.approx(1e-3 * run["chip_steps"])
+
+
 def test_people_read_the_same(cli: Any) -> None:
-    done = cli.spikeport("cost", "bundle", "--target", "loihi2", "--runtime", "scaled", "--fewest")
+    line = ("--target", "loihi2", "--runtime", "scaled", "--fewest", "--fault", "stuck:lif1:3")
+    done = cli.spikeport("cost", "bundle", *line)
     assert done.code == 0
+    assert re.search(r"mean of a sample +vectors +faults +change\n", done.stdout)
     for words in (
-        "of 128 cores of loihi2", "synaptic operations", "J, ", "dynamic only",
+        "of 128 cores of loihi2", "synaptic operations", "J, ", "energy is dynamic only",
         "Davies 2018: loihi1 as a proxy for loihi2, 14 nm, voltage 0.75 V, pre-silicon",
-        "by the max-affine model, scaled: loihi2", "not known: words, links",
+        "max-affine model, scaled: loihi2", "not known: words, links",
+        "faults: stuck 3 of population 'lif1', 8 samples of 5 chip steps",
     ):  # fmt: skip
         assert words in done.stdout
+
+
+# Drawings.
 
 
 def test_drawings_are_the_same_every_time(cli: Any, tmp_path: Path) -> None:
@@ -94,7 +200,8 @@ def test_drawings_are_the_same_every_time(cli: Any, tmp_path: Path) -> None:
         assert sorted(map(str, folder.iterdir())) == sorted(written)
         files.append({path.name: path.read_bytes() for path in folder.iterdir()})
     assert files[0] == files[1]
-    assert {name.split(".")[0] for name in files[0]} == {"floor_plan", "layers", "roofline"}
+    drawn = {name.split(".")[0] for name in files[0]}
+    assert drawn == {"floor_plan", "energy", "layers", "roofline"}
     assert files[0]["layers.svg"].startswith(b"<?xml")
     assert files[0]["floor_plan.png"].startswith(b"\x89PNG")
     done = cli.spikeport("cost", "bundle", "--target", "loihi1", "--pictures", str(folder))
@@ -102,12 +209,79 @@ def test_drawings_are_the_same_every_time(cli: Any, tmp_path: Path) -> None:
     assert "exists already; name a new folder" in done.stderr
 
 
+def test_drawings_appear_all_or_none(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="comes with Lava, or with the extra pictures")
+    from spikeport.pictures import draw
+
+    with pytest.raises(TypeError):  # half a character, in the last drawing
+        draw(tmp_path / "drawn", run_of(3), [["layer"], ["\ud800"]], None)
+    assert list(tmp_path.iterdir()) == []
+
+
+def run_of(neurons: int, *, silent: bool = False, goal: Target = TARGETS["loihi1"]) -> Activity:
+    """A layer whose neurons fire in every step, or do nothing at all."""
+    ones = Dense(w=np.ones((neurons, 1)))
+    net = FixedNet(
+        input=Input(shape=(1,)),
+        populations=(Population(name="a", shape=(neurons,), v_th=9, bias=0 if silent else 999),),
+        projections=(Projection(source="input", target="a", synapse=ones),),
+        readout=Readout(population="a"),
+        steps=2,
+    )
+    x = np.full((2, 1, 1), 0 if silent else 1)
+    return activity(net, x, engine.run(net, x, record=True), place(net, goal))
+
+
+LOIHI_1 = TARGETS["loihi1"]
+MANY = replace(LOIHI_1, chip=replace(LOIHI_1.chip, neurons=1), chips=9)
+ONLY_WORDS = replace(SCALED, neuron=None, synapse=None, barrier=None, word=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("neurons", "silent", "goal", "constants"),
+    [
+        (3, False, LOIHI_1, None),
+        (3, True, LOIHI_1, SCALED),
+        (3, True, LOIHI_1, ONLY_WORDS),
+        (3, False, LOIHI_1, replace(ONLY_WORDS, name="half a $ and {a $ formula_")),
+        (1100, False, MANY, None),
+    ],
+)
+def test_drawings_of_extremes(
+    neurons: int, silent: bool, goal: Target, constants: RuntimeConstants | None
+) -> None:
+    """One core, nothing done, no time taken, names that look like formulae, nine chips."""
+    pytest.importorskip("matplotlib", reason="comes with Lava, or with the extra pictures")
+    from spikeport.pictures import inline
+
+    a = run_of(neurons, silent=silent, goal=goal)
+    drawn = inline(a, constants)
+    assert set(drawn) == {"floor_plan", "energy", *(["roofline"] if constants else [])}
+    for svg in drawn.values():
+        assert ElementTree.fromstring(svg).tag == "{http://www.w3.org/2000/svg}svg"
+        assert len(svg) < 300_000
+    for title in ("load, share of the fullest limit", "joules a sample, SANA-FE"):
+        assert f">{title}</text>" in drawn["floor_plan"]
+    if constants:
+        assert constants.name in drawn["roofline"]
+
+
+def test_chips_are_drawn_apart() -> None:
+    pytest.importorskip("matplotlib", reason="comes with Lava, or with the extra pictures")
+    from spikeport.pictures import tile_corners
+
+    corners = tile_corners(run_of(1100, goal=MANY))
+    assert len(set(corners)) == len(corners) == 9 * 32
+    assert tile_corners(run_of(1))[31] == (7.0, 3.0)
+
+
 def test_without_matplotlib_there_are_no_drawings(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """And that is said before anything is read."""
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(ValueError, match=r"install spikeport\[pictures\]"):
-        costing.cost(Path("bundle"), target="loihi2", pictures=tmp_path / "drawn")
+        costing.cost(tmp_path / "none", target="loihi2", seed=0, pictures=tmp_path / "drawn")
     assert not (tmp_path / "drawn").exists()
 
 
@@ -117,4 +291,9 @@ def test_a_network_without_room_is_refused(tmp_path: Path) -> None:
         'base = "loihi2"\nname = "small"\n[cores]\nvalue = 1\nsource = "a test"\n', "utf-8"
     )
     with pytest.raises(ValueError, match=r"takes 2 cores.*there are 1 on small"):
-        costing.cost(Path("bundle"), target=str(path))
+        costing.cost(Path("bundle"), target=str(path), seed=0)
+
+
+def test_an_attack_needs_a_seed(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="an attack within eps draws numbers; give it a seed"):
+        costing.cost(tmp_path / "none", target="loihi2", eps="8/255")

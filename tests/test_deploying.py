@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from spikeport import costing, deploying
+from spikeport.cost_report import describe_cost
 from spikeport.hw import lava_import
 from spikeport.hw.constants import RUNTIMES
 from spikeport.hw.target import BOARDS
@@ -94,7 +95,7 @@ def test_the_folder_says_what_it_costs(finished: Path, tmp_path: Path) -> None:
     found = json.loads((tmp_path / "out" / "cost.json").read_text())
     direct = costing.cost(finished / "bundle", target="oheo-gulch", samples=2, runtime="scaled")
     assert found == json.loads(json.dumps(direct))
-    assert told == costing.describe_cost(direct) + "\n"
+    assert told == describe_cost(direct) + "\n"
     assert "as a proxy for loihi2" in told
     assert "by the max-affine model, scaled: loihi2" in told
     sums = (tmp_path / "out" / "SHA256SUMS").read_text()

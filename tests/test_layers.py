@@ -49,7 +49,7 @@ RULES = {
     "hw-lava": ("sim hw", "numpy h5py lava scipy"),
     "shell": (
         "sim sim-torch sim-apart train-parts train export hw hw-lava",
-        "numpy torch snntorch typer rich pydantic safetensors matplotlib",
+        "numpy torch snntorch typer rich pydantic safetensors matplotlib jinja2",
     ),
 }
 

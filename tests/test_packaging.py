@@ -45,7 +45,7 @@ def wheel_files(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
 
 def shipped() -> set[str]:
     """The files that belong into the wheel, by their names there."""
-    found = {"spikeport/py.typed"}
+    found = {"spikeport/py.typed", "spikeport/report.html"}
     found |= {f"spikeport/{file.name}" for file in (ROOT / "spikeport").glob("*.py")}
     for folder in FOLDERS:
         for file in (ROOT / folder).rglob("*"):

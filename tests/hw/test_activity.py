@@ -205,6 +205,44 @@ def test_words_of_a_convolution_by_hand() -> None:
     np.testing.assert_array_equal(lists["loihi1"][3, 0, 0], [3, 5, 5, 3])
 
 
+def test_words_of_a_placed_convolution_by_hand() -> None:
+    """Loihi 1 keeps a list for each set of taps: of 3 x 3 taps a row or column of 4 is seen by two,
+    all three, and two others. 2 x 3 channels, 8 bits of weight, 6 of index, 10 of header."""
+    use = place(chain(), LOIHI_1).cores[0].use
+    four, six, nine = (-(-(6 * taps * 14 + 10) // 64) for taps in (4, 6, 9))
+    assert use.synapse_words == 4 * four + 4 * six + nine
+    assert use.in_axons == 16
+
+
+def only(conv: Conv2d, shape: tuple[int, int, int]) -> FixedNet:
+    """One convolution of binary input."""
+    return FixedNet(
+        input=Input(shape=shape),
+        populations=(Population(name="out", shape=conv.output_shape(shape), v_th=1),),
+        projections=(Projection(source="input", target="out", synapse=conv),),
+        readout=Readout(population="out"),
+        steps=2,
+    )
+
+
+def test_an_index_is_as_wide_as_its_largest_number() -> None:
+    """64 neurons are numbered 0 to 63, in 6 bits: 64 synapses of 8 + 6 bits and 10 are 15 words."""
+    w = np.full((64, 1, 1, 1), 255)
+    net = only(Conv2d(w=w, geometry=ConvGeometry()), (1, 1, 1))
+    assert place(net, LOIHI_1).cores[0].use.synapse_words == 15
+
+
+def test_each_group_counts_its_own_channels() -> None:
+    """Two groups of two channels each; rows of w are outputs, columns the group's own inputs."""
+    w = np.array([[1, 0], [1, 0], [1, 1], [0, 1]]).reshape(4, 2, 1, 1)
+    conv = Conv2d(w=w, geometry=ConvGeometry(groups=2))
+    net = only(conv, (4, 1, 1))
+    for target in (LOIHI_1, LOIHI_2):
+        [wire] = wires(net, target.core)
+        found = fanout(conv, wire, whole(net, "out"), target.core).reshape(4, 4)
+        assert found[:3].tolist() == [[1] * 4, [2] * 4, [2, 0, 1, 2]]
+
+
 def test_a_way_by_hand() -> None:
     """From core 2, in the first tile, to core 70, tile 17: one column right, two rows down."""
     found = mesh.way(2, 70, 128)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,6 +15,7 @@ import pytest
 from spikeport.hw.activity import Activity, activity
 from spikeport.hw.constants import DAVIES, RUNTIMES, SANA_FE, SCALED, SETS, RuntimeConstants
 from spikeport.hw.energy import band, energy, label
+from spikeport.hw.mesh import MESH
 from spikeport.hw.metrics import metrics
 from spikeport.hw.place import place
 from spikeport.hw.runtime import constants, runtime
@@ -154,11 +155,15 @@ def test_a_barrier_lies_on_a_line_between_published_points() -> None:
     assert DAVIES.barrier_seconds(300) == pytest.approx(465 * NANO)
     assert SANA_FE.barrier_seconds(3) == pytest.approx(1.2e-6)
     assert SANA_FE.barrier_seconds(4) == 1.4e-6
+    late = replace(DAVIES, barrier=((4, 1e-6), (8, 3e-6)))
+    assert late.barrier_seconds(1) == 1e-6
 
 
 def test_every_number_has_a_source() -> None:
-    for table in (*SETS, *RUNTIMES.values()):
+    tables: tuple[Any, ...] = (*SETS, *RUNTIMES.values(), MESH)
+    for table in tables:
         assert unsourced(table) == []
+        assert set(table.sources) == {f.name for f in fields(table)} - {"sources"}
     planted = replace(DAVIES, sources={**DAVIES.sources, "joules_hop_x": ""})
     assert unsourced(planted) == ["joules_hop_x"]
 
@@ -209,11 +214,78 @@ def test_what_is_not_known_is_left_out_and_said() -> None:
 
 def test_there_are_no_default_constants() -> None:
     assert constants("scaled") is SCALED
-    with pytest.raises(ValueError, match="runtime constants are 'best'; allowed are 'scaled'"):
+    with pytest.raises(ValueError, match="are 'best'; allowed are 'scaled' and the name of a"):
         constants("best")
     nothing = replace(SCALED, name="empty", neuron=None, synapse=None, barrier=None)
     with pytest.raises(ValueError, match="constants 'empty' hold no number; give one at least"):
         runtime(busy(dense_net()), nothing)
+
+
+OWN = """\
+name = "our board"
+chip = "loihi1"
+status = "measured"
+[synapse]
+value = 2e-9
+source = "log 17"
+[link_bits]
+value = 1e9
+source = "log 18"
+[message_bits]
+value = 32
+source = "Davies et al. 2021"
+"""
+
+
+def written(tmp_path: Path, text: str) -> str:
+    path = tmp_path / "own.toml"
+    path.write_text(text, encoding="utf-8")
+    return str(path)
+
+
+def test_constants_of_ones_own_by_hand(tmp_path: Path) -> None:
+    """As in `test_the_bound_by_hand`: 12 synapses a step on "a", 3 messages over a link."""
+    own = constants(written(tmp_path, OWN))
+    assert own.sources["synapse"] == "log 17"
+    assert unsourced(own) == []
+    found = runtime(busy(dense_net()), own)
+    assert found.missing == ("neurons", "words", "barrier")
+    assert found.label == "our board: loihi1, measured"
+    assert found.terms["synapses"][0, 0] == pytest.approx(24 * NANO)
+    assert found.seconds == pytest.approx((24 + 5 * 96) * NANO)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "sentence"),
+    [
+        ('source = "log 17"', "", r"own.toml: \[synapse\] must hold a value and its source"),
+        ('"log 17"', '""', r"\[synapse\]: its source is empty"),
+        ("[synapse]", "[synapses]", r"\[synapses\] is no run-time constant; known are neuron, syn"),
+        ("2e-9", "0", "value is 0; it must be a number above 0"),
+        ("2e-9", "inf", "value is inf; it must be a number above 0"),
+        ("2e-9", "nan", "value is nan; it must be a number above 0"),
+        ("2e-9", "true", "value is True; it must be a number above 0"),
+        ("2e-9", "'2'", "value is '2'; it must be a number above 0"),
+        ("32", "32.5", "value is 32.5; it must be a whole number above 0"),
+        ('status = "measured"', "", "status is None; say it in words"),
+        ('"our board"', '"scaled"', "name is 'scaled', which is taken; choose another"),
+        ("[synapse]", "[synapse", "is no TOML file"),
+        (OWN[OWN.index("[synapse]") :], "", "holds no number; known are neuron, synapse"),
+    ],
+)
+def test_mistakes_in_a_file_of_constants(tmp_path: Path, old: str, new: str, sentence: str) -> None:
+    assert old in OWN
+    with pytest.raises(ValueError, match=sentence):
+        constants(written(tmp_path, OWN.replace(old, new)))
+
+
+def test_a_file_of_constants_that_is_none(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="there is no such file; check the path"):
+        constants(str(tmp_path / "none.toml"))
+    folder = tmp_path / "folder.toml"
+    folder.mkdir()
+    with pytest.raises(ValueError, match=r"cannot be read \(Is a directory\); name a file"):
+        constants(str(folder))
 
 
 # NeuroBench's figures.
@@ -240,6 +312,18 @@ def test_metrics_by_hand() -> None:
         "membrane_updates": 4 * 43,
         "footprint_bytes": 8 * words,
     }
+
+
+def test_metrics_count_the_steps_of_the_run() -> None:
+    """Twice as many steps as the network is made for, all neurons fire in each."""
+    net, steps = conv_net(), 8
+    x = np.full((steps, 1, 1, 4, 4), 255)
+    trace = engine.run(net, x, record=True)
+    found = metrics(net, trace, activity(net, x, trace, place(net, LOIHI_1)))
+    assert found["effective_macs"] == steps * 200
+    assert found["dense_operations"] == steps * (200 + 32 + 24)
+    assert found["activation_sparsity"] == 0.0
+    assert found["membrane_updates"] == steps * 43
 
 
 # What two others say.
@@ -269,12 +353,10 @@ def test_sana_fe_says_the_same(others: ModuleType, name: str) -> None:
     assert per_step(found.hops_x + found.hops_y) == said["hops"]
     estimate = energy(found, SANA_FE)
     assert estimate.steps[steps].sum() == pytest.approx(sum(said["joules"].values()))
-    cores = placement.target.chip.cores
     tiles = -(-len(placement.cores) // 4)
     # It takes the barrier of the next smaller number of tiles in its table, we go on a line.
-    stairs = 1.4e-6 - SANA_FE.barrier_seconds(tiles)
-    assert cores == 128
-    assert estimate.seconds_steps[steps] + stairs == pytest.approx(said["sim_time"])
+    cores = estimate.seconds_steps[steps] - (1.4e-6 + (tiles - 4) / (29 - 4) * 0.4e-6)
+    assert cores + 1.4e-6 == pytest.approx(said["sim_time"])
 
 
 @pytest.mark.parametrize("name", SAID)

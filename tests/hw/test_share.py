@@ -54,6 +54,13 @@ def test_very_many_layers_do_not_overflow() -> None:
     assert len(groups) == 1000
 
 
+def test_halves_of_very_many_layers_get_large_and_small_ones() -> None:
+    """200 layers that leave a tenth of a core free, and 200 that take it."""
+    groups = shared([Use(neurons=9)] * 200 + [Use(neurons=1)] * 200, ROOM, share=1.0)
+    assert sorted(i for group in groups for i in group) == list(range(400))
+    assert len(groups) == 200
+
+
 def test_many_layers_end_in_time() -> None:
     many = [Use(neurons=1 + i % 5) for i in range(60)]
     groups = shared(many, ROOM, share=1.0)

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from spikeport.hw.target import BOARDS, TARGETS, target
+from spikeport.sim.chip import TARGETS as CHIP_TARGETS
+from spikeport.sim.chip import unsourced
 
 GOOD = """\
 base = "loihi2"
@@ -35,7 +37,9 @@ def test_a_file_changes_what_it_names(tmp_path: Path) -> None:
     assert made.chip.sources["cores"] == "our board's log"
     assert made.core.weight_formats == (4, 8)
     assert made.core.sources["weight_formats"] == "a guess"
+    assert made.source == "on the desk"
     assert made.limits == base.limits
+    assert (made.whole.name, made.whole.cores) == ("mine", 360)
     assert base.chip.cores == 128
 
 
@@ -68,14 +72,28 @@ def test_mistakes_are_told_in_a_sentence(tmp_path: Path, old: str, new: str, sen
 
 
 def test_a_missing_file_and_an_unknown_name(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="there is no such file; name a chip or an existing"):
+    with pytest.raises(ValueError, match="there is no such file; check the path"):
         target(str(tmp_path / "none.toml"))
-    with pytest.raises(ValueError, match="target is 'lava'; allowed are loihi1, loihi2, "):
-        target("lava")
+    (tmp_path / "folder.toml").mkdir()
+    with pytest.raises(ValueError, match=r"folder.toml: cannot be read \(Is a directory\)"):
+        target(str(tmp_path / "folder.toml"))
+    with pytest.raises(ValueError, match=r"target is 'x'; allowed are loihi1, .*\.toml file"):
+        target("x")
+
+
+@pytest.mark.parametrize("name", sorted(set(CHIP_TARGETS) - set(TARGETS)))
+def test_what_only_export_takes(name: str) -> None:
+    why = {"loihi": "export calls its present chip, loihi2", "lava": "a simulator, which has no"}
+    with pytest.raises(ValueError, match=f"target is '{name}', .*{why[name]}.*; allowed are"):
+        target(name)
 
 
 def test_boards_say_where_they_are_from() -> None:
     assert all(board.source for board in BOARDS.values())
+    assert all(TARGETS[name].source == board.source for name, board in BOARDS.items())
+    for found in TARGETS.values():
+        assert found.source
+        assert unsourced(found.chip) == unsourced(found.core) == []
     # Intel: 262 k neurons on Kapoho Bay, 140,544 cores on Hala Point.
     bay = TARGETS["kapoho-bay"]
     assert bay.cores * bay.limits.neurons == 262_144
