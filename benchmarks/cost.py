@@ -26,7 +26,7 @@ from spikeport.hw.energy import band
 from spikeport.hw.place import place
 from spikeport.hw.runtime import runtime
 from spikeport.hw.target import target
-from spikeport.sim import engine
+from spikeport.sim import engine, files
 from spikeport.sim.net import FixedNet, Input, Population, Projection, Readout
 from spikeport.sim.synapse import Conv2d, ConvGeometry, Dense, SumPool2d, Synapse
 
@@ -126,7 +126,7 @@ def main() -> None:
         "bound": SCALED.status, "rows": rows, "machine": machine(),
         "versions": versions(("numpy", "numba")),
     }  # fmt: skip
-    out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    files.write_text(out, json.dumps(result, indent=1) + "\n")
     for row in rows:
         print(row["network"], row["target"], row["cores"], row["usual"], row["never_silent"])
 

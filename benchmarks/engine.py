@@ -22,25 +22,25 @@ os.environ.update(
 
 import argparse  # noqa: E402
 import json  # noqa: E402
-import time  # noqa: E402
 from collections.abc import Callable  # noqa: E402
 from pathlib import Path  # noqa: E402
 from statistics import median  # noqa: E402
-from typing import Any, TypeVar  # noqa: E402
+from typing import Any  # noqa: E402
 
 import engine_nets as nets  # noqa: E402
 import torch  # noqa: E402
 from engine_scaling import scaling  # noqa: E402
 from numpy.typing import NDArray  # noqa: E402
+from turns import interleaved  # noqa: E402
 from where import machine, versions  # noqa: E402
 
+from spikeport.hw import lava_import  # noqa: E402
 from spikeport.sim import engine, files, product  # noqa: E402
 from spikeport.sim.net import FixedNet  # noqa: E402
 
 REPETITIONS, LAVA_REPETITIONS = 9, 3
 OUT = Path(__file__).parent / "results" / "engine.json"
 PACKAGES = ("numpy", "torch", "numba", "snntorch", "lava-nc", "lava-dl")
-Key = TypeVar("Key")
 Summary = dict[str, float]
 
 # name: (network, samples, samples of the two runs of Lava)
@@ -48,20 +48,6 @@ NETS: dict[str, tuple[Callable[[], FixedNet], int, tuple[int, int]]] = {
     "784-512-10": (nets.dense_net, 256, (1, 129)),
     "conv": (nets.conv_net, 64, (1, 33)),
 }
-
-
-def interleaved(
-    candidates: dict[Key, Callable[[], Any]], *, repetitions: int, warm_up: int = 1
-) -> dict[Key, list[float]]:
-    """Seconds of each candidate, taken in turns; `warm_up` rounds before count for nothing."""
-    seconds: dict[Key, list[float]] = {name: [] for name in candidates}
-    for repetition in range(-warm_up, repetitions):
-        for name, candidate in candidates.items():
-            start = time.perf_counter()
-            candidate()
-            if repetition >= 0:
-                seconds[name].append(time.perf_counter() - start)
-    return seconds
 
 
 def summary(times: list[float], sample_steps: int) -> Summary:
@@ -77,24 +63,21 @@ def lava_slopes(
     net: FixedNet, x: NDArray[Any], batches: tuple[int, int]
 ) -> tuple[dict[str, Summary], str | None]:
     """Seconds per sample-step of Lava, in process and on its own runtime, without start-up; and
-    why they are missing, where they are."""
-    try:
-        from spikeport.hw import lava_inprocess, lava_run
+    why they are missing, where Lava is. LavaError where it is here and fails."""
+    if missing := lava_import.available():
+        return {}, missing
+    from spikeport.hw import lava_inprocess, lava_run
 
-        backends: dict[str, Callable[..., Any]] = {
-            "lava_inprocess": lava_inprocess.run,
-            "lava_runtime": lambda net, x, record: lava_run.run(
-                net, x, timeout_s=300, record=record
-            ),
-        }
-        candidates = {
-            (name, batch): lambda run=run, batch=batch: run(net, x[:, :batch], record=False)
-            for name, run in backends.items()
-            for batch in batches
-        }
-        seconds = interleaved(candidates, repetitions=LAVA_REPETITIONS, warm_up=0)
-    except (ImportError, RuntimeError) as error:  # Lava needs Python 3.10; the rest does not
-        return {}, f"{type(error).__name__}: {error}"
+    backends: dict[str, Callable[..., Any]] = {
+        "lava_inprocess": lava_inprocess.run,
+        "lava_runtime": lambda net, x, record: lava_run.run(net, x, timeout_s=300, record=record),
+    }
+    candidates = {
+        (name, batch): lambda run=run, batch=batch: run(net, x[:, :batch], record=False)
+        for name, run in backends.items()
+        for batch in batches
+    }
+    seconds = interleaved(candidates, repetitions=LAVA_REPETITIONS, warm_up=0)
     few, many = batches
     span = (many - few) * net.steps
     slopes = {
@@ -126,7 +109,7 @@ def case(name: str, rate: float) -> dict[str, Any]:
         candidates["lava_dl"] = nets.lava_dl_forward(net, x)
     except ImportError as error:
         missing = f"{type(error).__name__}: {error}"
-    seconds = interleaved(candidates, repetitions=REPETITIONS)
+    seconds = interleaved(candidates, repetitions=REPETITIONS, warm_up=1)
     per_step = {key: summary(times, net.steps * batch) for key, times in seconds.items()}
     slopes, lava_missing = lava_slopes(net, x, lava_batches)
     per_step |= slopes
@@ -163,8 +146,10 @@ def floats_run(net: FixedNet, x: NDArray[Any]) -> None:
     before = product.DENSE_EVENTS_BELOW, product.CONV_EVENTS_BELOW, product.TORCH_FROM
     product.DENSE_EVENTS_BELOW = product.CONV_EVENTS_BELOW = (0.0, 0.0)
     product.TORCH_FROM = 1 << 62
-    engine.run(net, x)
-    product.DENSE_EVENTS_BELOW, product.CONV_EVENTS_BELOW, product.TORCH_FROM = before
+    try:
+        engine.run(net, x)
+    finally:
+        product.DENSE_EVENTS_BELOW, product.CONV_EVENTS_BELOW, product.TORCH_FROM = before
 
 
 def ratios(per_step: dict[str, Summary]) -> dict[str, float | None]:
@@ -185,6 +170,7 @@ def ratios(per_step: dict[str, Summary]) -> dict[str, float | None]:
 
 
 def main() -> None:
+    """Measure and write."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--out", type=Path, default=OUT)
     out = parser.parse_args().out

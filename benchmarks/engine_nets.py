@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from spikeport.sim import engine
+from spikeport.sim.arith import DECAY_MAX, DECAY_ONE
 from spikeport.sim.net import FixedNet, Input, Population, Projection, Readout
 from spikeport.sim.synapse import Conv2d, Dense, SumPool2d, Synapse, lowered
 
@@ -28,7 +30,7 @@ def chain(
     source, before = "input", shape
     for name, synapse, v_th in layers:
         before = synapse.output_shape(before)
-        dv = 4095 if isinstance(synapse, SumPool2d) else DV
+        dv = DECAY_MAX if isinstance(synapse, SumPool2d) else DV
         populations.append(Population(name=name, shape=before, v_th=v_th, dv=dv))
         projections.append(Projection(source=source, target=name, synapse=synapse))
         source = name
@@ -94,15 +96,19 @@ def _bare(parts: list[Any], sources: list[NDArray[np.float32]], *, last: bool) -
             continue
         layout = torch.channels_last if last else torch.contiguous_format
         w = torch.from_numpy(part.w.astype(np.float32)).to(memory_format=layout)
-        settings = {"stride": part.geometry.stride, "groups": part.geometry.groups}
         arguments = (spikes.to(memory_format=layout), w)
-        calls.append((torch.nn.functional.conv2d, arguments, settings))
+        calls.append((torch.nn.functional.conv2d, arguments, asdict(part.geometry)))
 
     def run() -> list[Any]:
         with torch.no_grad():
             return [f(*arguments, **settings) for f, arguments, settings in calls]
 
     return run
+
+
+def _sizes(part: Conv2d) -> tuple[int, int, tuple[int, ...]]:
+    """Channels in and out, and kernel, of a convolution as torch and lava-dl take them."""
+    return part.w.shape[1] * part.geometry.groups, len(part.w), part.w.shape[2:]
 
 
 def snntorch_forward(net: FixedNet, x: NDArray[Any]) -> Forward:
@@ -116,14 +122,10 @@ def snntorch_forward(net: FixedNet, x: NDArray[Any]) -> Forward:
             module, w = torch.nn.Sequential(torch.nn.Flatten(), linear), part.held
             linear.weight.data = torch.from_numpy(w.astype(np.float32))
         else:
-            g = part.geometry
-            module = torch.nn.Conv2d(
-                part.w.shape[1] * g.groups, len(part.w), part.w.shape[2:], stride=g.stride,
-                groups=g.groups, bias=False,
-            )  # fmt: skip
+            module = torch.nn.Conv2d(*_sizes(part), **asdict(part.geometry), bias=False)
             module.weight.data = torch.from_numpy(part.w.astype(np.float32))
         modules.append(module)
-        beta, threshold = float(population.keep_v.mean()) / 4096, float(population.v_th)
+        beta, threshold = float(population.keep_v.mean()) / DECAY_ONE, float(population.v_th)
         leakies.append(snntorch.Leaky(beta=beta, threshold=threshold, reset_mechanism="zero"))
     spikes = torch.from_numpy(x.astype(np.float32))
 
@@ -149,18 +151,19 @@ def lava_dl_forward(net: FixedNet, x: NDArray[Any]) -> Forward:
     for population, projection in zip(net.populations, net.projections, strict=True):
         neuron = {
             "threshold": 1.0, "current_decay": 1.0,
-            "voltage_decay": 1 - float(population.keep_v.mean()) / 4096,
+            "voltage_decay": 1 - float(population.keep_v.mean()) / DECAY_ONE,
         }  # fmt: skip
         synapse = projection.synapse
         if isinstance(synapse, SumPool2d):
-            blocks.append(cuba.Pool(neuron, synapse.kernel, stride=synapse.stride))
+            windows = (synapse.kernel, synapse.stride, synapse.padding)
+            blocks.append(cuba.Pool(neuron, *windows))
             continue
         scale = 64 / max(int(population.v_th.max()), 1)  # to the blocks' threshold of 1
         if isinstance(synapse, Dense):
             blocks += [cuba.Flatten()] if len(net.shape_of(projection.source)) == 3 else []
             block, w = cuba.Dense(neuron, *synapse.w.shape[::-1]), synapse.held
         else:
-            block = cuba.Conv(neuron, synapse.w.shape[1], len(synapse.w), synapse.w.shape[2:])
+            block = cuba.Conv(neuron, *_sizes(synapse), **asdict(synapse.geometry))
             w = synapse.w
         found = torch.from_numpy(w.astype(np.float32)) * scale / 64
         block.synapse.weight.data = found.reshape(block.synapse.weight.shape)

@@ -22,15 +22,15 @@ from typing import Any
 
 import torch
 from lab_plan import Job, jobs, recipes
+from lab_run import trained
 from lab_summary import over, over_runs
-from where import machine, versions
+from where import command_line, machine, versions
 
 from spikeport.backends import in_every_step
 from spikeport.export import compile
 from spikeport.sim import engine, files, floating
 from spikeport.train.data import load_for, subset
 from spikeport.train.floating import load_float
-from spikeport.train.loop import SUMMARY, fit
 from spikeport.train.regularisers import occupancy
 
 OUT = Path(__file__).parent / "results" / "flips.json"
@@ -45,10 +45,7 @@ NARROW = 0.05
 def measure(job: Job, *, images: int = IMAGES, bits: Sequence[int] = BITS) -> dict[str, Any]:
     """Train (unless `job.folder` holds the finished run) and measure one network, layer by layer:
     flips by weight bits, density, occupancy, spikes per neuron and step."""
-    if not (job.folder / SUMMARY).exists():
-        job.folder.mkdir(parents=True, exist_ok=True)
-        fit(job.config, job.folder, resume=True, progress=False)
-    net, config = load_float(job.folder)
+    net, config = load_float(trained(job))
     data = load_for(config)
     chosen = subset(data.y_test, min(images, len(data.y_test)), where="flips: images")
     inputs = in_every_step(data.x_test[chosen], config.encode.steps)
@@ -189,7 +186,7 @@ def main() -> None:
             print(json.dumps(rows[-1]), flush=True)
     found = summary(rows)
     result: dict[str, Any] = {
-        "command": "python benchmarks/flips.py --data FOLDER",
+        "command": command_line(parser, given, apart=("runs",)),
         "machine": machine(),
         "versions": versions(PACKAGES),
         "settings": {"images": IMAGES, "narrow": NARROW, "bits": BITS, "target": "loihi2"},

@@ -30,9 +30,9 @@ os.environ.update(
 import argparse  # noqa: E402
 import copy  # noqa: E402
 import json  # noqa: E402
-import time  # noqa: E402
 from collections import OrderedDict  # noqa: E402
 from collections.abc import Callable  # noqa: E402
+from functools import partial  # noqa: E402
 from pathlib import Path  # noqa: E402
 from statistics import median  # noqa: E402
 from typing import Any  # noqa: E402
@@ -41,6 +41,7 @@ import snntorch  # noqa: E402
 import torch  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 from torch.nn.functional import cross_entropy  # noqa: E402
+from turns import interleaved  # noqa: E402
 from where import machine, versions  # noqa: E402
 
 from spikeport.sim import files  # noqa: E402
@@ -149,15 +150,14 @@ def measure(*, norm: bool) -> dict[str, Any]:
     compared = {"float32": differences(norm, x, y), "float64": differences(norm, x.double(), y)}
     found = models(norm=norm)
     optimisers = {name: torch.optim.Adam(m.parameters()) for name, (m, _) in found.items()}
-    seconds: dict[str, list[float]] = {name: [] for name in found}
-    for repetition in range(WARM_UP + REPETITIONS):
-        for name, (_, logits) in found.items():
-            start = time.perf_counter()
-            optimisers[name].zero_grad()
-            cross_entropy(logits(x), y).backward()
-            optimisers[name].step()
-            if repetition >= WARM_UP:
-                seconds[name].append(time.perf_counter() - start)
+
+    def step(name: str) -> None:
+        optimisers[name].zero_grad()
+        cross_entropy(found[name][1](x), y).backward()
+        optimisers[name].step()
+
+    calls = {name: partial(step, name) for name in found}
+    seconds = interleaved(calls, repetitions=REPETITIONS, warm_up=WARM_UP)
     middle = {name: median(times) for name, times in seconds.items()}
     return {
         "seconds": middle,

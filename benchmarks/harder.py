@@ -6,7 +6,8 @@
 Every network of the lab that is attacked there is attacked here, on the same images and at the same
 radius, integer network alone (run folders of the lab, trained if absent). Three sharpnesses of
 ASSG, 100 moves each; what an image loses under one of them is lost. The result is written after
-every network, and the same command goes on where it was stopped.
+every network, and the same command goes on where it was stopped. Rows of another attack are not
+overwritten: the command then ends with a sentence.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ from typing import Any
 import lab_rows
 import torch
 from lab_plan import SCALES, SETS, Job, jobs, recipes
-from lab_run import ATTACK_SEED
-from where import machine, versions
+from lab_run import ATTACK_SEED, trained
+from where import command_line, machine, versions
 
 from spikeport import exporting
 from spikeport.sim.attack import Budget, SaPgd
@@ -35,12 +36,12 @@ from spikeport.sim.memory import keep_freed
 from spikeport.sim.twin import Twin
 from spikeport.sim.twin_rules import Assg
 from spikeport.train.data import subset
-from spikeport.train.loop import SUMMARY, fit
 
 OUT = Path(__file__).parent / "results" / "harder.json"
 PACKAGES = ("numpy", "torch")
 ATTACK = SaPgd(steps=100)
 SETTINGS = {"attack": {"name": ATTACK.name, **asdict(ATTACK)}, "assg": list(SHARPNESS)}
+THEN = " && "
 Row = dict[str, Any]
 
 
@@ -48,10 +49,7 @@ def attacked(job: Job) -> Row:
     """The row of one network."""
     torch.set_num_threads(1)
     keep_freed()
-    if not (job.folder / SUMMARY).exists():
-        job.folder.mkdir(parents=True, exist_ok=True)
-        fit(job.config, job.folder, resume=True, progress=False)
-    exported, _, _ = exporting.nets_of(job.folder, target=job.config.quantise.target)
+    exported, _, _ = exporting.nets_of(trained(job), target=job.config.quantise.target)
     labels = exported.data.y_test
     chosen = subset(labels, SCALES[job.scale].attacked or None, where="harder: attacked images")
     x = torch.tensor(exported.data.x_test[chosen]).float() / 255
@@ -68,20 +66,31 @@ def attacked(job: Job) -> Row:
     }  # fmt: skip
 
 
-def known(path: Path) -> dict[str, Row]:
-    """Rows of an earlier call with the same attack, by run."""
+def known(path: Path) -> tuple[list[str], dict[str, Row]]:
+    """Commands and rows, by run, of earlier calls with the same attack; ValueError where the file
+    holds anything else."""
     if not path.exists():
-        return {}
-    told = json.loads(path.read_text(encoding="utf-8"))
-    return {row["run"]: row for row in told["rows"]} if told["settings"] == SETTINGS else {}
+        return [], {}
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+        rows = {row["run"]: row for row in told["rows"]}
+        settings, commands = told["settings"], told["command"].split(THEN)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path}: holds no rows of harder.py ({error!r}); remove it") from error
+    if settings != SETTINGS:
+        raise ValueError(
+            f"{path}: its rows were attacked with {settings}, these would be with {SETTINGS}; give"
+            " another --out, or remove it"
+        )
+    return commands, rows
 
 
-def write(path: Path, rows: Iterable[Row]) -> None:
-    """The result so far."""
+def write(path: Path, rows: Iterable[Row], *, commands: Iterable[str]) -> None:
+    """The result so far, and the commands that it takes."""
     kept = sorted(rows, key=lambda row: str(row["run"]))
     report = {
-        "command": "python benchmarks/harder.py --data FOLDER --runs FOLDER", "machine": machine(),
-        "versions": versions(PACKAGES), "settings": SETTINGS, "rows": kept,
+        "command": THEN.join(commands), "machine": machine(), "versions": versions(PACKAGES),
+        "settings": SETTINGS, "rows": kept,
     }  # fmt: skip
     write_text(path, json.dumps(report, indent=1) + "\n")
 
@@ -102,7 +111,11 @@ def main() -> None:
     sets = given.sets or ["mnist", "fashion_mnist", "cifar10"]
     every = jobs(first, sets=sets, names=names, seeds=given.seeds)
     todo = [job for job in every if job.steps is None]
-    rows = known(given.out)
+    try:
+        commands, rows = known(given.out)
+    except ValueError as error:
+        parser.error(str(error))
+    commands = list(dict.fromkeys([*commands, command_line(parser, given, apart=("jobs",))]))
     missing = [
         job for job in todo
         if rows.get(lab_rows.name(job), {}).get("digest") != lab_rows.digest(job)
@@ -112,7 +125,7 @@ def main() -> None:
         for done in as_completed([pool.submit(attacked, job) for job in missing]):
             row = done.result()
             rows[row["run"]] = row
-            write(given.out, rows.values())
+            write(given.out, rows.values(), commands=commands)
             print(f"{row['run']}: clean {row['clean']:.3f}, left {row['left']:.3f}", flush=True)
 
 

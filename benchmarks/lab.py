@@ -33,7 +33,7 @@ import lab_rows
 from lab_plan import PAPER_SETTINGS, RECIPES, SCALES, SETS, Job, jobs, recipes
 from lab_rows import Row
 from lab_summary import compared, described
-from where import machine, versions
+from where import command_line, machine, versions
 
 from spikeport.sim import files
 
@@ -134,11 +134,12 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--recipe-file", type=Path, default=RECIPES)
     parser.add_argument("--again", action="store_true", help="count only runs in --runs")
     parser.add_argument("--jobs", type=int, default=2, help="0: only sum up what is finished")
-    scale = parser.add_mutually_exclusive_group()
-    for name in ("full", "paper", "tiny"):
-        scale.add_argument(f"--{name}", dest="scale", action="store_const", const=name)
+    scales, others = parser.add_mutually_exclusive_group(), ("full", "paper", "tiny")
+    for name in others:
+        scales.add_argument(f"--{name}", action="store_true")
     found = parser.parse_args()
-    found.scale = found.scale or "lab"
+    found.command = command_line(parser, found, apart=("runs", "again", "jobs"))
+    found.scale = next((name for name in others if getattr(found, name)), "lab")
     every = {"paper": ["cifar10"], "tiny": ["digits"]}
     found.sets = found.sets or every.get(found.scale, ["mnist", "fashion_mnist", "cifar10"])
     return found
@@ -161,9 +162,8 @@ def main() -> int:
             for job in todo:
                 _ = job.config  # a recipe that does not fit is told before anything runs
             given.out.parent.mkdir(parents=True, exist_ok=True)
-            command = f"python benchmarks/lab.py --data FOLDER{_option(given.scale)}"
             found = work(
-                todo, workers=given.jobs, out=given.out, command=command, again=given.again
+                todo, workers=given.jobs, out=given.out, command=given.command, again=given.again
             )
     except ValueError as error:
         print(f"lab.py: {error}", file=sys.stderr)
@@ -177,10 +177,6 @@ def main() -> int:
     )
     print(f"{differing} spikes differ between the networks trained on integers and the chip's")
     return int(bool(found["failed"] or differing))
-
-
-def _option(scale: str) -> str:
-    return "" if scale == "lab" else f" --{scale}"
 
 
 if __name__ == "__main__":

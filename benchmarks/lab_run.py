@@ -53,16 +53,22 @@ def finished(job: Job) -> dict[str, Any] | None:
     return found if found.get("settings") == job.settings else None
 
 
+def trained(job: Job) -> Path:
+    """The folder of the job's run, brought to its end where it has none."""
+    if not (job.folder / SUMMARY).exists():
+        job.folder.mkdir(parents=True, exist_ok=True)
+        fit(job.config, job.folder, resume=True, progress=False)
+    return job.folder
+
+
 def run(job: Job) -> dict[str, Any]:
     """Bring the run in `job.folder` to its end and write its figures, which are returned."""
     config, scale = job.config, SCALES[job.scale]
-    job.folder.mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()
-    if not (job.folder / SUMMARY).exists():
-        fit(config, job.folder, resume=True, progress=False)
+    folder = trained(job)
     trained_s = time.perf_counter() - started
-    summary = json.loads((job.folder / SUMMARY).read_text(encoding="utf-8"))
-    exported, _, model = exporting.nets_of(job.folder, target=config.quantise.target)
+    summary = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
+    exported, _, model = exporting.nets_of(folder, target=config.quantise.target)
     inputs, labels = exporting.run_inputs(exported, samples=len(exported.data.y_test))
     rung = exporting.integers_rung(exported, model, inputs)
     exported_s = time.perf_counter() - started - trained_s
@@ -79,7 +85,7 @@ def run(job: Job) -> dict[str, Any]:
         },
         "differing_spikes_torch_chip": rung.differing,
         "spikes_compared": rung.spikes,
-        "training": last_epochs(job.folder / METRICS),
+        "training": last_epochs(folder / METRICS),
     }  # fmt: skip
     if job.steps is None:
         chosen = subset(labels, scale.attacked or None, where="lab: attacked images")

@@ -21,6 +21,7 @@ from where import machine, versions
 from spikeport.hw.cost import Use
 from spikeport.hw.place import WAYS, place
 from spikeport.hw.target import target
+from spikeport.sim.files import write_text
 
 RESULT = Path(__file__).parent / "results" / "place.json"
 COMMAND = "python benchmarks/place.py"
@@ -121,7 +122,7 @@ def main() -> None:
         "machine": machine(),
         "versions": versions(("numpy",)),
     }
-    out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write_text(out, json.dumps(result, indent=1) + "\n")
     for log in result["logs"]:
         print(f"{log['network']}: {log['cores_placed']} cores, {log['cores_logged']} in the log")
         for i, row in enumerate(log["layers"]):

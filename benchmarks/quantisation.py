@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from where import machine, versions
+from where import command_line, machine, versions
 
 from spikeport import exporting
 from spikeport.backends import in_every_step
@@ -144,7 +144,7 @@ def main() -> None:
         torch.set_num_threads(os.cpu_count() or 1)
         results = {name: measure(name, arguments.data, runs) for name in arguments.sets}
     result = {
-        "command": "python benchmarks/quantisation.py --data FOLDER",
+        "command": command_line(parser, arguments, apart=("runs",)),
         "machine": machine(),
         "versions": versions(PACKAGES),
         "settings": SETTINGS.strip(),

@@ -21,6 +21,8 @@ import readme_robustness
 import readme_training
 from readme_parts import load, made_by, percent, table
 
+from spikeport.sim.files import write_text
+
 README = Path(__file__).parent.parent / "README.md"
 
 
@@ -173,7 +175,7 @@ def main() -> None:
     after = filled(before)
     if parser.parse_args().check:
         sys.exit(before != after)
-    README.write_text(after, "utf-8")
+    write_text(README, after)
 
 
 if __name__ == "__main__":

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from readme_parts import load, made_by, percent, table
 
-LEAST = {"per cent of a limit": 0.01, "counts": 0.0}  # what a log rounds to
-
 
 def placement() -> str:
     """Core counts against compile logs, and what placing costs."""
@@ -21,10 +19,7 @@ def placement() -> str:
         ]
     ]
     for log in r["logs"]:
-        least = LEAST[log["unit"]]
-        differ = [
-            row for row in log["layers"] if any(abs(x) > least for x in row["residual"].values())
-        ]
+        differ = [row for row in log["layers"] if any(row["residual"].values())]
         rows.append([
             f"{log['network']}, {log['target']}", log["bits_from"], str(len(log["layers"])),
             str(log["cores_logged"]), str(log["cores_placed"]), str(len(differ)),

@@ -61,9 +61,10 @@ def standard() -> str:
     images = r["networks"][0]["standard"]["images"]
     about = (
         f"Worst case on the first {images} test images, one seed; float's images: what the worst"
-        f" images of the float network alone leave the integer one. {2 * replayed:,} images, half"
-        f" of them attacked, were replayed on Lava: {disagreeing} decided otherwise than by the"
-        f" twin, of {spikes:,} spikes {differing} differ."
+        f" images of the float network alone leave the integer one. {replayed:,} attacked images"
+        f" were replayed on Lava, and {images * len(r['networks']):,} clean ones, {images} for each"
+        f" network, once for each radius: {disagreeing} of {2 * replayed:,} replays decided"
+        f" otherwise than by the twin, of {spikes:,} spikes {differing} differ."
     )
     return "\n\n".join([table(rows), about, _timed(r), made_by(r)])
 
@@ -99,6 +100,11 @@ def harder() -> str:
     for row in r["rows"]:
         left.setdefault((row["set"], row["recipe"]), {})[row["seed"]] = row["left"]
     sets = [name for name in lab["results"] if any(name == key[0] for key in left)]
+    whole = sum(
+        len(by_steps["T4"]["seeds"])
+        for found in lab["results"].values()
+        for by_steps in found.values()
+    )
     rows = [["integer network", *(f"{name}, {what}" for name in sets for what in (LAB, SA_PGD))]]
     for recipe in lab["results"][sets[0]]:
         cells = []
@@ -117,8 +123,8 @@ def harder() -> str:
                 gained.append(f"{name} {recipe} over {networks['over']} {_points(gains, '+')}")
     about = (
         f"Per cent of {r['rows'][0]['images']} images that are left, mean and standard deviation"
-        f" over the seeds where there are more than one; {len(r['rows'])} networks. What MPD-SGR"
-        f" gains, in points, seed by seed: {'; '.join(gained)}."
+        f" over the seeds where there are more than one; {len(r['rows'])} of the lab's {whole}"
+        f" networks. What MPD-SGR gains, in points, seed by seed: {'; '.join(gained)}."
     )
     return "\n\n".join([table(rows), about, made_by(r)])
 

@@ -9,22 +9,26 @@ image that hurt the integer network most is replayed on Lava. Then every white-b
 through every rule of the gradient, is run on the integer network alone, on --compare images, to see
 which of them leaves the least standing. Last, the time of the whole `--standard` with all checks
 and replays, on --timed images of the first set at one radius, for two of the networks with twice
-the steps, for the second on a quarter of them. What is done is kept in --runs.
+the steps, for the second on a quarter of them. What is done is kept in --runs, under a digest of
+all that it depends on but the code.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import time
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import lab_rows
 from lab_plan import SETS, Job
-from where import machine, versions
+from lab_run import trained
+from where import command_line, machine, versions
 
 from spikeport import attacking, exporting
 from spikeport.attack_settings import Settings
@@ -41,11 +45,10 @@ from spikeport.sim.attack import (
     evaluate,
 )
 from spikeport.sim.attack.search import Aimed, Spec
+from spikeport.sim.attack.standard import FIXED, SHARPNESS
 from spikeport.sim.files import write_text
-from spikeport.sim.surrogate import Surrogate
 from spikeport.sim.twin import Twin
 from spikeport.sim.twin_rules import Assg, Bptr, Hart, Pdsg, Rga
-from spikeport.train.loop import SUMMARY, fit
 
 OUT = Path(__file__).parent / "results" / "robustness.json"
 PACKAGES = ("numpy", "torch", "lava-nc")
@@ -53,20 +56,17 @@ RECIPES = ("plain", "mpd_sgr_hinge", "at_mpd_sgr")
 TIMED = {"plain": 1, "at_mpd_sgr": 4}
 """The network that withstands least, and the one that withstands most and takes so long that one in
 four images must do."""
-SEED = 0
+SEED, CLASSES = 0, 10
 RADII = (0.5, 1.0, 2.0)
 """Radii in units of the lab's for that set."""
 VIEWS = {
-    "triangle-1": Surrogate("triangle", 1.0),
-    "atan-2": Surrogate("atan", 2.0),
+    **{name: window for name, (window, _) in FIXED.items()},
     "bptr": Bptr(),
     "rga": Rga(),
     "hart-0.5": Hart(width=0.5),
     "hart-1": Hart(width=1.0),
     "pdsg": Pdsg(),
-    "assg-0.35": Assg(area=0.35),
-    "assg-0.425": Assg(area=0.425),
-    "assg-0.475": Assg(area=0.475),
+    **{f"assg-{area}": Assg(area=area) for area in sorted(SHARPNESS)},
 }
 SHARPENED = tuple(name for name in VIEWS if name.startswith("assg"))
 OTHERS = tuple(name for name in VIEWS if name not in SHARPENED)
@@ -90,24 +90,36 @@ def compared() -> dict[str, Spec]:
     return found | {PAPERS: Aimed(attack=SaPgd(steps=100), views=SHARPENED)}
 
 
+def minimum(eps: Sequence[float], *, images: int) -> Settings:
+    """The standard at those radii."""
+    return Settings(standard=True, eps=tuple(eps), samples=images, seed=SEED)
+
+
 def bundle_of(job: Job, folder: Path, *, images: int) -> Path:
     """The network of `job`, trained if need be, as a bundle with that many test images."""
-    if not (job.folder / SUMMARY).exists():
-        job.folder.mkdir(parents=True, exist_ok=True)
-        fit(job.config, job.folder, resume=True, progress=False)
-    bundle = folder / f"bundle-{images}"
-    exporting.export(job.folder, bundle, target="loihi", vectors=images)
+    bundle = folder / "bundle"
+    exporting.export(trained(job), bundle, target="loihi", vectors=images)
     return bundle
 
 
-def standard(job: Job, folder: Path, *, images: int) -> dict[str, Any]:
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """What `compare` does: `samples` images, each attack of `specs` alone, within `eps`."""
+
+    samples: int
+    eps: float
+    seed: int
+    specs: dict[str, Spec]
+    views: dict[str, Any]
+
+
+Asked = Settings | Comparison
+
+
+def standard(job: Job, folder: Path, settings: Settings) -> dict[str, Any]:
     """One network under the standard at all radii, replayed on Lava."""
     started = time.perf_counter()
-    settings = Settings(
-        standard=True, eps=tuple(share * SETS[job.set].eps for share in RADII), samples=images,
-        seed=SEED,
-    )  # fmt: skip
-    bundle = bundle_of(job, folder, images=images)
+    bundle = bundle_of(job, folder, images=settings.samples)
     result = attacking.attack(bundle, settings, out=folder / "standard.json")
     return {
         "settings": result["header"]["settings"],
@@ -117,22 +129,21 @@ def standard(job: Job, folder: Path, *, images: int) -> dict[str, Any]:
     }
 
 
-def compare(job: Job, folder: Path, *, images: int) -> dict[str, float]:
+def compare(job: Job, folder: Path, asked: Comparison) -> dict[str, float]:
     """Accuracy that each white-box attack leaves the integer network of `job`."""
-    target = Target.of(bundle_of(job, folder, images=images), images)
+    target = Target.of(bundle_of(job, folder, images=asked.samples), asked.samples)
     twin = Twin(target.bundle.net)
-    views = {name: twin.through(rule, detach_reset=True) for name, rule in VIEWS.items()}
-    budget = Budget(eps=SETS[job.set].eps, levels=target.bundle.net.input.largest)
+    views = {name: twin.through(rule, detach_reset=True) for name, rule in asked.views.items()}
+    budget = Budget(eps=asked.eps, levels=target.bundle.net.input.largest)
     made = evaluate(
-        {INTEGER: views}, target.x, target.y, specs=compared(), budget=budget, seed=SEED
+        {INTEGER: views}, target.x, target.y, specs=asked.specs, budget=budget, seed=asked.seed
     )
     return {k: a.robust_accuracy for k, a in made.models[INTEGER].attacks.items()}
 
 
-def timed(job: Job, folder: Path, *, images: int) -> dict[str, Any]:
+def timed(job: Job, folder: Path, settings: Settings) -> dict[str, Any]:
     """How long the command takes for one network, with its figures."""
-    bundle = bundle_of(job, folder, images=images)
-    settings = Settings(standard=True, eps=(SETS[job.set].eps,), samples=images, seed=SEED)
+    bundle = bundle_of(job, folder, images=settings.samples)
     started = time.perf_counter()
     result = attacking.attack(bundle, settings)
     seconds = time.perf_counter() - started
@@ -142,19 +153,27 @@ def timed(job: Job, folder: Path, *, images: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def done(job: Job, wanted: dict[Callable[..., dict[str, Any]], int]) -> dict[str, Any]:
-    """What each function of `wanted` finds of a job on its number of images (0: left out), kept in
-    the job's folder."""
-    folder, row = job.folder / "robustness", {}
-    folder.mkdir(parents=True, exist_ok=True)
-    for what, images in wanted.items():
-        kept = folder / f"{what.__name__}-{images}.json"
-        if images and not kept.exists():
-            write_text(kept, json.dumps(what(job, folder, images=images), indent=1) + "\n")
-        if images:
-            told = json.loads(kept.read_text(encoding="utf-8"))
-            row[what.__name__] = {"images": images, "found": told}
+def done(job: Job, wanted: dict[Callable[..., dict[str, Any]], Asked]) -> dict[str, Any]:
+    """What each function of `wanted` finds of a job, asked so, kept in a folder of its own within
+    the job's; what is asked of no images is left out."""
+    row = {}
+    for what, asked in wanted.items():
+        if not asked.samples:
+            continue
+        folder = job.folder / "robustness" / f"{what.__name__}-{digest(job, asked)[:16]}"
+        kept = folder / "found.json"
+        if not kept.exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            write_text(kept, json.dumps(what(job, folder, asked), indent=1) + "\n")
+        told = json.loads(kept.read_text(encoding="utf-8"))
+        row[what.__name__] = {"images": asked.samples, "found": told}
     return row
+
+
+def digest(job: Job, asked: Asked) -> str:
+    """SHA-256 of what figures depend on: the run, what is asked of it, and what the standard is."""
+    least = (asked.specs(CLASSES), FIXED, SHARPNESS) if isinstance(asked, Settings) else ()
+    return hashlib.sha256(repr((lab_rows.digest(job), asked, least)).encode()).hexdigest()
 
 
 def _radius(radius: dict[str, Any]) -> dict[str, Any]:
@@ -196,21 +215,26 @@ def main() -> None:
     ]
     rows = []
     for job in wanted:
-        row = {"set": job.set, "recipe": job.recipe, "eps": SETS[job.set].eps}
-        row |= done(job, {standard: asked.images, compare: asked.compare})
+        eps = SETS[job.set].eps
+        row = {"set": job.set, "recipe": job.recipe, "eps": eps}
+        row |= done(job, {
+            standard: minimum([share * eps for share in RADII], images=asked.images),
+            compare: Comparison(
+                samples=asked.compare, eps=eps, seed=SEED, specs=compared(), views=VIEWS
+            ),
+        })  # fmt: skip
         rows.append(row)
         print(json.dumps(row.get("compare")), flush=True)
     longer = []
     for recipe, part in TIMED.items():
         job = replace(wanted[0], recipe=recipe)
         twice = replace(job, steps=2 * job.config.encode.steps)
-        found = done(twice, {timed: asked.timed // part})
+        found = done(twice, {timed: minimum([SETS[job.set].eps], images=asked.timed // part)})
         longer.append({"set": job.set, "recipe": job.recipe, **found})
     left = [r["compare"]["found"] for r in rows if "compare" in r]
     best = [found[PAPERS] <= min(found.values()) for found in left]
     report = {
-        "command": "python benchmarks/robustness.py --data FOLDER --runs FOLDER"
-        f" --images {asked.images} --compare {asked.compare} --timed {asked.timed}",
+        "command": command_line(parser, asked),
         "machine": machine(), "versions": versions(PACKAGES), "networks": rows, "timed": longer,
         "sa_pgd_with_assg_is_strongest": {"networks": len(best), "on": sum(best)},
     }  # fmt: skip

@@ -33,7 +33,7 @@ import numpy as np
 import torch
 from lab_summary import over
 from quantisation import accuracy
-from where import machine, versions
+from where import command_line, machine, versions
 
 from spikeport.backends import in_every_step
 from spikeport.export import bounds, compile
@@ -248,7 +248,7 @@ def main() -> None:
         runs = arguments.runs or Path(scratch)
         rows = {name: measure(name, arguments.data, runs) for name in arguments.sets}
     result = {
-        "command": "python benchmarks/thresholds.py --data FOLDER",
+        "command": command_line(parser, arguments, apart=("runs",)),
         "machine": machine(),
         "versions": versions(PACKAGES),
         "settings": SETTINGS.strip(),

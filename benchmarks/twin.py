@@ -15,7 +15,8 @@ cross-entropy at the images, as every attack asks for it.
 They take turns, so that a busy machine slows all alike, and freed memory is kept for all.
 
 Memory: what a gradient through T steps adds to the largest size of a fresh process, without and
-with `checkpoint`, and its seconds. --memory measures that alone and keeps the rest of the file.
+with `checkpoint`; and its seconds, by turns too. --memory measures that alone and keeps the rest of
+the file, which must come from the same machine and versions.
 """
 
 from __future__ import annotations
@@ -33,9 +34,9 @@ import json  # noqa: E402
 import resource  # noqa: E402
 import subprocess  # noqa: E402
 import sys  # noqa: E402
-import time  # noqa: E402
 from collections.abc import Callable  # noqa: E402
 from dataclasses import replace  # noqa: E402
+from functools import partial  # noqa: E402
 from math import isqrt  # noqa: E402
 from pathlib import Path  # noqa: E402
 from statistics import median  # noqa: E402
@@ -45,6 +46,7 @@ import torch  # noqa: E402
 from fused import CLASSES, PACKAGES, SEED, SHAPE, STEPS, Loop, fused_net, stepped_net  # noqa: E402
 from torch import Tensor  # noqa: E402
 from torch.nn.functional import cross_entropy  # noqa: E402
+from turns import interleaved  # noqa: E402
 from where import machine, versions  # noqa: E402
 
 from spikeport.export import compile  # noqa: E402
@@ -60,6 +62,8 @@ BATCH, REPETITIONS, WARM_UP = 128, 25, 3
 LONG, IMAGES, AGAIN = (16, 64, 256), 32, 5
 OUT = Path(__file__).parent / "results" / "twin.json"
 BASE = "snntorch"
+RSS_BYTES = 1 if sys.platform == "darwin" else 1024
+"""Unit of `ru_maxrss`: bytes on macOS, kibibytes on Linux (getrusage(2))."""
 
 
 def measure() -> dict[str, Any]:
@@ -91,13 +95,7 @@ def measure() -> dict[str, Any]:
         name: (lambda model=model: _gradient(model, x, y)) for name, model in models.items()
     }
     calls["forward"] = torch.no_grad()(lambda: twin(x))
-    seconds: dict[str, list[float]] = {name: [] for name in calls}
-    for repetition in range(WARM_UP + REPETITIONS):
-        for name, call in calls.items():
-            start = time.perf_counter()
-            call()
-            if repetition >= WARM_UP:
-                seconds[name].append(time.perf_counter() - start)
+    seconds = interleaved(calls, repetitions=REPETITIONS, warm_up=WARM_UP)
     middle = {name: median(times) for name, times in seconds.items()}
     return {
         "seconds": middle,
@@ -107,37 +105,45 @@ def measure() -> dict[str, Any]:
 
 
 def memory() -> dict[str, Any]:
-    """MB and seconds of a gradient by steps, each in a process of its own."""
+    """MB of a gradient by steps, each in a process of its own, and least seconds of it here, where
+    freed memory should be kept. To be called before this process has grown: on Linux the largest
+    size of a child begins at its parent's."""
+    ways = {steps: {"whole": 0, "checkpoint": isqrt(steps)} for steps in LONG}
+    added = {
+        (steps, name): json.loads(
+            subprocess.check_output([sys.executable, __file__, "--one", str(steps), str(every)])
+        )
+        for steps, both in ways.items()
+        for name, every in both.items()
+    }
     found: dict[str, Any] = {"batch": IMAGES, "steps": {}}
-    for steps in LONG:
-        pair = {
-            name: json.loads(subprocess.check_output([sys.executable, __file__, "--one", *said]))
-            for name, said in {
-                "whole": (str(steps), "0"), "checkpoint": (str(steps), str(isqrt(steps))),
-            }.items()
-        }  # fmt: skip
-        seconds = pair["checkpoint"]["seconds"] / pair["whole"]["seconds"]
-        found["steps"][str(steps)] = {**pair, "time_ratio": seconds}
+    x, y = _images(IMAGES)
+    for steps, both in ways.items():
+        twins = {name: long_twin(steps, every) for name, every in both.items()}
+        calls = {name: partial(_gradient, twin, x, y) for name, twin in twins.items()}
+        seconds = interleaved(calls, repetitions=AGAIN, warm_up=1)
+        least = {name: min(times) for name, times in seconds.items()}
+        pair = {name: {"mb": added[steps, name], "seconds": least[name]} for name in both}
+        ratio = least["checkpoint"] / least["whole"]
+        found["steps"][str(steps)] = {**pair, "time_ratio": ratio}
     return found
 
 
-def one(steps: int, every: int) -> dict[str, float]:
-    """MB that a gradient through `steps` adds to this process, and least seconds of some more."""
-    x, y = _images(IMAGES)
+def long_twin(steps: int, every: int) -> Twin:
+    """The net's twin with so many steps; every: steps between kept states, 0 for no checkpoint."""
     net = compile(fused_net(norm=False).eval(), target="loihi").net
-    surrogate = Surrogate("atan", 2.0)
-    for length in (2, steps):  # a short life first, for what is loaded once
-        checkpoint = min(every, length - 1) if every else None
-        twin = Twin(replace(net, steps=length), surrogate=surrogate, checkpoint=checkpoint)
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        _gradient(twin, x, y)
-    added = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-    seconds = []
-    for _ in range(AGAIN):
-        start = time.perf_counter()
-        _gradient(twin, x, y)
-        seconds.append(time.perf_counter() - start)
-    return {"mb": added / 1e3, "seconds": min(seconds)}
+    checkpoint = min(every, steps - 1) if every else None
+    return Twin(replace(net, steps=steps), surrogate=Surrogate("atan", 2.0), checkpoint=checkpoint)
+
+
+def added_mb(steps: int, every: int) -> float:
+    """MB that a gradient through `steps` adds to the largest size of this process."""
+    x, y = _images(IMAGES)
+    _gradient(long_twin(2, every), x, y)  # a short life first, for what is loaded once
+    twin = long_twin(steps, every)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    _gradient(twin, x, y)
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * RSS_BYTES / 1e6
 
 
 def _images(count: int) -> tuple[Tensor, Tensor]:
@@ -157,6 +163,19 @@ def _rate(twin: Twin, x: Tensor) -> float:
     return sum(int(s.sum()) for s in spikes) / sum(s.size for s in spikes)
 
 
+def beside(path: Path, label: dict[str, Any]) -> dict[str, Any]:
+    """The result at `path`, if new figures may stand beside its own: ValueError where it was
+    measured on another machine, or otherwise, than `label` says."""
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    for name, here in label.items():
+        if found[name] != here:
+            raise ValueError(
+                f"{path}: {name} is {found[name]}, here it is {here}; measure all anew, without"
+                " --memory"
+            )
+    return found
+
+
 def main() -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
@@ -166,16 +185,22 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(THREADS)
     if arguments.one:
-        print(json.dumps(one(*arguments.one)))
+        print(json.dumps(added_mb(*arguments.one)))
         return
+    label = {
+        "machine": machine(), "versions": versions(PACKAGES), "freed_memory_kept": keep_freed(),
+        "threads": THREADS,
+    }  # fmt: skip
     if arguments.memory:
-        result = json.loads(arguments.out.read_text()) | {"memory": memory()}
+        try:
+            result = beside(arguments.out, label)
+        except ValueError as error:
+            parser.error(str(error))
+        result["memory"] = memory()
     else:
         found = memory()
-        kept = keep_freed()
         result = {
-            "command": "python benchmarks/twin.py", "machine": machine(),
-            "versions": versions(PACKAGES), "freed_memory_kept": kept, "threads": THREADS,
+            "command": "python benchmarks/twin.py", **label,
             "steps": STEPS, "batch": BATCH, "shape": SHAPE, **measure(), "memory": found,
         }  # fmt: skip
     print(json.dumps(result, indent=2))

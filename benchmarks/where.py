@@ -1,13 +1,32 @@
-"""What every result says about the machine and the versions that made it."""
+"""What every result says about the command, the machine and the versions that made it."""
 
 from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Sequence
+from argparse import ArgumentParser, Namespace
+from collections.abc import Collection, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+
+def command_line(parser: ArgumentParser, given: Namespace, *, apart: Collection[str] = ()) -> str:
+    """The command line that makes a result: every option that is not its default, places as FOLDER
+    or FILE. Left out are `--out` and the options in `apart`, which change no figure.
+
+    parser: of a script in `benchmarks/`, its options named as argparse names them by itself.
+    """
+    words = ["python", f"benchmarks/{parser.prog}"]
+    for name, value in vars(given).items():
+        if name in ("out", *apart) or value == parser.get_default(name):
+            continue
+        words.append(f"--{name.replace('_', '-')}")
+        if isinstance(value, Path):
+            words.append("FILE" if value.suffix else "FOLDER")
+        elif value is not True:
+            words += map(str, value if isinstance(value, (list, tuple)) else [value])
+    return " ".join(words)
 
 
 def machine() -> dict[str, Any]:

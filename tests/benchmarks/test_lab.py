@@ -105,6 +105,8 @@ def test_a_tiny_lab_goes_on_where_it_was(
     assert "0 spikes differ" in printed
     result = json.loads(out.read_text("utf-8"))
     assert (result["finished"], result["wanted"], result["failed"]) == (1, 1, {})
+    said = "--data FOLDER --seeds 5 --recipes mpd_sgr --tiny"
+    assert result["command"] == f"python benchmarks/lab.py {said}"
     figures = result["results"]["digits"]["mpd_sgr"]["T3"]
     assert figures["seeds"] == [5]
     assert (figures["test_images"], figures["attacked_images"]) == (540, 10)

@@ -1,0 +1,134 @@
+"""What robustness figures are kept under, the attack's rows that go on, and what the README says of
+them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from spikeport.sim.attack import Fgsm
+from spikeport.sim.attack.search import Aimed
+from spikeport.sim.surrogate import Surrogate
+
+Script = Callable[[str], ModuleType]
+
+
+@pytest.fixture
+def job(script: Script, tmp_path: Path) -> Any:
+    return script("lab_plan").Job(
+        data=tmp_path, runs=tmp_path, scale="tiny", set="digits", recipe="plain", seed=0
+    )
+
+
+def comparison(script: Script, **changed: Any) -> Any:
+    settings = {
+        "samples": 20, "eps": 16 / 255, "seed": 0,
+        "specs": {"fgsm": Aimed(attack=Fgsm(), views=("triangle-1",))},
+        "views": {"triangle-1": Surrogate("triangle", 1.0)},
+    }  # fmt: skip
+    return script("robustness").Comparison(**settings | changed)
+
+
+def test_every_setting_changes_what_figures_are_kept_under(script: Script, job: Any) -> None:
+    robustness = script("robustness")
+    least = robustness.minimum([0.1, 0.2], images=20)
+    asked = [
+        comparison(script), comparison(script, samples=21), comparison(script, eps=0.1),
+        comparison(script, seed=1), comparison(script, specs={"fgsm": Fgsm()}),
+        comparison(script, views={"triangle-1": Surrogate("triangle", 2.0)}),
+        comparison(script, specs=robustness.compared(), views=robustness.VIEWS),
+        least, replace(least, eps=(0.1, 0.3)), replace(least, samples=21), replace(least, seed=1),
+        replace(least, steps=200), replace(least, checks=False),
+    ]  # fmt: skip
+    jobs = [job, replace(job, seed=1), replace(job, recipe="mpd_sgr"), replace(job, steps=2)]
+    digests = [robustness.digest(job, a) for a in asked]
+    digests += [robustness.digest(other, asked[0]) for other in jobs[1:]]
+    assert len(set(digests)) == len(digests)
+    assert robustness.digest(job, comparison(script)) == digests[0]
+    assert " at 0x" not in repr(asked)  # no address, which differs from process to process
+
+
+def test_the_standard_itself_is_part_of_it(
+    script: Script, job: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    robustness = script("robustness")
+    least = robustness.minimum([0.1], images=20)
+    before = robustness.digest(job, least)
+    monkeypatch.setattr(robustness, "SHARPNESS", (0.4,))
+    assert robustness.digest(job, least) != before
+
+
+def test_what_was_asked_so_is_not_measured_again(script: Script, job: Any) -> None:
+    robustness = script("robustness")
+    asked = comparison(script)
+    row = robustness.done(job, {robustness.compare: asked})
+    found = row["compare"]["found"]
+    assert row == {"compare": {"images": 20, "found": {"fgsm": found["fgsm"]}}}
+    assert 0 <= found["fgsm"] < 1
+    (kept,) = job.folder.glob("robustness/compare-*/found.json")
+    kept.write_text('{"fgsm": "kept"}', "utf-8")
+    again = robustness.done(job, {robustness.compare: asked})
+    assert again["compare"]["found"] == {"fgsm": "kept"}
+    wider = robustness.done(job, {robustness.compare: comparison(script, eps=64 / 255)})
+    assert wider["compare"]["found"]["fgsm"] <= found["fgsm"]
+    assert robustness.done(job, {robustness.compare: comparison(script, samples=0)}) == {}
+
+
+def test_the_windows_are_the_standards(script: Script) -> None:
+    views = script("robustness").VIEWS
+    assert views["triangle-1"] == Surrogate("triangle", 1.0)
+    assert views["atan-2"] == Surrogate("atan", 2.0)
+    assert script("robustness").SHARPENED == ("assg-0.35", "assg-0.425", "assg-0.475")
+
+
+def called(main: Callable[[], None], *options: str) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.argv", ["harder.py", "--data", "d", "--runs", "r", *options])
+        main()
+
+
+def test_rows_of_another_attack_are_not_overwritten(
+    script: Script, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    harder, out = script("harder"), tmp_path / "harder.json"
+    assert harder.known(out) == ([], {})
+    row = {"run": "lab/mnist/plain-T4-seed0", "left": 0.25}
+    harder.write(out, [row], commands=["one", "two"])
+    assert harder.known(out) == (["one", "two"], {row["run"]: row})
+    assert json.loads(out.read_text("utf-8"))["command"] == "one && two"
+
+    other = out.read_text("utf-8").replace('"steps": 100', '"steps": 50')
+    for text, said in ((other, "were attacked with"), ("[]", "holds no rows of harder.py")):
+        out.write_text(text, "utf-8")
+        with pytest.raises(ValueError, match=said):
+            harder.known(out)
+        with pytest.raises(SystemExit) as stopped:
+            called(harder.main, "--out", str(out))
+        assert stopped.value.code == 2
+        assert said in capsys.readouterr().err
+        assert out.read_text("utf-8") == text
+
+
+def test_the_published_rows_go_on(script: Script) -> None:
+    harder = script("harder")
+    commands, rows = harder.known(harder.OUT)
+    assert commands == ["python benchmarks/harder.py --data FOLDER --runs FOLDER"]
+    assert {row["images"] for row in rows.values()} == {500}
+
+
+def test_replays_are_counted_as_what_they_are(script: Script) -> None:
+    blocks = script("readme_robustness")
+    networks = script("readme_parts").load("robustness")["networks"]
+    attacked = sum(r["replay"]["images"] for n in networks for r in n["standard"]["found"]["radii"])
+    clean = sum(n["standard"]["images"] for n in networks)
+    assert (attacked, clean) == (9000, 3000)
+    assert (
+        f"{attacked:,} attacked images were replayed on Lava, and {clean:,} clean ones, 500 for"
+        f" each network, once for each radius: 0 of {2 * attacked:,} replays"
+    ) in blocks.standard()
