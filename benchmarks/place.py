@@ -2,7 +2,7 @@
 
     python benchmarks/place.py [--out results/place.json]
 
-Five public compile logs (`compile_logs.py`) against `spikeport.hw.place`, one rule for all of them,
+Public compile logs (`compile_logs.py`) against `spikeport.hw.place`, one rule for all of them,
 layer by layer; then the time to place networks of ten thousand to ten million synapses.
 """
 
@@ -45,6 +45,7 @@ def against(log: Log) -> dict[str, Any]:
         rows.append({"logged": logged, "placed": found, "residual": residual})
     return {
         "network": log.name, "target": log.target, "bits_from": log.bits_from,
+        "fitted": log.fitted,
         "unit": "per cent of a limit" if log.shares else "counts",
         "cores_logged": sum(layer.cores for layer in log.layers),
         "cores_placed": len(placed.cores), "layers": rows,

@@ -11,6 +11,7 @@ def placement() -> str:
     rows = [
         [
             "compile log",
+            "rule",
             "weight bits known from",
             "layers",
             "cores, log",
@@ -21,7 +22,8 @@ def placement() -> str:
     for log in r["logs"]:
         differ = [row for row in log["layers"] if any(row["residual"].values())]
         rows.append([
-            f"{log['network']}, {log['target']}", log["bits_from"], str(len(log["layers"])),
+            f"{log['network']}, {log['target']}", "fitted" if log["fitted"] else "held out",
+            log["bits_from"], str(len(log["layers"])),
             str(log["cores_logged"]), str(log["cores_placed"]), str(len(differ)),
         ])  # fmt: skip
     sizes = [f"{n:,}" for n in r["synapses"]]

@@ -40,6 +40,7 @@ class Core:
     sources: Mapping[str, str] = field(repr=False)
 
 
+_S4D = "lava-dl slayer/state_space_models/sCIFAR/profiling_scripts/num_cores_estimate"
 _LOGS = "compile logs in lava-dl's tutorials, netx/{mnist,oxford,pilotnet_*}; benchmarks/place.py"
 
 LOIHI_1 = Core(
@@ -73,7 +74,7 @@ LOIHI_2 = Core(
     dense_index_formats=(12,),
     conv_index_formats=(0,),
     delay_bits=6,
-    header_bits=10,
+    header_bits=11,
     list_synapses=CHIP_2.neurons,
     taps=True,
     pixel_axons=0,
@@ -84,7 +85,8 @@ LOIHI_2 = Core(
         "dense_index_formats": f"{_LOGS}: fits every dense row",
         "conv_index_formats": f"{_LOGS}: fits every convolution",
         "delay_bits": "lava-nc 0.10.0 DelayDense: delays 0..62; no log has one",
-        "header_bits": f"{_LOGS}: 1..12 fit, 10 as on Loihi 1",
+        "header_bits": f"{_LOGS}: 1..12 fit; {_S4D}: 11 or 12, as 14 synapses of 13 bits take 4"
+        " words and 4 of them one",
         "list_synapses": f"{_LOGS}: 256 synapses stand in one list; no longer one is known",
         "taps": f"{_LOGS}: kh * kw * C_in lists, blocks of C_out that are powers of two",
         "pixel_axons": f"{_LOGS}: axon maps of convolutions",

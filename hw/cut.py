@@ -6,7 +6,8 @@ become k times shorter. Maps are cut into tiles whose width is a power of two, a
 up to it, and whose height is halved any number of times; channels are halved only where no tile
 fits otherwise. Of the tiles that fit, one that makes the fewest pieces is taken, of those the
 squarest, which is our choice: logs show other shapes of the same size. That Loihi 1 is cut alike
-is our choice too.
+is our choice too. One row of a log with sparse synapses, which `FixedNet` does not have, says that
+input axons and words together must stay below 16000; that is no rule here.
 
 `fewest` makes as few pieces as the limits allow and makes them alike; of the grids of maps with
 equally many pieces it takes the one whose busiest piece is least busy, then the one that hears the

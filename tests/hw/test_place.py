@@ -14,7 +14,8 @@ from hypothesis import given, reject
 from hypothesis import strategies as st
 
 from spikeport.hw import rules_place
-from spikeport.hw.cost import Use, Wire, leaving, powers, reached
+from spikeport.hw.cost import Box, Use, Wire, arriving, leaving, powers, reached, wires
+from spikeport.hw.cut import as_compiled
 from spikeport.hw.place import WAYS, DoesNotFitError, Placement, Slice, place
 from spikeport.hw.target import TARGETS, Target
 from spikeport.sim.faults import Fault
@@ -45,7 +46,13 @@ PRINTED = {
     "PilotNet SDNN": [25, 13, 3, 3, 2, 12, 1, 1, 1],
     "PilotNet LIF": [13, 25, 13, 3, 3, 2, 12, 1, 1, 1],
     "YOLO-KP": [224, 112, 56, 28, 56, 16, 32, 14, 32, 4],
+    "num_cores_estimate, its dense layer": [3],
+    "profiling_slayer_version, its dense layer": [1],
 }
+
+
+def test_every_log_is_compared(logs: ModuleType) -> None:
+    assert [log.name for log in logs.LOGS] == list(PRINTED)
 
 
 @pytest.mark.parametrize("name", PRINTED)
@@ -61,6 +68,37 @@ def test_core_counts_are_those_of_compile_logs(logs: ModuleType, name: str) -> N
             assert 100 * row["most"].synapse_words / 16000 == pytest.approx(layer.words, abs=0.005)
         else:
             assert words // layer.cores == layer.words
+
+
+def of_2022() -> Target:
+    """The compiler of August 2022 by its logs: pieces start at 1024 neurons, an index has 10 bits,
+    and a core 8184 words."""
+    base = TARGETS["loihi2"]
+    chip = replace(base.chip, neurons=1024, synapse_words=8184)
+    return replace(base, chip=chip, core=replace(base.core, dense_index_formats=(10,)))
+
+
+@pytest.mark.parametrize(
+    ("layer", "refused", "taken"), [(0, [14600] * 3, 7400), (1, [14592] * 3 + [9472], 4864)]
+)
+def test_pieces_shrink_as_an_older_compiler_logged_it(
+    logs: ModuleType, layer: int, refused: list[int], taken: int
+) -> None:
+    """The violations in netx/oxford/runLoihi.ipynb of lava-dl at 04832c98, to which nothing here
+    was fitted but the three numbers of `of_2022`."""
+    log = next(log for log in logs.LOGS if log.name == "Oxford")
+    goal = of_2022()
+    net = logs.network(log.shape, log.layers, seed=1)
+    wire, n = wires(net, goal.core)[layer], net.populations[layer].size
+    seen = []
+
+    def measure(box: Box) -> Use:
+        use = arriving(wire, box, goal.core)
+        seen.append(use.synapse_words)
+        return use
+
+    assert as_compiled((n,), measure, goal.limits)
+    assert seen == [*refused, taken]
 
 
 def test_a_slice_names_its_neurons() -> None:
@@ -249,8 +287,8 @@ def test_pools_and_delays_take_room() -> None:
         )  # fmt: skip
 
     pool, out = place(net, LOIHI_2).cores
-    # 4 taps of 3 channels, one word each; 12 and 48 rows of 8 * 20 + 10 bits: 3 words each. The
-    # straight path waits a step for the other, hence 6 bits more: 218 bits, 4 words.
+    # 4 taps of 3 channels, one word each; 12 and 48 rows of 8 * 20 + 11 bits: 3 words each. The
+    # straight path waits a step for the other, hence 6 bits more: 219 bits, 4 words.
     assert pool.use == Use(2, 1, 12, 12, 12)
     assert out.use == Use(60, 1, 8, 12 * 3 + 48 * 4, 8)
 
