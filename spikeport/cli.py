@@ -75,7 +75,9 @@ def train(
 @app.command()
 def export(
     run: Annotated[Path, typer.Argument(help="Run folder of `train`, or a .nir or .net file.")],
-    target: Annotated[str, typer.Option(help="loihi, loihi1, loihi2, lava or nir.")],
+    target: Annotated[
+        str, typer.Option(help="loihi, loihi1, loihi2, lava; nir, speck, xylo, spinnaker2: a file.")
+    ],
     out_folder: Annotated[Path, typer.Option("--out", help="Bundle folder to write.")] = Path(
         "bundle"
     ),
@@ -149,8 +151,13 @@ app.command()(cli_robustness.faults)
 
 @app.command()
 def check(
-    net: Annotated[Path, typer.Argument(help="Folder that `spikeport export` wrote, or a net.h5.")],
-    target: Annotated[str, typer.Option(help="Chip, board, or a .toml file of your own chip.")],
+    net: Annotated[
+        Path, typer.Argument(help="Folder that `spikeport export` wrote, or its net.h5 or net.nir.")
+    ],
+    target: Annotated[
+        str,
+        typer.Option(help="Chip, board, a .toml of your own chip; speck, xylo, spinnaker2: NIR."),
+    ],
     fewest: Annotated[
         bool, typer.Option(help="Place on the fewest cores that fit, not as Intel's compiler does.")
     ] = False,
