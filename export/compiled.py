@@ -78,9 +78,8 @@ def compile(
     **rounding: Any,
 ) -> Compiled:
     """Compile `module` for `target`: "loihi" (limits of Loihi 2), "loihi1", "loihi2", "lava" (the
-    simulator, whose neurons may reset by subtraction) or, without integers, "nir" (a file for
-    everybody), "speck", "xylo", "spinnaker2" (files for what reads NIR there, see
-    `export.nir_dialects`).
+    simulator, whose neurons may reset by subtraction), or a file without integers: "nir", "speck",
+    "xylo", "spinnaker2", see `export.nir_dialects`.
 
     module, in evaluation mode whatever its mode, and left as it is:
 
@@ -105,8 +104,7 @@ def compile(
     if target not in TARGETS:
         raise ValueError(f"target is {target!r}; allowed are {', '.join(map(repr, TARGETS))}")
     chip = TARGETS[target]
-    if input is None and _is_chain(module):
-        input = input_of(sample)
+    input = input_of(sample) if input is None and _is_chain(module) else input
     parts, recorded = parts_of(module, input=input, steps=steps, readout=readout, sample=sample)
     if chip is not None:
         refuse_resets(parts, chip, target=target)

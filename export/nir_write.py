@@ -39,9 +39,6 @@ Floats = NDArray[np.float64]
 FOREVER = 1e12
 """Steps. NIR's time constant of a current or potential that does not leak, beside ones that do."""
 
-SHORTEST = 1 / 700
-"""Steps. The time constant of a state of which a step keeps nothing: exp(-700) is nothing."""
-
 
 def write(
     module: nn.Module,
@@ -244,10 +241,7 @@ def _neurons(p: FloatPopulation, dt_s: float, dialect: Dialect) -> nir.NIRNode:
 def _time_constant(keep: Floats, dialect: Dialect) -> Floats:
     """Steps. The time constant of which a step keeps `keep` by the dialect's rule."""
     lost = np.maximum(1 - keep, 1 / FOREVER)
-    if dialect.rule == "euler":
-        return np.asarray(1 / lost)
-    with np.errstate(divide="ignore"):
-        return np.maximum(-1 / np.log1p(-lost), SHORTEST)
+    return np.asarray(1 / lost if dialect.rule == "euler" else -1 / np.log1p(-lost))
 
 
 def _full(value: Floats, p: FloatPopulation) -> Floats:

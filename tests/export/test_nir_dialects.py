@@ -1,0 +1,212 @@
+"""Files for the readers of other chips: the same network, in the words that each of them reads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import h5py
+import nir
+import numpy as np
+import pytest
+import snntorch
+import torch
+from torch import nn
+
+from spikeport.export import compile as compile_net
+from spikeport.export.agreement import agreement
+from spikeport.export.compiled import TARGETS
+from spikeport.export.modules import wired
+from spikeport.export.nir_dialects import DIALECTS, spoken
+from spikeport.export.nir_read import read
+from spikeport.export.nir_write import write, write_parts
+from spikeport.export.parts import Parts
+from spikeport.sim import floating
+from spikeport.sim.net import Input
+from spikeport.sim.synapse import FloatSumPool2d
+
+DT_S = 2e-3
+TESTS = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def nets(load_file: Callable[[Path], ModuleType]) -> ModuleType:
+    return load_file(TESTS / "conformance" / "reader_nets.py")
+
+
+def leaky(beta: float = 1.0, reset: str = "zero") -> Any:
+    return snntorch.Leaky(beta, threshold=0.6, reset_mechanism=reset, init_hidden=True)
+
+
+def synaptic(alpha: float = 0.75, beta: float = 0.9, reset: str = "zero") -> Any:
+    return snntorch.Synaptic(
+        alpha, beta, threshold=0.6, reset_mechanism=reset, reset_delay=reset == "subtract",
+        init_hidden=True,
+    )  # fmt: skip
+
+
+def pooled(kind: Any = nn.AvgPool2d) -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(2, 3, 3, padding=1), leaky(0.9), kind(2), nn.Flatten(),
+        nn.Linear(12, 4, bias=False), leaky(0.8),
+    ).eval()  # fmt: skip
+
+
+def parts_of(module: nn.Sequential, *shape: int) -> Parts:
+    return wired(module.eval(), Input(shape=shape), steps=6, readout="count")
+
+
+def test_every_target_without_a_chip_has_a_dialect() -> None:
+    assert {name for name, chip in TARGETS.items() if chip is None} == DIALECTS.keys()
+
+
+@pytest.mark.parametrize("target", ["nir", "speck", "spinnaker2"])
+def test_the_network_read_back_is_the_trained_one(target: str, nets: Any, tmp_path: Path) -> None:
+    plain = compile_net(pooled(), target="lava", input=Input(shape=(2, 4, 4)), steps=24)
+    written = compile_net(pooled(), target=target, input=Input(shape=(2, 4, 4)), steps=24)
+    x = nets.spikes(3, (2, 4, 4), samples=5)
+    ours, theirs = (floating.run(c.float_net, x) for c in (plain, written))
+    for name, part in ours.populations.items():
+        assert np.array_equal(part.spikes, theirs[name].spikes)
+        assert theirs[name].v_last == pytest.approx(part.v_last, abs=1e-12)
+        assert part.spikes.any()
+
+
+def types(target: str, path: Path) -> list[str]:
+    graph = write(pooled(), path, dt_s=DT_S, input=Input(shape=(2, 4, 4)), steps=6, target=target)
+    return [type(node).__name__ for node in graph.nodes.values()]
+
+
+def test_files_for_speck_have_sums_and_biases(tmp_path: Path) -> None:
+    ends = ["Flatten", "Linear", "LIF", "Output"]
+    assert types("nir", tmp_path / "a.nir") == ["Input", "Conv2d", "LIF", "AvgPool2d", *ends]
+    ends[1] = "Affine"
+    for target in ("speck", "spinnaker2"):
+        path = tmp_path / f"{target}.nir"
+        assert types(target, path) == ["Input", "Conv2d", "LIF", "SumPool2d", *ends]
+        graph = nir.read(path)
+        linear = pooled()[4].weight.detach().double().numpy()
+        assert np.array_equal(graph.nodes["4"].weight, linear / 4)
+        assert not graph.nodes["4"].bias.any()
+
+
+def test_quotients_pass_pools_and_stop_at_weights() -> None:
+    """Two pools behind one another divide by both of their sizes; biases stay as they are."""
+    torch.manual_seed(1)
+    module = nn.Sequential(
+        nn.Conv2d(1, 2, 1), leaky(), nn.AvgPool2d(2), nn.AvgPool2d((1, 2)), nn.Conv2d(2, 3, 1),
+        leaky(),
+    )  # fmt: skip
+    before = parts_of(module, 1, 4, 4)
+    after = spoken(before, DIALECTS["speck"])
+    pools = [p.synapse for p in after.parts.values() if hasattr(p, "synapse")]
+    assert [pool.w for pool in pools if isinstance(pool, FloatSumPool2d)] == [1.0, 1.0]
+    stages: list[Any] = [before.parts["4"], after.parts["4"], before.parts["0"], after.parts["0"]]
+    assert np.array_equal(stages[1].synapse.w, stages[0].synapse.w / 8)
+    assert np.array_equal(stages[1].bias, stages[0].bias)
+    assert np.array_equal(stages[3].synapse.w, stages[2].synapse.w)
+
+
+def test_files_for_everybody_say_nothing_of_dialects(tmp_path: Path) -> None:
+    write(pooled(), tmp_path / "net.nir", dt_s=DT_S, input=Input(shape=(2, 4, 4)), steps=6)
+    content = (tmp_path / "net.nir").read_bytes()
+    assert b'"rule"' not in content
+    assert b'"gain"' not in content
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_files_for_xylo_by_their_formulas(seed: int, nets: Any, tmp_path: Path) -> None:
+    """Every neuron keeps exp(-dt / tau), dt is tau_mem / (1 + r), and by NIR's equations, solved
+    over a step, an input arrives as the share that its current keeps."""
+    parts = nets.currents(seed)
+    graph = write_parts(parts, tmp_path / "net.nir", dt_s=DT_S, target="xylo")
+    for p in parts.populations:
+        node: Any = graph.nodes[p.name]
+        assert np.exp(-DT_S / node.tau_mem) == pytest.approx(p.keep_v, rel=1e-12)
+        assert np.exp(-DT_S / node.tau_syn) == pytest.approx(p.keep_u, rel=1e-12)
+        assert node.tau_mem / (1 + node.r) == pytest.approx(np.full(p.size, DT_S), rel=1e-12)
+        arrives = node.w_in * (1 - p.keep_u) * node.r * (1 - p.keep_v)
+        assert arrives == pytest.approx(p.keep_u, rel=1e-9)
+    net = read(tmp_path / "net.nir")
+    for p, found in zip(parts.populations, [q for q in net.populations if q.name[0] == "n"
+                                            and "." not in q.name], strict=True):  # fmt: skip
+        assert np.array_equal(found.keep_u, p.keep_u)
+        assert np.array_equal(found.keep_v, p.keep_v)
+    x = nets.spikes(seed, parts.input.shape, samples=4)
+    write_parts(parts, tmp_path / "plain.nir", dt_s=DT_S)
+    plain = floating.run(read(tmp_path / "plain.nir"), x)
+    spikes = {p.name: plain[p.name].spikes.astype(float) for p in parts.populations}
+    found = agreement(net, x, spikes)
+    assert (found.differences, found.ties) == ((), 0)
+    # A reader that knows nothing of our metadata finds the same network by the exact rule.
+    with h5py.File(tmp_path / "net.nir", "r+") as file:
+        for node in file["node/nodes"].values():
+            node.pop("metadata", None)
+        del file["node/metadata"]
+    bare = read(tmp_path / "net.nir", dt_s=DT_S, steps=24, rule="exact", reset="subtract")
+    assert agreement(bare, x, spikes).differences == ()
+
+
+def test_neurons_that_keep_everything_have_a_time_constant(tmp_path: Path) -> None:
+    module = nn.Sequential(nn.Linear(3, 2, bias=False), synaptic(0.5, 1.0, "subtract")).eval()
+    write(module, tmp_path / "net.nir", dt_s=DT_S, input=Input(shape=(3,)), steps=5, target="xylo")
+    [population] = read(tmp_path / "net.nir").populations
+    assert population.keep_v == 1
+    assert population.reset == "subtract"
+
+
+REFUSED = {
+    "pool into neurons": (
+        lambda: parts_of(nn.Sequential(nn.Conv2d(1, 2, 1), leaky(), nn.AvgPool2d(2), leaky()),
+                         1, 4, 4),
+        "speck",
+        r"^layer '3' \(Leaky\): average pools lead into it without one layer of weights that could"
+        " divide their sums; put a convolution or a linear layer between$",
+    ),
+    "keeps too little": (
+        lambda: parts_of(nn.Sequential(nn.Linear(3, 2), leaky(0.9)), 3), "xylo",
+        r"^layer '1' \(Leaky\): a step keeps 0 of its current or potential, and Xylo's neurons keep"
+        " more than 0.368 of both; train a Synaptic with larger alpha and beta$",
+    ),
+    "loop": (
+        lambda: parts_of(nn.Sequential(nn.Linear(3, 2), synaptic(reset="subtract")), 3), "xylo",
+        r"^layer '1' \(Synaptic\): what arrives through '1.reset2?' is late or comes back, and"
+        " rockpool runs no loops; train without recurrence, and mind that snnTorch's reset by"
+        " subtraction is a loop where neurons leak$",
+    ),
+    "convolution": (
+        lambda: parts_of(nn.Sequential(nn.Conv2d(1, 2, 3), synaptic()), 1, 4, 4), "xylo",
+        r"^layer '1' \(Synaptic\): Xylo's neurons take spikes through dense weights of their own;"
+        " put a Linear between '0' and it$",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_be_said(name: str, tmp_path: Path) -> None:
+    parts, target, says = REFUSED[name]
+    with pytest.raises(ValueError, match=says):
+        write_parts(parts(), tmp_path / "net.nir", dt_s=DT_S, target=target)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unknown_reader(tmp_path: Path) -> None:
+    says = r"^a file for 'teapot' was asked for; allowed are nir, speck, xylo, spinnaker2$"
+    with pytest.raises(ValueError, match=says):
+        write_parts(parts_of(pooled(), 2, 4, 4), tmp_path / "n", dt_s=DT_S, target="teapot")
+
+
+def test_the_rule_of_a_file_is_its_own(tmp_path: Path, nets: Any) -> None:
+    write_parts(nets.currents(0), tmp_path / "net.nir", dt_s=DT_S, target="xylo")
+    with pytest.raises(ValueError, match="the rule 'euler' would change them; leave it out"):
+        read(tmp_path / "net.nir", rule="euler")
+    with h5py.File(tmp_path / "net.nir", "r+") as file:
+        place = "node/metadata/spikeport"
+        said = file[place][()].replace(b'"exact"', b'"magic"')
+        del file[place]
+        file[place] = said
+    with pytest.raises(ValueError, match=r"metadata 'spikeport' of 'graph' are damaged \(rule\)"):
+        read(tmp_path / "net.nir")
