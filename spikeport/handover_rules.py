@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from spikeport.export.nir_file import NEURONS, Graph, Node
 from spikeport.hw.rule import Issue
@@ -63,10 +64,22 @@ def nodes_of(graph: Graph, *kinds: str) -> list[Node]:
 def behind(graph: Graph, name: str) -> list[Node]:
     """Where the values of node `name` lead, through Flatten."""
     found: list[Node] = []
-    for target in (b for a, b in graph.edges if a == name):
-        node = graph.nodes[target]
-        found += behind(graph, target) if node.type == "Flatten" else [node]
+    todo, seen = [name], {name}
+    while todo:
+        before = todo.pop()
+        for node in (graph.nodes[b] for a, b in graph.edges if a == before):
+            if node.type != "Flatten":
+                found.append(node)
+            elif node.name not in seen:
+                seen.add(node.name)
+                todo.append(node.name)
     return found
+
+
+def spread(values: NDArray[np.float64]) -> str:
+    """The values in words: one, or from where to where they go."""
+    low, high = values.min(), values.max()
+    return f"{low:g}" if low == high else f"{low:g} to {high:g}"
 
 
 def size(node: Node) -> int:

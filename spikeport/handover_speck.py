@@ -8,7 +8,7 @@ from math import ceil, log2, prod
 import numpy as np
 
 from spikeport.export.nir_file import Graph, Node
-from spikeport.handover_rules import Reader, behind, issue, kind, nodes_of
+from spikeport.handover_rules import Reader, behind, issue, kind, nodes_of, spread
 from spikeport.hw.rule import Issue
 
 CORES = 9
@@ -105,7 +105,7 @@ def _thresholds(graph: Graph, reader: Reader) -> Iterator[Issue]:
             values = node.array(key, default=1.0)
             if np.ptp(values) or (key == "r" and (values != 1).any()):
                 limit = "a core of Speck has one threshold" if key != "r" else "sinabs takes r as 1"
-                got = f"its {key} goes from {values.min():g} to {values.max():g}"
+                got = f"its {key} is {spread(values)}"
                 yield _told(node, got, limit, rule="thresholds")
 
 

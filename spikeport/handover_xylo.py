@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikeport.export.nir_file import Graph, Node
-from spikeport.handover_rules import Reader, behind, issue, looped, nodes_of, size
+from spikeport.handover_rules import Reader, behind, issue, looped, nodes_of, size, spread
 from spikeport.hw.rule import Issue
 
 INPUTS, OUTPUTS, HIDDEN = 16, 8, 1000
@@ -91,7 +91,7 @@ def _time(graph: Graph, reader: Reader) -> Iterator[Issue]:
     for node, found in zip(neurons, steps, strict=True):
         if not np.allclose(found, first, rtol=SAME, atol=0):
             yield issue(
-                "time", node, f"r and tau_mem say steps of {found.min():g} to {found.max():g} s",
+                "time", node, f"r and tau_mem say steps of {spread(found)} s",
                 f"rockpool needs one step for all, here {first:g} s",
                 "export it with --target xylo, or give it r = tau_mem / dt - 1",
             )  # fmt: skip
