@@ -81,6 +81,18 @@ def _weights(graph: Graph, reader: Reader) -> Iterator[Issue]:
         )  # fmt: skip
 
 
+def _offsets(graph: Graph, reader: Reader) -> Iterator[Issue]:
+    """What becomes of a bias before neurons with a current."""
+    for node in nodes_of(graph, "weights"):
+        late = any(after.type == "CubaLIF" for after in behind(graph, node.name))
+        if late and "bias" in node.values and node.array("bias").any():
+            yield issue(
+                "offsets", node, "its bias goes into a current that builds up",
+                "py-spinnaker2 adds it to the potential, at once as large as it would become",
+                "train with bias=False", severity="advice",
+            )  # fmt: skip
+
+
 def _steps(graph: Graph, reader: Reader) -> Iterator[Issue]:
     """Each projection takes its time."""
     yield issue(
@@ -134,7 +146,7 @@ READER = Reader(
     resets=("zero", "subtract"),
     resets_by="has one rule for the whole network",
     one_reset=True,
-    rules=(_order, _convolutions, _weights, _steps),
+    rules=(_order, _convolutions, _weights, _offsets, _steps),
     sources={
         "types": f"{PLACE}, create_populations, create_projections",
         "input": f"{PLACE}, create_populations: spike_list",
@@ -144,6 +156,7 @@ READER = Reader(
         "convolutions": f"{PLACE}, get_conv2d_params, create_populations,"
                         " create_sumpool2d_conv2d_projection",
         "weights": f"{PLACE}, get_conv2d_params and ConversionConfig.scale_weights",
+        "offsets": f"{PLACE}, convert_CubaLIF, i_offset",
         "steps": f"{PLACE}, ConversionConfig.conn_delay",
     },
     load=_load,

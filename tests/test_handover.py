@@ -251,6 +251,9 @@ BREAKS: dict[str, tuple[str, str, Row, str]] = {
         "it overlaps or has padding, but py-spinnaker2 has neither before a convolution"),
     "fractions": ("spinnaker2", "weights", mapped(w=0.5),
                   "network: weights of '1' are not whole numbers up to 127, but SpiNNaker2's are"),
+    "bias into a current": ("spinnaker2", "offsets", dense(current(3), bias=1.0),
+                            "node '1': its bias goes into a current that builds up, but"
+                            " py-spinnaker2 adds it to the potential, at once as large"),
     "delays": ("spinnaker2", "steps", dense(leaky(3)),
                "but py-spinnaker2 delays every projection by conn_delay steps"),
 }  # fmt: skip

@@ -139,8 +139,8 @@ def test_files_for_xylo_by_their_formulas(seed: int, nets: Any, tmp_path: Path) 
     write_parts(parts, tmp_path / "plain.nir", dt_s=DT_S)
     plain = floating.run(read(tmp_path / "plain.nir"), x)
     spikes = {p.name: plain[p.name].spikes.astype(float) for p in parts.populations}
-    found = agreement(net, x, spikes)
-    assert (found.differences, found.ties) == ((), 0)
+    agreed = agreement(net, x, spikes)
+    assert (agreed.differences, agreed.ties) == ((), 0)
     # A reader that knows nothing of our metadata finds the same network by the exact rule.
     with h5py.File(tmp_path / "net.nir", "r+") as file:
         for node in file["node/nodes"].values():
@@ -156,6 +156,23 @@ def test_neurons_that_keep_everything_have_a_time_constant(tmp_path: Path) -> No
     [population] = read(tmp_path / "net.nir").populations
     assert population.keep_v == 1
     assert population.reset == "subtract"
+
+
+def test_files_for_spinnaker2_by_its_formulas(tmp_path: Path) -> None:
+    """py-spinnaker2's forward Euler step (convert_LIF and convert_CubaLIF of s2_nir.py) divides
+    thresholds by dt r / tau, and by dt w_in / tau_syn, which must be 1, and keeps 1 - dt / tau."""
+    torch.manual_seed(2)
+    module = nn.Sequential(nn.Linear(3, 4), leaky(0.9), nn.Linear(4, 2), synaptic(0.6, 0.8))
+    graph: Any = write(module.eval(), tmp_path / "net.nir", dt_s=DT_S, input=Input(shape=(3,)),
+                       steps=5, target="spinnaker2")  # fmt: skip
+    first, second = graph.nodes["1"], graph.nodes["3"]
+    for tau, factor, keep in (
+        (first.tau, first.r, 0.9), (second.tau_mem, second.r, 0.8),
+        (second.tau_syn, second.w_in, 0.6),
+    ):  # fmt: skip
+        assert DT_S / tau * factor == pytest.approx(np.ones_like(tau), rel=1e-12)
+        assert 1 - DT_S / tau == pytest.approx(np.full_like(tau, np.float32(keep)), rel=1e-6)
+    assert first.v_threshold == pytest.approx([0.6] * 4)
 
 
 REFUSED = {
