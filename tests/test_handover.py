@@ -203,6 +203,9 @@ BREAKS: dict[str, tuple[str, str, Row, str]] = {
     "weights of a core": ("speck", "memory", dense(spiking(513), sizes=(128, 513)),
                           "it takes 128 Ki words of weights, 0.500977 of neurons, but cores hold"
                           " 16 and 64, 32 and 32, 64 and 16"),
+    "rounded up": ("speck", "memory", {"row": (
+        entry(65, 4, 4), conv(33, 65), spiking(33, 4, 4), exit_(33, 4, 4))},
+        "it takes 65 Ki words of weights, 0.515625 of neurons, but cores hold"),
     "bias": ("xylo", "biases", xylo(bias=0.5),
              "node '1': it has a bias, but rockpool's mapper leaves biases of weights out"),
     "v_leak": ("xylo", "biases", xylo(current(6), current(3, v_leak=0.1)),
