@@ -18,13 +18,25 @@ from math import exp
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import nn
 
 from spikeport.export.neurons import Unsupported
-from spikeport.export.parts import Link, Part, Parts
+from spikeport.export.parts import Flat, Link, Part, Parts
 from spikeport.export.passes import Gain, Stage
+from spikeport.sim.floating import NEVER
 from spikeport.sim.net import FloatPopulation
-from spikeport.sim.synapse import FloatConv2d, FloatDense, FloatSumPool2d
+from spikeport.sim.synapse import FloatDense, FloatSumPool2d, FloatSynapse
+
+Floats = NDArray[np.float64]
+
+NEAR = 1e-4
+"""Integers that float32 training left this far from their values are meant."""
+
+UNDIVIDED = (
+    "average pools lead into it without one layer of weights that could divide their sums; put a"
+    " convolution or a linear layer between"
+)
 
 LEAST_KEPT = exp(-1)
 """Share of a state kept by a step that is as long as the time constant."""
@@ -36,12 +48,15 @@ class Dialect:
 
     rule: the discretisation by which the neurons of the file are the trained ones, as in
     `nir_read.read`. biases: write a bias where there is none. sums: write average pools as sums,
-    the quotient in the next weights. filtered: write r and weights as rockpool reads them.
+    the quotient in the next weights. whole: write weights and thresholds that training has put on
+    the chip's grid as the integers that they are there, which float32 holds. filtered: write r and
+    weights as rockpool reads them.
     """
 
     rule: str = "euler"
     biases: bool = False
     sums: bool = False
+    whole: bool = False
     filtered: bool = False
 
     @property
@@ -52,9 +67,9 @@ class Dialect:
 
 DIALECTS: Mapping[str, Dialect] = {
     "nir": Dialect(),
-    "speck": Dialect(biases=True, sums=True),
+    "speck": Dialect(biases=True, sums=True, whole=True),
     "xylo": Dialect(rule="exact", filtered=True),
-    "spinnaker2": Dialect(biases=True, sums=True),
+    "spinnaker2": Dialect(biases=True, sums=True, whole=True),
 }
 """By target. "nir" is for everybody."""
 
@@ -64,40 +79,81 @@ def spoken(parts: Parts, dialect: Dialect) -> Parts:
     cannot be written that way."""
     if dialect.sums:
         parts = _with_sums(parts)
+    if dialect.whole:
+        parts = _in_integers(parts)
     return _filtered(parts) if dialect.filtered else parts
 
 
 def _with_sums(parts: Parts) -> Parts:
     """Average pools as sums, their quotients in the weights behind them."""
     made: dict[str, Part] = {}
-    owed: dict[str, float] = {}  # factor that what a part gives must still be multiplied with
     for name, part in parts.parts.items():
-        factors = {owed.get(link.source, 1.0) for link in parts.links if link.target == name}
-        factor = factors.pop() if len(factors) == 1 else 1.0
-        if factors or (factor != 1 and isinstance(part, FloatPopulation)):
-            raise Unsupported(
-                name, parts.layers.get(name),
-                "average pools lead into it without one layer of weights that could divide their"
-                " sums; put a convolution or a linear layer between",
-            )  # fmt: skip
-        made[name], owed[name] = _divided(part, factor)
+        factor = _owed(parts, name)
+        if isinstance(part, Gain):
+            part = replace(part, factor=part.factor * factor)
+        elif isinstance(part, Stage) and isinstance(part.synapse, FloatSumPool2d):
+            part = replace(part, synapse=replace(part.synapse, w=1.0))
+        elif isinstance(part, Stage) and factor != 1:
+            part = replace(part, synapse=_times(part.synapse, factor))
+        elif isinstance(part, FloatPopulation) and factor != 1:
+            raise Unsupported(name, parts.layers.get(name), UNDIVIDED)
+        made[name] = part
     return replace(parts, parts=made)
 
 
-def _divided(part: Part, factor: float) -> tuple[Part, float]:
-    """`part` behind sums that are still to be multiplied with `factor`, and what it leaves."""
-    if isinstance(part, Gain):
-        return replace(part, factor=part.factor * factor), 1.0
-    if not isinstance(part, Stage):
-        return part, factor
-    if isinstance(part.synapse, FloatSumPool2d):
-        return replace(part, synapse=replace(part.synapse, w=1.0)), factor * float(part.synapse.w)
-    return replace(part, synapse=_times(part.synapse, np.array(factor))), 1.0
+def _owed(parts: Parts, name: str) -> float:
+    """What the sums that arrive at part `name` must be multiplied with to be averages."""
+    factors: set[float] = set()
+    for link in parts.links:
+        if link.target == name:
+            source = parts.parts.get(link.source)
+            passed = 1.0
+            if isinstance(source, Stage) and isinstance(source.synapse, FloatSumPool2d):
+                passed = float(source.synapse.w) * _owed(parts, link.source)
+            elif isinstance(source, Flat):
+                passed = _owed(parts, link.source)
+            factors.add(passed)
+    if len(factors) > 1:
+        raise Unsupported(name, parts.layers.get(name), UNDIVIDED)
+    return factors.pop() if factors else 1.0
 
 
-def _times(synapse: FloatDense | FloatConv2d, factor: Any) -> FloatDense | FloatConv2d:
+def _times(synapse: FloatSynapse, factor: Any) -> Any:
     """`synapse` with its weights times `factor`, one or [n_out, 1]."""
     return replace(synapse, w=synapse.w * factor)
+
+
+def _in_integers(parts: Parts) -> Parts:
+    """Spiking populations whose scale training has settled on, with what leads into them, in
+    synaptic integers, where all of that are integers then."""
+    made = dict(parts.parts)
+    for population in parts.populations:
+        name, scale = population.name, population.scale
+        sources = [link.source for link in parts.links if link.target == name]
+        stages = [stage for source in sources if (stage := _alone(parts, source)) is not None]
+        fires = not (population.v_th >= NEVER).all()
+        if scale is None or not fires or len(stages) < len(sources):
+            continue
+        numbers = [population.v_th, population.v_init]
+        for stage in stages:
+            numbers += [stage.synapse.w, stage.bias]
+        whole = [np.rint(value * scale) for value in numbers]
+        near = (np.abs(n - value * scale).max() < NEAR
+                for n, value in zip(whole, numbers, strict=True))  # fmt: skip
+        if not all(near):
+            continue
+        made[name] = replace(population, v_th=whole[0], v_init=whole[1], scale=1.0)
+        for source, stage, w, bias in zip(sources, stages, whole[2::2], whole[3::2], strict=True):
+            made[source] = replace(stage, synapse=replace(stage.synapse, w=w), bias=bias)
+    return replace(parts, parts=made)
+
+
+def _alone(parts: Parts, source: str) -> Stage | None:
+    """The weights called `source` if they lead to one part."""
+    stage = parts.parts.get(source)
+    if not isinstance(stage, Stage) or isinstance(stage.synapse, FloatSumPool2d):
+        return None
+    return stage if [link.source for link in parts.links].count(source) == 1 else None
 
 
 def _filtered(parts: Parts) -> Parts:

@@ -34,10 +34,12 @@ import torch
 net = sinabs.nir.from_nir(nir.read("net.nir"), batch_size=1)  # samples that run at a time
 for layer in net.modules():
     if isinstance(layer, sinabs.layers.LIF):  # integrate-and-fire layers are such
+        v_th = layer.spike_threshold.max().float()
+        above = torch.nextafter(v_th, torch.tensor(torch.inf))  # NIR fires above it, sinabs at it
+        layer.spike_threshold = torch.nn.Parameter(above, False)
         layer.spike_fn = sinabs.activation.SingleSpike  # at most one spike a step
-        layer.reset_fn = sinabs.activation.{reset}()
+        layer.reset_fn = sinabs.activation.{reset}
         layer.min_v_mem = None  # potentials without a floor
-        layer.spike_threshold = torch.nn.Parameter(layer.spike_threshold.max(), False)
 """
 
 
@@ -159,7 +161,8 @@ def _text(node: Node, key: str) -> str:
 
 def _load(graph: Graph) -> str:
     resets = {node.about.get("reset") for node in nodes_of(graph, "neurons")}
-    return LOAD.format(reset="MembraneReset" if resets == {"zero"} else "MembraneSubtract")
+    zero = resets == {"zero"}
+    return LOAD.format(reset="MembraneReset()" if zero else "MembraneSubtract(float(v_th))")
 
 
 READER = Reader(

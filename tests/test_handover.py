@@ -329,10 +329,12 @@ def test_spinnaker2_is_told_what_the_file_means(row: Row, expected: str, tmp_pat
         assert re.search(rf"\b{name}=(\w+\.)?{re.escape(value)},", text), part
 
 
-@pytest.mark.parametrize(("reset", "name"), [("zero", "MembraneReset"), ("subtract", "Subtract")])
+@pytest.mark.parametrize(
+    ("reset", "name"), [("zero", "Reset()"), ("subtract", "Subtract(float(v_th))")]
+)
 def test_sinabs_is_told_how_neurons_reset(reset: str, name: str, tmp_path: Path) -> None:
     found = checked(dense(spiking(3, reset=reset)), tmp_path, "speck")
-    assert f"{name}()" in found["load"]
+    assert f"sinabs.activation.Membrane{name}" in found["load"]
 
 
 @pytest.mark.parametrize("path", sorted(FOREIGN.glob("*.nir")), ids=lambda path: path.stem)

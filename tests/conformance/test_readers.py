@@ -30,7 +30,7 @@ from spikeport.export import compile
 from spikeport.export.agreement import agreement
 from spikeport.export.nir_read import read
 from spikeport.export.nir_write import write, write_parts
-from spikeport.sim import engine, floating
+from spikeport.sim import bundle, engine, floating
 from spikeport.sim.net import FloatNet, Input
 
 NETS = 40
@@ -192,6 +192,47 @@ def test_trained_digits_on_speck(sinabs: Any) -> None:
         right += int(spikes[net.readout.population].sum((0, 1)).argmax() == label)
     assert differences == 0
     assert right > 75
+
+
+CONFIG = """
+[data]
+name = "digits"
+[encode]
+name = "poisson"
+steps = 5
+[model]
+name = "conv"
+channels = [3, 4]
+keep_v = 1.0
+readout = "count"
+[train]
+epochs = 1
+lr = 0.02
+seed = 0
+device = "cpu"
+[quantise]
+target = "loihi2"
+epochs = 1
+"""
+
+
+def test_a_bundles_vectors_are_what_speck_fires(sinabs: Any, cli: Any) -> None:
+    """From a configuration to both chips: sinabs gives the spikes of Loihi's integers, which meet
+    their thresholds often, because the file holds these integers."""
+    Path("tiny.toml").write_text(CONFIG, "utf-8")
+    for line in ("train tiny.toml --out run", "export run --target speck --out .",
+                 "export run --target loihi2 --vectors 6 --out bundle"):  # fmt: skip
+        assert cli.spikeport(*line.split()).code == 0
+    made = bundle.read("bundle")
+    vectors, net = made.vectors, read("net.nir")
+    assert [p.v_th % 1 for p in net.populations] == [0] * 3
+    for sample in range(6):
+        x = vectors.inputs[:, sample : sample + 1].astype(float)
+        for name, spikes in by_sinabs(sinabs, loaded("speck"), net, x).items():
+            assert np.array_equal(spikes, vectors.spikes[name][:, sample : sample + 1])
+    assert sum(int(s.sum()) for s in vectors.spikes.values()) > 100
+    trace: Any = engine.run(made.net, vectors.inputs, record=True)
+    assert any((trace[p.name].v == 64 * p.v_th).any() for p in made.net.populations)
 
 
 def test_xylo_fires_as_written(rockpool: Any, nets: Any) -> None:

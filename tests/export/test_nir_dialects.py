@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -22,10 +23,12 @@ from spikeport.export.modules import wired
 from spikeport.export.nir_dialects import DIALECTS, spoken
 from spikeport.export.nir_read import read
 from spikeport.export.nir_write import write, write_parts
-from spikeport.export.parts import Parts
+from spikeport.export.parts import Link, Parts
+from spikeport.export.passes import Stage
 from spikeport.sim import floating
-from spikeport.sim.net import Input
-from spikeport.sim.synapse import FloatSumPool2d
+from spikeport.sim.floating import NEVER
+from spikeport.sim.net import FloatPopulation, Input
+from spikeport.sim.synapse import FloatDense, FloatSumPool2d
 
 DT_S = 2e-3
 TESTS = Path(__file__).resolve().parents[1]
@@ -110,6 +113,44 @@ def test_quotients_pass_pools_and_stop_at_weights() -> None:
     assert np.array_equal(stages[3].synapse.w, stages[2].synapse.w)
 
 
+def test_quotients_pass_loops() -> None:
+    """Weights that stand before the pool in the list, because a loop leads back to them."""
+    rng = np.random.default_rng(9)
+    flat = FloatDense(w=rng.normal(size=(4, 4)))
+    parts: Any = {
+        "w": Stage(name="w", source=(4,), synapse=flat),
+        "back": Stage(name="back", source=(1, 1, 1), synapse=FloatDense(w=rng.normal(size=(4, 1)))),
+        "n": FloatPopulation(name="n", shape=(1, 2, 2), v_th=np.array(1.0)),
+        "pool": Stage(name="pool", source=(1, 2, 2), synapse=FloatSumPool2d(
+            kernel=(2, 2), stride=(2, 2), w=0.25)),
+    }  # fmt: skip
+    links = (Link(source="input", target="w"), Link(source="w", target="n"),
+             Link(source="n", target="pool"), Link(source="pool", target="back", delay=1),
+             Link(source="back", target="n"))  # fmt: skip
+    whole = Parts(input=Input(shape=(4,)), steps=3, parts=parts, links=links, output="n",
+                  readout="count", layers={})  # fmt: skip
+    after: Any = spoken(whole, DIALECTS["spinnaker2"]).parts
+    assert np.array_equal(after["back"].synapse.w, parts["back"].synapse.w / 4)
+    assert after["pool"].synapse.w == 1
+    assert after["w"] is parts["w"]
+
+
+def test_pools_of_two_sizes_are_refused() -> None:
+    pools = {name: FloatSumPool2d(kernel=(2, 2), stride=(2, 2), w=w)
+             for name, w in (("p", 0.25), ("q", 1.0))}  # fmt: skip
+    parts: Any = {
+        name: Stage(name=name, source=(1, 2, 2), synapse=pool) for name, pool in pools.items()
+    }
+    parts["w"] = Stage(name="w", source=(1, 1, 1), synapse=FloatDense(w=np.ones((2, 1))))
+    parts["n"] = FloatPopulation(name="n", shape=(2,), v_th=np.array(1.0))
+    links = tuple(Link(source=a, target=b) for a, b in (
+        ("input", "p"), ("input", "q"), ("p", "w"), ("q", "w"), ("w", "n")))  # fmt: skip
+    whole = Parts(input=Input(shape=(1, 2, 2)), steps=3, parts=parts, links=links, output="n",
+                  readout="count", layers={})  # fmt: skip
+    with pytest.raises(ValueError, match=r"^layer 'w': average pools lead into it without one"):
+        spoken(whole, DIALECTS["speck"])
+
+
 def test_files_for_everybody_say_nothing_of_dialects(tmp_path: Path) -> None:
     write(pooled(), tmp_path / "net.nir", dt_s=DT_S, input=Input(shape=(2, 4, 4)), steps=6)
     content = (tmp_path / "net.nir").read_bytes()
@@ -156,6 +197,59 @@ def test_neurons_that_keep_everything_have_a_time_constant(tmp_path: Path) -> No
     [population] = read(tmp_path / "net.nir").populations
     assert population.keep_v == 1
     assert population.reset == "subtract"
+
+
+def on_the_grid(scale: float | None, *, off: float = 0.0, names: str = "abc") -> Parts:
+    """Two populations of which training has settled the first one's scale, and a readout."""
+    rng = np.random.default_rng(4)
+    parts: dict[str, Any] = {}
+    links: list[Link] = []
+    for before, name, v_th in zip(("input", *names), names, (30.0, 30.0, NEVER), strict=False):
+        w = FloatDense(w=(rng.integers(-99, 100, (4, 4)) + off) / 24)
+        bias = rng.integers(-9, 9, 4) / 24
+        parts[f"w{name}"] = Stage(name=f"w{name}", source=(4,), synapse=w, bias=bias)
+        parts[name] = FloatPopulation(
+            name=name, shape=(4,), v_th=np.array(v_th if v_th == NEVER else v_th / 24),
+            scale=None if name == "b" else scale, keep_v=np.array(0.9),
+        )  # fmt: skip
+        links += [Link(source=before, target=f"w{name}"), Link(source=f"w{name}", target=name)]
+    return Parts(
+        input=Input(shape=(4,)), steps=20, parts=parts, links=tuple(links), output=names[-1],
+        readout="last_v", layers={},
+    )  # fmt: skip
+
+
+def test_what_lies_on_the_chips_grid_is_written_in_integers(tmp_path: Path, nets: Any) -> None:
+    """The population with a scale, weights, bias and threshold; others and readouts stay."""
+    before = on_the_grid(24.0)
+    after: Any = spoken(before, DIALECTS["speck"]).parts
+    known: Any = before.parts
+    assert np.array_equal(after["wa"].synapse.w, np.rint(known["wa"].synapse.w * 24))
+    assert np.array_equal(after["wa"].bias, np.rint(known["wa"].bias * 24))
+    assert (after["a"].v_th, after["a"].scale) == (30.0, 1.0)
+    assert all(after[name] is known[name] for name in ("wb", "b", "wc", "c"))
+    x = nets.spikes(1, (4,), samples=6)
+    traces = []
+    for target in ("nir", "speck"):
+        write_parts(before, tmp_path / target, dt_s=DT_S, target=target)
+        traces.append(floating.run(read(tmp_path / target), x))
+    for name in "abc":
+        assert np.array_equal(traces[0][name].spikes, traces[1][name].spikes)
+    assert traces[0]["a"].spikes.any()
+    assert traces[1]["c"].v_last == pytest.approx(traces[0]["c"].v_last, abs=1e-9)
+
+
+@pytest.mark.parametrize(("scale", "off"), [(None, 0.0), (24.0, 0.3), (25.0, 0.0)])
+def test_what_lies_off_the_grid_is_left_alone(scale: float | None, off: float) -> None:
+    before = on_the_grid(scale, off=off)
+    after = spoken(before, DIALECTS["spinnaker2"]).parts
+    assert all(after[name] is part for name, part in before.parts.items())
+
+
+def test_weights_of_two_populations_are_left_alone() -> None:
+    before = on_the_grid(24.0)
+    shared = replace(before, links=(*before.links, Link(source="wa", target="b")))
+    assert spoken(shared, DIALECTS["speck"]).parts["a"] is before.parts["a"]
 
 
 def test_files_for_spinnaker2_by_its_formulas(tmp_path: Path) -> None:
