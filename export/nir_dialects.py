@@ -18,7 +18,6 @@ from math import exp
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from torch import nn
 
 from spikeport.export.neurons import Unsupported
@@ -27,8 +26,6 @@ from spikeport.export.passes import Gain, Stage
 from spikeport.sim.floating import NEVER
 from spikeport.sim.net import FloatPopulation
 from spikeport.sim.synapse import FloatDense, FloatSumPool2d, FloatSynapse
-
-Floats = NDArray[np.float64]
 
 NEAR = 1e-4
 """Integers that float32 training left this far from their values are meant."""

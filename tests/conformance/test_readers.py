@@ -513,6 +513,13 @@ def test_rockpool_lets_the_current_decay_at_once(rockpool: Any) -> None:
         assert fires(module, [1.0, 0.0]) == expected
 
 
+def test_rockpool_fires_at_the_threshold(rockpool: Any) -> None:
+    """NIR says above it; without integers in the file potentials hardly ever meet it."""
+    for v_th, expected in ((1.0, 1.0), (1.0 + 2.0**-23, 0.0)):
+        node = synaptic(v_threshold=v_th, tau_syn=1e9)  # nothing is lost: the potential is 1
+        assert fires(rockpool.from_nir(one_neuron(node)), [1.0]) == [expected]
+
+
 def test_rockpool_adds_all_of_v_leak(rockpool: Any) -> None:
     """v_leak arrives in every step, not the share of it that NIR's equation lets in."""
     module = rockpool.from_nir(one_neuron(synaptic(v_leak=1.5)))
