@@ -49,7 +49,7 @@ $(VENV)/.ready: pyproject.toml requirements/py310.txt requirements/py311.txt .ci
 	sh .ci/env $(VENV)
 
 # Names and versions only: which registry they come from is the user's business.
-COMPILE = $(BIN)/uv pip compile -q --upgrade --extra dev --extra conformance --extra attackers --no-annotate \
+COMPILE = $(BIN)/uv pip compile -q --upgrade --extra dev --extra conformance --extra attackers --extra readers --no-annotate \
 	--no-header --no-emit-index-url --no-emit-find-links pyproject.toml
 pins: env
 	$(COMPILE) --python-version 3.10 -o requirements/py310.txt

@@ -24,14 +24,16 @@ if TYPE_CHECKING:
     from spikeport.export.report import Report
     from spikeport.sim.twin import Twin
 
-# The chips, and None for a file without integers.
-TARGETS: Mapping[str, Chip | None] = {**CHIP_TARGETS, "nir": None}
+# The chips, and None for files without integers: NIR for everybody, NIR for readers of other chips.
+TARGETS: Mapping[str, Chip | None] = {
+    **CHIP_TARGETS, **dict.fromkeys(("nir", "speck", "xylo", "spinnaker2")),
+}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
 class Compiled:
     """A compiled network. nir: the bytes of its NIR file. float_net: the same, discretised.
-    fixed and report: its integers and what rounding did; None for target "nir"."""
+    fixed and report: its integers and what rounding did; None for a target without a chip."""
 
     target: str
     nir: bytes = field(repr=False)
@@ -41,9 +43,11 @@ class Compiled:
 
     @property
     def net(self) -> FixedNet:
-        """The integers; ValueError for target "nir", which has none."""
+        """The integers; ValueError for targets that are files alone, which have none."""
         if self.fixed is None:
-            raise ValueError('target "nir" has no integers; compile for loihi, loihi1 or loihi2')
+            raise ValueError(
+                f'target "{self.target}" has no integers; compile for loihi, loihi1 or loihi2'
+            )
         return self.fixed
 
     def twin(self, **options: Any) -> Twin:
@@ -74,7 +78,8 @@ def compile(
     **rounding: Any,
 ) -> Compiled:
     """Compile `module` for `target`: "loihi" (limits of Loihi 2), "loihi1", "loihi2", "lava" (the
-    simulator, whose neurons may reset by subtraction) or "nir" (no integers).
+    simulator, whose neurons may reset by subtraction), or a file without integers: "nir", "speck",
+    "xylo", "spinnaker2", see `export.nir_dialects`.
 
     module, in evaluation mode whatever its mode, and left as it is:
 
@@ -99,12 +104,11 @@ def compile(
     if target not in TARGETS:
         raise ValueError(f"target is {target!r}; allowed are {', '.join(map(repr, TARGETS))}")
     chip = TARGETS[target]
-    if input is None and _is_chain(module):
-        input = input_of(sample)
+    input = input_of(sample) if input is None and _is_chain(module) else input
     parts, recorded = parts_of(module, input=input, steps=steps, readout=readout, sample=sample)
     if chip is not None:
         refuse_resets(parts, chip, target=target)
-    content, float_net = through_a_file(parts, dt_s=dt_s)
+    content, float_net = through_a_file(parts, dt_s=dt_s, target="nir" if chip else target)
     if recorded is not None:
         check_against(recorded, float_net)
     made = Compiled(target=target, nir=content, float_net=float_net, fixed=None, report=None)
@@ -114,14 +118,14 @@ def compile(
     return replace(made, fixed=fixed, report=report(float_net, fixed))
 
 
-def through_a_file(parts: Parts, *, dt_s: float) -> tuple[bytes, FloatNet]:
-    """The bytes of the NIR file of `parts`, and the network that is read back from them."""
+def through_a_file(parts: Parts, *, dt_s: float, target: str) -> tuple[bytes, FloatNet]:
+    """The bytes of the NIR file of `parts` for `target`, and the network read back from them."""
     from spikeport.export.nir_read import read
     from spikeport.export.nir_write import write_parts
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "net.nir"
-        write_parts(parts, path, dt_s=dt_s)
+        write_parts(parts, path, dt_s=dt_s, target=target)
         return path.read_bytes(), read(path)
 
 

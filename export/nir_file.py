@@ -17,6 +17,8 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
+from spikeport.export.nir_conventions import RULES
+
 KEY = "spikeport"  # of our metadata
 FORMAT = 1  # of what stands under it
 
@@ -69,11 +71,13 @@ ABOUT: Mapping[str, Callable[[Any], bool]] = {
     "readout": lambda value: isinstance(value, dict),
     "kind": lambda value: isinstance(value, str),
     "reset": lambda value: isinstance(value, str),
+    "rule": lambda value: value in RULES,
     "payload_bits": _whole,
     "scale": lambda value: value is None or _number(value),
     "keep_u": _numbers,
     "keep_v": _numbers,
     "v_init": _numbers,
+    "gain": _numbers,
     "groups": _whole,
     "rim": lambda value: isinstance(value, list) and len(value) == 2 and all(map(_whole, value)),
 }

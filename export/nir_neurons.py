@@ -144,12 +144,13 @@ def _reset(node: Node, wanted: str | None) -> str:
 
 def _exact(node: Node, neurons: Neurons, shape: Shape, *, rule: str) -> Neurons:
     """The decays our writer recorded, after checking them against the time constants."""
-    if rule != "euler":
+    if rule != node.about.get("rule", "euler"):
         raise ValueError(
             f"the file records its decays, the rule {rule!r} would change them; leave it out"
         )
     keep_u, keep_v = (np.array(node.about.get(key, np.nan)) for key in ("keep_u", "keep_v"))
-    pairs = ((keep_u, neurons.keep_u), (keep_v, neurons.keep_v), (np.array(1.0), neurons.gain))
+    gain = np.array(node.about.get("gain", 1.0))
+    pairs = ((keep_u, neurons.keep_u), (keep_v, neurons.keep_v), (gain, neurons.gain))
     sizes = {1, int(np.prod(shape))}
     if not all(
         exact.size in sizes and np.allclose(exact, found, rtol=AGREE, atol=AGREE)
@@ -160,4 +161,4 @@ def _exact(node: Node, neurons: Neurons, shape: Shape, *, rule: str) -> Neurons:
             " is not the one it was written with"
         )
     v_init = np.asarray(neurons.v_init + np.array(node.about.get("v_init", 0.0)))
-    return replace(neurons, keep_u=keep_u, keep_v=keep_v, gain=np.array(1.0), v_init=v_init)
+    return replace(neurons, keep_u=keep_u, keep_v=keep_v, gain=gain, v_init=v_init)

@@ -29,7 +29,7 @@ def read(
     dt_s: float | None = None,
     steps: int | None = None,
     input: Input | None = None,
-    rule: str = "euler",
+    rule: str | None = None,
     reset: str | None = None,
     start: str = "zero",
     readout: str | None = None,
@@ -39,7 +39,8 @@ def read(
 
     Files that `nir_write` made need no arguments. For others `steps` is needed, `dt_s` (seconds a
     step) where there are time constants or delays, and `input` unless it is binary spikes.
-    rule: "euler" (a step loses dt/tau of a state) or "exact" (it loses 1 - exp(-dt/tau)).
+    rule: "euler" (a step loses dt/tau of a state) or "exact" (it loses 1 - exp(-dt/tau)); None for
+    what our metadata say, else "euler".
     reset: "zero" or "subtract", which NIR cannot say; None for what our metadata say, else "zero".
     start: potentials begin at "zero" or at "leak", their v_leak; NIR cannot say.
     readout: "count", "first_spike", "last_v" or "sum_v"; None for what our metadata say, else
@@ -51,6 +52,7 @@ def read(
     graph = load(path)
     steps = _steps(graph, steps)
     dt_s = graph.about.get("dt_s") if dt_s is None else dt_s
+    rule = rule or graph.about.get("rule", "euler")
     source, shapes = _input(graph, input)
     said = Conventions(dt_s=dt_s, rule=rule, reset=reset, start=start, round_delays=round_delays)
     arriving = arrivals(graph, shapes, said=said)

@@ -6,7 +6,8 @@ readout, reset by subtraction, the exact decay, the scale of training) travels a
 metadata of its node under one key, `KEY`.
 
 `dt_s` only gives NIR's time constants their unit: tau = dt / (1 - keep). With
-r = tau / dt a forward Euler step of dt is the discrete neuron that was trained.
+r = tau / dt a forward Euler step of dt is the discrete neuron that was trained. By the rule "exact"
+tau = -dt / ln(keep) and r = 1 / (1 - keep); `nir_dialects` says who wants that.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from torch import nn
 from spikeport.export.convolutions import ungrouped
 from spikeport.export.modules import Recorded, looped, wired
 from spikeport.export.neurons import Unsupported
+from spikeport.export.nir_dialects import DIALECTS, Dialect, spoken
 from spikeport.export.nir_file import FORMAT, KEY
 from spikeport.export.parts import Flat, Link, Part, Parts
 from spikeport.export.passes import Gain, Stage
@@ -47,26 +49,33 @@ def write(
     steps: int | None = None,
     readout: str | None = None,
     sample: Any = None,
+    target: str = "nir",
 ) -> nir.NIRGraph:
     """Write `module` to `path` and return the graph.
 
     module: a SpikingNet, which knows its input, steps and readout, or an nn.Sequential of torch
     and snnTorch layers, for which `input` and `steps` are needed ("count" is then the readout
     unless told otherwise), or any module with a forward of its own, for which `sample` is, see
-    `export.compile`. dt_s: seconds per step. The file is read back and compared before it takes
-    its place. Raises ValueError naming the layer that NIR or a chip cannot express.
+    `export.compile`. dt_s: seconds per step. target: one of `nir_dialects.DIALECTS`. The file is
+    read back and compared before it takes its place. Raises ValueError naming the layer that NIR
+    or a chip cannot express.
     """
     parts, _ = parts_of(module, input=input, steps=steps, readout=readout, sample=sample)
-    return write_parts(parts, path, dt_s=dt_s)
+    return write_parts(parts, path, dt_s=dt_s, target=target)
 
 
-def write_parts(parts: Parts, path: Path | str, *, dt_s: float) -> nir.NIRGraph:
+def write_parts(
+    parts: Parts, path: Path | str, *, dt_s: float, target: str = "nir"
+) -> nir.NIRGraph:
     """Write `parts` to `path`; see `write`."""
     if not (np.isfinite(dt_s) and dt_s > 0):
         raise ValueError(f"dt_s is {dt_s}; it must be a positive number of seconds")
-    graph = _graph(parts, dt_s)
+    if target not in DIALECTS:
+        raise ValueError(f"a file for {target!r} was asked for; allowed are {', '.join(DIALECTS)}")
+    dialect = DIALECTS[target]
+    graph = _graph(spoken(parts, dialect), dt_s, dialect)
     graph.metadata = _metadata(
-        format=FORMAT, dt_s=float(dt_s), steps=int(parts.steps),
+        format=FORMAT, dt_s=float(dt_s), steps=int(parts.steps), **dialect.about,
         readout={"population": parts.output, "kind": parts.readout},
     )  # fmt: skip
     content = io.BytesIO()  # where the disk is full, the HDF5 library would end the process
@@ -108,14 +117,14 @@ def parts_of(
     return wired(layers, known.input, steps=known.steps, readout=known.readout), None
 
 
-def _graph(parts: Parts, dt_s: float) -> nir.NIRGraph:
+def _graph(parts: Parts, dt_s: float, dialect: Dialect) -> nir.NIRGraph:
     source = parts.input
     about = _metadata(kind=source.kind, payload_bits=source.payload_bits, scale=source.scale)
     nodes: dict[str, nir.NIRNode] = {
         "input": nir.Input(input_type={"input": np.array(source.shape)}, metadata=about)
     }
     for name, part in parts.parts.items():
-        nodes[name] = _node(part, dt_s)
+        nodes[name] = _node(part, dt_s, dialect)
     edges: list[tuple[str, str]] = []
     for link in parts.links:
         before = link.source
@@ -152,16 +161,16 @@ def _metadata(**values: Any) -> dict[str, str]:
     return {KEY: json.dumps(values, sort_keys=True, allow_nan=False)}
 
 
-def _node(part: Part, dt_s: float) -> nir.NIRNode:
+def _node(part: Part, dt_s: float, dialect: Dialect) -> nir.NIRNode:
     if isinstance(part, Flat):
         return nir.Flatten(input_type={"input": np.array(part.source)}, start_dim=0, end_dim=-1)
     if isinstance(part, Gain):
         factor = np.broadcast_to(part.factor, int(np.prod(part.source)))
         return nir.Scale(scale=factor.reshape(part.source).copy())
     if isinstance(part, FloatPopulation):
-        return _neurons(part, dt_s)
+        return _neurons(part, dt_s, dialect)
     if isinstance(part.synapse, FloatDense):
-        if not part.bias.any():
+        if not part.bias.any() and not dialect.biases:
             return nir.Linear(weight=part.synapse.w.copy())
         bias = np.broadcast_to(part.bias, part.target).copy()
         return nir.Affine(weight=part.synapse.w.copy(), bias=bias)
@@ -202,26 +211,37 @@ def _conv(stage: Stage, conv: FloatConv2d) -> nir.Conv2d:
     )
 
 
-def _neurons(p: FloatPopulation, dt_s: float) -> nir.NIRNode:
-    about = _metadata(
-        keep_u=p.keep_u.tolist(), keep_v=p.keep_v.tolist(), v_init=p.v_init.tolist(),
-        reset=p.reset, fires="v > v_threshold", scale=p.scale,
-    )  # fmt: skip
+def _neurons(p: FloatPopulation, dt_s: float, dialect: Dialect) -> nir.NIRNode:
+    about: dict[str, Any] = {
+        "keep_u": p.keep_u.tolist(), "keep_v": p.keep_v.tolist(), "v_init": p.v_init.tolist(),
+        "reset": p.reset, "fires": "v > v_threshold", "scale": p.scale, **dialect.about,
+    }  # fmt: skip
     full = {name: _full(getattr(p, name), p) for name in ("v_th", "keep_u", "keep_v")}
     ones, zeros = np.ones(p.shape), np.zeros(p.shape)
     fires = not (p.v_th >= NEVER).all()
-    if (full["keep_v"] == 1).all() and not p.keep_u.any():
-        if not fires:
-            return nir.I(r=ones, metadata=about)
-        return nir.IF(r=ones, v_threshold=full["v_th"], v_reset=zeros, metadata=about)
-    r, w_in = (1 / np.maximum(1 - full[name], 1 / FOREVER) for name in ("keep_v", "keep_u"))
-    values: dict[str, Any] = {"r": r, "v_leak": zeros, "metadata": about}
+    values: dict[str, Any] = {"metadata": _metadata(**about)}
     if fires:
         values |= {"v_threshold": full["v_th"], "v_reset": zeros}
+    if (full["keep_v"] == 1).all() and not p.keep_u.any():
+        return (nir.IF if fires else nir.I)(r=ones, **values)
+    r, w_in = (1 / np.maximum(1 - full[name], 1 / FOREVER) for name in ("keep_v", "keep_u"))
+    tau_mem, tau_syn = (_time_constant(full[name], dialect) for name in ("keep_v", "keep_u"))
+    if dialect.filtered:
+        # What r gains the other factor of NIR's input loses, so that all of it is gain = keep_u.
+        values["metadata"] = _metadata(**about, gain=p.keep_u.tolist())
+        w_in *= full["keep_u"] * r / (tau_mem - 1)
+        r = tau_mem - 1
+    values |= {"r": r, "v_leak": zeros}
     if not p.keep_u.any():
-        return (nir.LIF if fires else nir.LI)(tau=dt_s * r, **values)
-    values |= {"tau_mem": dt_s * r, "tau_syn": dt_s * w_in, "w_in": w_in}
+        return (nir.LIF if fires else nir.LI)(tau=dt_s * tau_mem, **values)
+    values |= {"tau_mem": dt_s * tau_mem, "tau_syn": dt_s * tau_syn, "w_in": w_in}
     return (nir.CubaLIF if fires else nir.CubaLI)(**values)
+
+
+def _time_constant(keep: Floats, dialect: Dialect) -> Floats:
+    """Steps. The time constant of which a step keeps `keep` by the dialect's rule."""
+    lost = np.maximum(1 - keep, 1 / FOREVER)
+    return np.asarray(1 / lost if dialect.rule == "euler" else -1 / np.log1p(-lost))
 
 
 def _full(value: Floats, p: FloatPopulation) -> Floats:

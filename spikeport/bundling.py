@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from spikeport import handover
 from spikeport.export import bounds
 from spikeport.export.prepare import prepared_as
 from spikeport.export.report import report
@@ -143,8 +144,9 @@ def _netx(net: FixedNet) -> tuple[dict[str, bytes], str | None]:
 
 def describe_export(result: dict[str, Any]) -> str:
     """The summary for people."""
-    if result["target"] == "nir":
-        return f"wrote {result['folder']}/net.nir"
+    if result["files"] == ["net.nir"]:
+        said = [handover.describe(result)] if result["target"] in handover.READERS else []
+        return "\n".join([*said, f"wrote {result['folder']}/net.nir"])
     lines = [result["report"], *result["notes"]]
     lines += [describe_rung(rung) for rung in result["fidelity"]["rungs"]]
     lines.append(

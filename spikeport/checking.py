@@ -6,6 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from spikeport import handover
 from spikeport.hw import rules, rules_place
 from spikeport.hw.place import DoesNotFitError, Placement, place
 from spikeport.hw.target import target as target_of
@@ -19,8 +20,13 @@ def check(source: Path, *, target: str, fewest: bool = False) -> dict[str, Any]:
     """Every broken rule of the network in `source`, a bundle or its net.h5, on `target`, and its
     placement; a JSON summary. "placement" is None where not even one neuron fits.
 
+    Where `target` is one of `handover.READERS`, what that reader makes of a NIR file instead.
     Raises ValueError in one sentence for what cannot be read.
     """
+    if target in handover.READERS:
+        if fewest:
+            raise ValueError(f"--fewest places a network on cores, target {target} does not")
+        return handover.check(source, target=target)
     net, goal = _net(source), target_of(target)
     issues = rules.check(net, goal.whole)
     placement = None
@@ -64,6 +70,8 @@ def _placement(placement: Placement) -> dict[str, Any]:
 
 def describe_check(result: dict[str, Any]) -> str:
     """The summary for people."""
+    if result["target"] in handover.READERS:
+        return handover.describe(result)
     lines = [f"{issue['severity']}: {issue['text']}" for issue in result["issues"]]
     if result["placement"]:
         lines.append(aligned(result["placement"]["rows"]))

@@ -80,7 +80,9 @@ def train(
 @app.command()
 def export(
     run: Annotated[Path, typer.Argument(help="Run folder of `train`, or a .nir or .net file.")],
-    target: Annotated[str, typer.Option(help="loihi, loihi1, loihi2, lava or nir.")],
+    target: Annotated[
+        str, typer.Option(help="loihi, loihi1, loihi2, lava; nir, speck, xylo, spinnaker2: a file.")
+    ],
     out_folder: Annotated[Path, typer.Option("--out", help="Bundle folder to write.")] = Path(
         "bundle"
     ),

@@ -40,8 +40,13 @@ Faults = Annotated[
 
 
 def check(
-    net: Annotated[Path, typer.Argument(help="Folder that `spikeport export` wrote, or a net.h5.")],
-    target: Goal,
+    net: Annotated[
+        Path, typer.Argument(help="Folder that `spikeport export` wrote, or its net.h5 or net.nir.")
+    ],
+    target: Annotated[
+        str,
+        typer.Option(help="Chip, board, a .toml of your own chip; speck, xylo, spinnaker2: NIR."),
+    ],
     fewest: Fewest = False,
     as_json: AsJson = False,
 ) -> None:

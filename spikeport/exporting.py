@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from spikeport import bundling, foreign
+from spikeport import bundling, foreign, handover
 from spikeport.bundling import BATCH
 from spikeport.export import TARGETS, compile
 from spikeport.foreign import Reading, refuse_options
@@ -69,7 +69,7 @@ def export(
     if source.is_dir() or chip is None:
         refuse_options(source, reading, tuple(reading.given()))
     if chip is None:
-        return _export_nir(source, folder)
+        return _export_nir(source, folder, target=target)
     if source.is_dir():
         return _export_run(source, folder, target=target, vectors=vectors)
     float_net, net = foreign.load(source, chip, reading)
@@ -99,17 +99,20 @@ def _export_run(source: Path, folder: Path, *, target: str, vectors: int) -> dic
     )  # fmt: skip
 
 
-def _export_nir(source: Path, folder: Path) -> dict[str, Any]:
+def _export_nir(source: Path, folder: Path, *, target: str) -> dict[str, Any]:
     if not source.is_dir():
-        raise ValueError(f"{source}: is no run folder, which is what target nir exports")
+        raise ValueError(f"{source}: is no run folder, which is what target {target} exports")
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder}: is a file; name a folder for net.nir")
     model, _ = load_quantised(source)
-    content = compile(model.spiking_net().eval(), target="nir").nir
+    content = compile(model.spiking_net().eval(), target=target).nir
     folder.mkdir(parents=True, exist_ok=True)
     with atomic(folder / "net.nir") as path:
         path.write_bytes(content)
-    return {"passed": True, "folder": str(folder), "target": "nir", "files": ["net.nir"]}
+    written = {"folder": str(folder), "target": target, "files": ["net.nir"]}
+    if target not in handover.READERS:
+        return {"passed": True, **written}
+    return {**handover.check(folder, target=target), **written}
 
 
 def run_to_net(source: Path, *, target: str) -> Exported:

@@ -5,16 +5,18 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
+import h5py
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from spikeport.sim import bundle, reference
-from spikeport.sim.net import FixedNet
+from spikeport.sim.net import READOUTS, FixedNet
 from spikeport.sim.synapse import Dense
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "bundle.md"
@@ -37,8 +39,11 @@ def page() -> Any:
 
 @pytest.fixture
 def make(random_net: RandomNet, tmp_path: Path) -> Callable[..., tuple[Path, FixedNet]]:
-    def made(seed: int, kind: str | None, *, flip: bool = False) -> tuple[Path, FixedNet]:
+    def made(
+        seed: int, kind: str | None, *, flip: bool = False, readout: str = "count"
+    ) -> tuple[Path, FixedNet]:
         net, x = random_net(seed, kind=kind, lava=False)
+        net = replace(net, readout=replace(net.readout, kind=readout))
         x = np.concatenate([x] * net.steps)[: net.steps]
         trace = reference.run(net, x)
         spikes = {name: part.spikes.copy() for name, part in trace.populations.items()}
@@ -56,12 +61,22 @@ def test_the_program_finds_no_difference(kind: str | None, make: Any, page: Any)
     """Wraps, clips, negative exponents, pools, resets by subtraction and loops are drawn."""
     for seed in range(400, 403):
         folder, net = make(seed, kind)
-        assert page.differing(folder) == {p.name: 0 for p in net.populations}
+        assert page.differing(folder) == {p.name: 0 for p in net.populations} | {"logits": 0}
+
+
+@pytest.mark.parametrize("readout", READOUTS)
+def test_the_program_reads_out_what_we_do(readout: str, make: Any, page: Any) -> None:
+    """All four readouts; a vector whose logits are another's is found out."""
+    folder, net = make(401, None, readout=readout)
+    assert page.differing(folder) == {p.name: 0 for p in net.populations} | {"logits": 0}
+    with h5py.File(folder / "vectors.h5", "r+") as file:
+        file["logits"][0, 0] += 1
+    assert page.differing(folder)["logits"] == 1
 
 
 def test_the_program_finds_one_difference(make: Any, page: Any) -> None:
     folder, net = make(400, None, flip=True)
-    assert sum(page.differing(folder).values()) == 1
+    assert sum(page.differing(folder).values()) == 1  # the logits are those of the true spikes
     assert page.differing(folder)[net.readout.population] == 1
 
 

@@ -848,6 +848,12 @@ CHECKING = [
     case(
         "unknown target", "check bundle --target teapot", "target is 'teapot'; allowed are loihi1"
     ),
+    case("no NIR file", "check none.nir --target xylo", "none.nir: there is no such file"),
+    case(
+        "nothing to place",
+        "check bundle --target speck --fewest",
+        "--fewest places a network on cores, target speck does not",
+    ),
     case("no table", "check bundle --target my.toml", "my.toml: there is no such file"),
     case(
         "number without a source",

@@ -1,0 +1,379 @@
+"""What the check says of NIR files for other chips: every rule, broken once, and its source."""
+
+from __future__ import annotations
+
+import json
+import re
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import nir
+import numpy as np
+import pytest
+
+from spikeport import checking, handover
+from spikeport.export.nir_file import KEY
+
+Row = dict[str, Any]
+FOREIGN = Path(__file__).parent / "export" / "foreign"
+
+
+def about(**said: Any) -> dict[str, str]:
+    return {KEY: json.dumps(said)}
+
+
+def entry(*shape: int, kind: str = "spike") -> Any:
+    return nir.Input(input_type={"input": np.array(shape)}, metadata=about(kind=kind))
+
+
+def exit_(*shape: int) -> Any:
+    return nir.Output(output_type={"output": np.array(shape)})
+
+
+def full(value: float, *shape: int) -> Any:
+    return np.full(shape, float(value))
+
+
+def spiking(*shape: int, v_th: Any = 1.0, v_reset: float = 0.0, r: float = 1.0, **said: Any) -> Any:
+    said = {"reset": "zero"} | said
+    return nir.IF(
+        r=full(r, *shape), v_threshold=v_th * full(1, *shape), v_reset=full(v_reset, *shape),
+        metadata=about(**said),
+    )  # fmt: skip
+
+
+def current(n: int, *, keep: float = 0.875, v_leak: float = 0.0, slow: float = 1.0,
+            **said: Any) -> Any:  # fmt: skip
+    """Neurons as a file for xylo has them, with steps of 1 ms times `slow`."""
+    said = {"reset": "subtract", "rule": "exact"} | said
+    tau = -1e-3 / np.log(keep)
+    return nir.CubaLIF(
+        tau_mem=full(tau, n), tau_syn=full(tau, n), r=full(tau / (1e-3 * slow) - 1, n),
+        v_leak=full(v_leak, n), v_threshold=full(1, n), metadata=about(**said),
+    )  # fmt: skip
+
+
+def leaky(*shape: int, **said: Any) -> Any:
+    values = {"tau": full(4e-3, *shape), "r": full(4, *shape), "v_leak": full(0, *shape)}
+    said = {"reset": "zero"} | said
+    return nir.LIF(v_threshold=full(1, *shape), metadata=about(**said), **values)
+
+
+def linear(n_out: int, n_in: int) -> Any:
+    return nir.Linear(weight=np.ones((n_out, n_in)))
+
+
+def affine(n_out: int, n_in: int, bias: float = 0.0) -> Any:
+    return nir.Affine(weight=np.ones((n_out, n_in)), bias=full(bias, n_out))
+
+
+def conv(
+    c_out: int, c_in: int, k: int = 3, *, side: int = 4, stride: int = 1, w: float = 1.0,
+    dilation: int = 1, groups: int = 1, padding: int = 1,
+) -> Any:  # fmt: skip
+    return nir.Conv2d(
+        input_shape=(side, side), weight=full(w, c_out, c_in, k, k), stride=stride,
+        padding=padding, dilation=dilation, groups=groups, bias=np.zeros(c_out),
+    )  # fmt: skip
+
+
+def pool(kind: Any = nir.SumPool2d, *, k: Any = (2, 2), stride: int = 2, padding: int = 0) -> Any:
+    return kind(kernel_size=np.array(k), stride=full(stride, 2).astype(int),
+                padding=full(padding, 2).astype(int))  # fmt: skip
+
+
+def flat(*shape: int) -> Any:
+    return nir.Flatten(input_type={"input": np.array(shape)}, start_dim=0, end_dim=-1)
+
+
+def file(path: Path, *row: Any, more: tuple[tuple[int, int], ...] = (), **said: Any) -> Path:
+    """A file with nodes "0", "1", ... in a chain, `more` edges, and `said` of the whole."""
+    names = [str(i) for i in range(len(row))]
+    edges = [*pairwise(names), *((str(a), str(b)) for a, b in more)]
+    graph = nir.NIRGraph(dict(zip(names, row, strict=True)), edges, type_check=False)
+    if said:
+        graph.metadata = about(**said)
+    nir.write(path / "net.nir", graph)
+    return path / "net.nir"
+
+
+def mapped(*, k: int = 3, **conv_: Any) -> Row:
+    return {"row": (entry(2, 4, 4), conv(3, 2, k, **conv_), spiking(3, 4, 4), exit_(3, 4, 4))}
+
+
+def dense(*neurons: Any, bias: float = 0.0, weights: Any = None, sizes: Any = (4, 3)) -> Row:
+    """Input of 4, and for each of `neurons` an Affine before it."""
+    row: list[Any] = [entry(sizes[0])]
+    for (n_in, n), node in zip(pairwise(sizes), neurons, strict=True):
+        row += [weights or affine(n, n_in, bias), node]
+    return {"row": (*row, exit_(sizes[-1]))}
+
+
+def pooling(first: Any, *behind: Any) -> Row:
+    return {"row": (entry(2, 4, 4), conv(3, 2), spiking(3, 4, 4), first, *behind, exit_(3))}
+
+
+TAIL = (flat(3, 2, 2), affine(3, 12), spiking(3))
+XYLO = {"dt_s": 1e-3, "rule": "exact"}
+TWO = (4, 6, 3)
+
+
+def xylo(*neurons: Any, sizes: Any = TWO, bias: float = 0.0, **said: Any) -> Row:
+    neurons = neurons or tuple(current(n) for n in sizes[1:])
+    return {**dense(*neurons, bias=bias, sizes=sizes), **(XYLO | said)}
+
+
+FITS: dict[str, tuple[str, Row]] = {
+    "speck, dense": ("speck", dense(spiking(3))),
+    "speck, maps": ("speck", pooling(pool(), *TAIL)),
+    "speck, subtracting": ("speck", dense(spiking(3, reset="subtract"))),
+    "speck, two pools": ("speck", pooling(pool(k=(1, 1), stride=1), pool(), *TAIL)),
+    "xylo": ("xylo", xylo()),
+    "xylo, of others": ("xylo", dense(*(current(n) for n in TWO[1:]), sizes=TWO)),
+    "spinnaker2, dense": ("spinnaker2", dense(leaky(3))),
+    "spinnaker2, currents": ("spinnaker2", dense(current(3))),
+    "spinnaker2, maps": ("spinnaker2", pooling(pool(), *TAIL)),
+    "spinnaker2, loop": ("spinnaker2", {**dense(leaky(4), sizes=(4, 4)), "more": ((2, 1),)}),
+}  # fmt: skip
+
+BREAKS: dict[str, tuple[str, str, Row, str]] = {
+    "graded": ("speck", "input", {"row": (
+        entry(4, kind="graded"), affine(3, 4), spiking(3), exit_(3))},
+        "node '0': its input is graded, but Speck takes spikes"),
+    "start": ("spinnaker2", "starts", dense(leaky(3, v_init=[0.0, 0.1, 0.0])),
+              "node '2': its potentials start at v_init, but NIR cannot say so and py-spinnaker2"
+              " starts at 0"),
+    "one start": ("xylo", "starts", xylo(current(6), current(3, v_init=0.5)),
+                  "node '4': its potentials start at v_init"),
+    "two resets": ("spinnaker2", "resets", dense(leaky(6), leaky(3, reset="subtract"), sizes=TWO),
+                   "but py-spinnaker2 has one rule for the whole network"),
+    "reset of others": ("speck", "resets", dense(nir.IF(r=full(1, 3), v_threshold=full(1, 3))),
+                        "node '2': NIR does not say what a spike does, but sinabs subtracts"),
+    "zero on xylo": ("xylo", "resets", xylo(current(6), current(3, reset="zero")),
+                     "node '4': its reset is 'zero', but rockpool always subtracts"),
+    "v_reset": ("speck", "resets", dense(spiking(3, v_reset=0.25)),
+                "node '2': its v_reset is not 0, but sinabs takes it as 0"),
+    "linear": ("speck", "types", dense(spiking(3), weights=linear(3, 4)),
+               "node '1': it is of type Linear, but sinabs reads it as nothing and says so"),
+    "average": ("speck", "types", pooling(pool(nir.AvgPool2d), *TAIL),
+                "node '3': it is of type AvgPool2d, but sinabs reads it as nothing"),
+    "leak": ("speck", "types", dense(leaky(3)), "it is of type LIF, but neurons of Speck do not"),
+    "currents on speck": ("speck", "types", dense(current(3)),
+                          "but sinabs reads Input, Output, Affine, Conv2d, IF, SumPool2d, Flatten"),
+    "lif on xylo": ("xylo", "types", xylo(leaky(6), leaky(3, reset="subtract")),
+                    "but rockpool asks it for tau_mem, which NIR calls tau, and stops"),
+    "if on xylo": ("xylo", "types", xylo(spiking(6, reset="subtract"), current(3)),
+                   "but rockpool reads Input, Output, Affine, Linear, CubaLIF"),
+    "average on spinnaker2": ("spinnaker2", "types", pooling(pool(nir.AvgPool2d), *TAIL),
+                              "but py-spinnaker2 knows sums, and averages in some versions"),
+    "skip": ("speck", "one_source", {**dense(spiking(4), spiking(4), sizes=(4, 4, 4)),
+                                     "more": ((2, 4),)},
+             "node '4': 2 edges lead into it, but layers of Speck have one source"),
+    "weights behind weights": ("speck", "order", {"row": (
+        entry(4), affine(3, 4), affine(3, 3), spiking(3), exit_(3))},
+        "node '2': it stands behind '1' (Affine), but a core of Speck has weights, then neurons"),
+    "oblong": ("speck", "kernels", {"row": (
+        entry(2, 4, 4), nir.Conv2d(input_shape=(4, 4), weight=np.ones((3, 2, 1, 3)), stride=1,
+                                   padding=(0, 1), dilation=1, groups=1, bias=np.zeros(3)),
+        spiking(3, 4, 4), exit_(3, 4, 4))}, "its kernel is 1x3, but kernels are square"),
+    "large kernel": ("speck", "kernels", mapped(k=17, padding=8),
+                     "its kernel is 17x17, but 16x16 is the most"),
+    "features": ("speck", "kernels", dense(spiking(1025), sizes=(4, 1025)),
+                 "it has 1025 features, but 1024 are the most"),
+    "stride": ("speck", "kernels", mapped(stride=3), "its stride is 3x3, but allowed are"),
+    "dilation": ("speck", "kernels", mapped(dilation=2, padding=2), "its dilation is 2x2, but"),
+    "groups": ("speck", "kernels", {"row": (
+        entry(2, 4, 4), conv(4, 1, groups=2), spiking(4, 4, 4), exit_(4, 4, 4))},
+        "its groups is 2, but only 1 is possible"),
+    "pool of three": ("speck", "pools", pooling(pool(k=(3, 3), stride=3), *TAIL),
+                      "its kernel is 3x3, but pools are square, of side (1, 2, 4)"),
+    "oblong pool": ("speck", "pools", pooling(pool(k=(1, 2)), *TAIL),
+                    "its kernel is 1x2, but pools are square"),
+    "overlap": ("speck", "pools", pooling(pool(stride=1), *TAIL),
+                "its stride is 1x1, but a pool's stride is its kernel"),
+    "padded pool": ("speck", "pools", pooling(pool(padding=1), *TAIL),
+                    "its padding is 1x1, but sinabs ignores a pool's padding"),
+    "thresholds": ("speck", "thresholds", dense(spiking(3, v_th=np.arange(1.0, 4.0))),
+                   "its v_threshold is 1 to 3, but a core of Speck has one threshold"),
+    "r": ("speck", "thresholds", dense(spiking(3, r=2.0)),
+          "its r is 2, but sinabs takes r as 1"),
+    "cores": ("speck", "memory", dense(*[spiking(2) for _ in range(10)], sizes=(2,) * 11),
+              "network: it has 10 layers of weights, but Speck has 9 cores"),
+    "weights of a core": ("speck", "memory", dense(spiking(513), sizes=(128, 513)),
+                          "it takes 128 Ki words of weights, 0.500977 of neurons, but cores hold"
+                          " 16 and 64, 32 and 32, 64 and 16"),
+    "rounded up": ("speck", "memory", {"row": (
+        entry(65, 4, 4), conv(33, 65), spiking(33, 4, 4), exit_(33, 4, 4))},
+        "it takes 65 Ki words of weights, 0.515625 of neurons, but cores hold"),
+    "bias": ("xylo", "biases", xylo(bias=0.5),
+             "node '1': it has a bias, but rockpool's mapper leaves biases of weights out"),
+    "v_leak": ("xylo", "biases", xylo(current(6), current(3, v_leak=0.1)),
+               "its v_leak is not 0, but rockpool adds all of it in every step"),
+    "inputs": ("xylo", "channels", xylo(sizes=(17, 6, 3)),
+               "network: it has 17 input channels, but Xylo has 16"),
+    "outputs": ("xylo", "channels", xylo(sizes=(4, 6, 9)),
+                "network: it has 9 output neurons, but Xylo has 8"),
+    "hidden": ("xylo", "channels", xylo(sizes=(4, 600, 401, 3)),
+               "network: it has 1001 hidden neurons, but Xylo has 1000"),
+    "one layer": ("xylo", "channels", xylo(sizes=(4, 3)),
+                  "network: it has 1 layer of neurons, but Xylo has hidden and output neurons"),
+    "feedback": ("xylo", "loops", {**xylo(sizes=(4, 4, 4)), "more": ((4, 1),)},
+                 "node '2': it is part of a loop, but modules of rockpool take all steps at once"),
+    "euler": ("xylo", "time", xylo(rule="euler"),
+              "network: its time constants are meant for Euler steps and its r is tau / dt, but"
+              " rockpool decays by exp(-dt / tau) and takes dt = tau_mem / (1 + r)"),
+    "two steps": ("xylo", "time", xylo(current(6), current(3, slow=1.5)),
+                  "node '4': r and tau_mem say steps of 0.0015 s, but rockpool needs one"
+                  " step for all, here 0.001 s"),
+    "two steps of others": ("xylo", "time", {**dense(current(6), current(3, slow=1.5), sizes=TWO)},
+                            "node '4': r and tau_mem say steps of 0.0015"),
+    "fast": ("xylo", "decays", xylo(current(6), current(3, keep=0.3)),
+             "node '4': tau_mem is 0.831 steps, but Xylo's time constants are longer than a step"),
+    "shift": ("xylo", "decays", xylo(current(6), current(3, keep=0.9)),
+              "node '4': by tau_syn a step keeps 0.9 of a state, but Xylo decays by a shift and"
+              " keeps 0.875"),
+    "rounding on speck": ("speck", "rounded", dense(spiking(3)),
+                          "DynapcnnNetwork rounds weights to 8 bits, and Speck works event by"),
+    "rounding on xylo": ("xylo", "rounded", xylo(), "rockpool rounds them to 8 bits for the chip"),
+    "no weights": ("spinnaker2", "order", {"row": (entry(3), leaky(3), exit_(3))},
+                   "node '1': it stands behind '0' (Input), but py-spinnaker2 needs weights"),
+    "linear behind a pool": ("spinnaker2", "order", pooling(pool(), TAIL[0], linear(3, 12),
+                                                            leaky(3)),
+                             "but py-spinnaker2 knows Affine alone behind a pool"),
+    "flatten alone": ("spinnaker2", "order", {"row": (
+        entry(2, 4, 4), flat(2, 4, 4), affine(3, 32), leaky(3), exit_(3))},
+        "node '1': it stands behind '0' (Input), but py-spinnaker2 drops a Flatten without a pool"),
+    "map of currents": ("spinnaker2", "convolutions", {"row": (
+        entry(1, 2, 2), conv(1, 1, 1, side=2, padding=0), current(4), exit_(4))},
+        "it leads to CubaLIF, but py-spinnaker2 has convolutions before LIF and IF only"),
+    "dilated": ("spinnaker2", "convolutions", mapped(dilation=2, padding=2),
+                "its dilation is not 1, but py-spinnaker2 leaves dilation out"),
+    "overlap before a map": ("spinnaker2", "convolutions", pooling(
+        pool(stride=1), conv(3, 3, side=3), spiking(3, 3, 3)),
+        "it overlaps or has padding, but py-spinnaker2 has neither before a convolution"),
+    "fractions": ("spinnaker2", "weights", mapped(w=0.5),
+                  "network: weights of '1' are not whole numbers up to 127, but SpiNNaker2's are"),
+    "bias into a current": ("spinnaker2", "offsets", dense(current(3), bias=1.0),
+                            "node '1': its bias goes into a current that builds up, but"
+                            " py-spinnaker2 adds it to the potential, at once as large"),
+    "delays": ("spinnaker2", "steps", dense(leaky(3)),
+               "but py-spinnaker2 delays every projection by conn_delay steps"),
+}  # fmt: skip
+
+
+def checked(row: Row, tmp_path: Path, target: str) -> dict[str, Any]:
+    rest = {key: value for key, value in row.items() if key != "row"}
+    return checking.check(file(tmp_path, *row["row"], **rest), target=target)
+
+
+@pytest.mark.parametrize("name", FITS)
+def test_what_fits(name: str, tmp_path: Path) -> None:
+    target, row = FITS[name]
+    found = checked(row, tmp_path, target)
+    assert (found["passed"], found["target"]) == (True, target)
+    assert all(issue["severity"] == "advice" for issue in found["issues"])
+    compile(found["load"], "load", "exec")
+    text = checking.describe_check(found)
+    assert text.endswith(f"{found['reader']} takes the network to {target}")
+    assert found["load"] in text
+
+
+@pytest.mark.parametrize("name", BREAKS)
+def test_what_breaks_a_rule(name: str, tmp_path: Path) -> None:
+    target, rule, row, says = BREAKS[name]
+    found = checked(row, tmp_path, target)
+    said = {issue["rule"]: issue["severity"] for issue in found["issues"] if says in issue["text"]}
+    assert rule in said, checking.describe_check(found)
+    if said[rule] == "error":
+        assert not found["passed"]
+        text = checking.describe_check(found)
+        assert text.endswith(f"{found['reader']} does not take the network to {target}")
+        assert found["load"] not in text
+        others = {i["rule"] for i in found["issues"] if i["severity"] == "error"} - {rule}
+        assert others <= ALSO.get(name, set())
+
+
+# What else the networks above break, because there is no way round it.
+ALSO: dict[str, set[str]] = {
+    "lif on xylo": {"resets"},
+    "skip": {"order"},
+    "large kernel": {"memory"},
+}
+
+
+def test_every_rule_has_a_source_and_is_broken_above() -> None:
+    for target, reader in handover.READERS.items():
+        broken = {rule for name, rule, _, _ in BREAKS.values() if name == target}
+        common = {"types", "input", "starts", "resets"}
+        assert broken | common == set(reader.sources)
+        known = ("sinabs 3.1.3, ", "rockpool 3.1.0, ", "py-spinnaker2, ", "nirtorch 2.6, ")
+        assert all(source.startswith(known) for source in reader.sources.values())
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        (dense(leaky(3)), "dt=1.0 integrator=FORWARD reset=ZERO conn_delay=1 scale_weights=False"),
+        ({**dense(leaky(3, reset="subtract")), "dt_s": 2e-3},
+         "dt=0.002 integrator=FORWARD reset=SUBTRACT conn_delay=1 scale_weights=False"),
+        ({**dense(current(3)), "dt_s": 1e-3, "rule": "exact"},
+         "dt=0.001 integrator=EXPONENTIAL reset=SUBTRACT conn_delay=1 scale_weights=False"),
+        (mapped(w=0.5), "dt=1.0 integrator=FORWARD reset=ZERO conn_delay=0 scale_weights=True"),
+    ],
+)  # fmt: skip
+def test_spinnaker2_is_told_what_the_file_means(row: Row, expected: str, tmp_path: Path) -> None:
+    text = checked(row, tmp_path, "spinnaker2")["load"]
+    for part in expected.split():
+        name, value = part.split("=")
+        assert re.search(rf"\b{name}=(\w+\.)?{re.escape(value)},", text), part
+
+
+@pytest.mark.parametrize(
+    ("reset", "name"), [("zero", "Reset()"), ("subtract", "Subtract(float(v_th))")]
+)
+def test_sinabs_is_told_how_neurons_reset(reset: str, name: str, tmp_path: Path) -> None:
+    found = checked(dense(spiking(3, reset=reset)), tmp_path, "speck")
+    assert f"sinabs.activation.Membrane{name}" in found["load"]
+
+
+@pytest.mark.parametrize("path", sorted(FOREIGN.glob("*.nir")), ids=lambda path: path.stem)
+def test_files_of_others_are_judged(path: Path) -> None:
+    """Whatever is a NIR file gets a verdict; none of these has what its own chip needs."""
+    for target in handover.READERS:
+        found = checking.check(path, target=target)
+        assert found["issues"]
+        assert isinstance(checking.describe_check(found), str)
+
+
+def test_rockpools_own_file_has_what_rockpool_stops_at() -> None:
+    found = checking.check(FOREIGN / "rockpool_lif.nir", target="xylo")
+    assert "rockpool asks it for tau_mem" in checking.describe_check(found)
+
+
+def test_a_folder_stands_for_its_file(tmp_path: Path) -> None:
+    path = file(tmp_path, *dense(spiking(3))["row"])
+    assert checking.check(tmp_path, target="speck") == checking.check(path, target="speck")
+    path.unlink()
+    with pytest.raises(FileNotFoundError, match=r"net.nir: there is no such file"):
+        checking.check(tmp_path, target="speck")
+
+
+def test_nothing_is_placed(tmp_path: Path) -> None:
+    says = "^--fewest places a network on cores, target speck does not$"
+    with pytest.raises(ValueError, match=says):
+        checking.check(tmp_path, target="speck", fewest=True)
+
+
+def test_export_says_what_the_reader_makes_of_it(finished: Path, tmp_path: Path, cli: Any) -> None:
+    """The packaged digits are graded and leak, which Speck cannot have."""
+    run = str(finished / "run")
+    done = cli.spikeport("export", run, "--target", "speck", "--out", str(tmp_path / "new"))
+    assert done.code == 1
+    assert "its input is graded, but Speck takes spikes" in done.stdout
+    assert "sinabs does not take the network to speck" in done.stdout
+    assert [p.name for p in (tmp_path / "new").iterdir()] == ["net.nir"]
+    again = cli.spikeport("check", str(tmp_path / "new"), "--target", "speck", "--json")
+    assert again.code == 1
+    found = json.loads(again.stdout)
+    assert {"types", "input"} <= {issue["rule"] for issue in found["issues"]}
