@@ -45,7 +45,7 @@ from spikeport.sim.attack import (
     evaluate,
 )
 from spikeport.sim.attack.search import Aimed, Spec
-from spikeport.sim.attack.standard import FIXED, SHARPNESS
+from spikeport.sim.attack.standard import SHARPNESS, WINDOWS
 from spikeport.sim.files import write_text
 from spikeport.sim.twin import Twin
 from spikeport.sim.twin_rules import Assg, Bptr, Hart, Pdsg, Rga
@@ -60,7 +60,7 @@ SEED, CLASSES = 0, 10
 RADII = (0.5, 1.0, 2.0)
 """Radii in units of the lab's for that set."""
 VIEWS = {
-    **{name: window for name, (window, _) in FIXED.items()},
+    **WINDOWS,
     "bptr": Bptr(),
     "rga": Rga(),
     "hart-0.5": Hart(width=0.5),
@@ -172,7 +172,7 @@ def done(job: Job, wanted: dict[Callable[..., dict[str, Any]], Asked]) -> dict[s
 
 def digest(job: Job, asked: Asked) -> str:
     """SHA-256 of what figures depend on: the run, what is asked of it, and what the standard is."""
-    least = (asked.specs(CLASSES), FIXED, SHARPNESS) if isinstance(asked, Settings) else ()
+    least = (asked.specs(CLASSES), WINDOWS, SHARPNESS) if isinstance(asked, Settings) else ()
     return hashlib.sha256(repr((lab_rows.digest(job), asked, least)).encode()).hexdigest()
 
 
