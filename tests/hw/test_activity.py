@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import Any
 
 import numpy as np
@@ -254,11 +254,29 @@ def test_a_way_by_hand() -> None:
     assert [a for a, _ in back.links] == [("core", 70), *(("tile", n) for n in (17, 16, 8, 0))]
 
 
+@pytest.mark.parametrize("cores", [3, 20, 33, 100, 122, 128])
+def test_every_way_goes_from_neighbour_to_neighbour(cores: int) -> None:
+    """On the second of two chips, along the row first, within the chip; also where the last row of
+    tiles has no cores at its end, in which messages from it turn."""
+    for start, end in product(range(cores, 2 * cores, 4), repeat=2):
+        found = mesh.way(start, end, cores)
+        steps = [link for link in found.links if link[0][0] == link[1][0] == "tile"]
+        places = [[mesh.position(tile, cores) for _, tile in link] for link in steps]
+        moves = [(z[1] - a[1], z[2] - a[2]) for a, z in places]
+        own, to = start % cores // 4, end % cores // 4
+        down, right = to // 8 - own // 8, to % 8 - own % 8
+        assert all(chip == 1 for link in places for chip, _, _ in link)
+        across = [(0, 1 if right > 0 else -1)] * abs(right)
+        assert moves == across + [(1 if down > 0 else -1, 0)] * abs(down)
+        assert (found.hops_x, found.hops_y) == (abs(right), abs(down))
+
+
 def test_chips_follow_one_another() -> None:
     assert mesh.tile_of(127, 128) == 31
     assert mesh.tile_of(128, 128) == 32
     assert mesh.position(33, 128) == (1, 0, 1)
-    assert mesh.tile_of(122, 122) == 31  # of 122 cores the last tile holds two
+    assert mesh.tile_of(121, 122) == 30  # of 122 cores the last tile in use holds two
+    assert mesh.position(mesh.tile_of(122, 122), 122) == (1, 0, 0)
     assert mesh.way(127, 128, 128) == mesh.Way(
         links=((("core", 127), ("tile", 31)), (("tile", 32), ("core", 128))),
         hops_x=0, hops_y=0, leaves_chip=True,
