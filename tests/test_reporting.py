@@ -219,6 +219,16 @@ def test_names_are_text(cli: Any, tmp_path: Path) -> None:
 
 
 @NEEDED
+def test_a_bundle_without_reports_has_a_page(tmp_path: Path) -> None:
+    whole = bundles.read(Path("bundle"))
+    bundles.write(tmp_path / "bundle", whole.net, files={}, vectors=whole.vectors)
+    reporting.report(tmp_path / "bundle", tmp_path / "page", target="loihi2", seed=0)
+    found = Page((tmp_path / "page").read_text("utf-8"))
+    assert "The bundle holds no report of its export." in found.text
+    assert "Fidelity at export" not in found.headings
+
+
+@NEEDED
 @pytest.mark.parametrize(
     ("key", "value", "says"),
     [
