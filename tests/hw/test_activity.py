@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise, product
 from typing import Any
@@ -58,7 +59,7 @@ def connections(net: FixedNet, projection: Projection) -> list[tuple[int, int, i
 
 def counted(net: FixedNet, x: Any, trace: Trace, placement: Placement) -> dict[str, Counter[Any]]:
     """{name: {(chip step, sample, core): count}}, event by event."""
-    found: dict[str, Counter[Any]] = {name: Counter() for name in (*NAMES, "links")}
+    found: dict[str, Counter[Any]] = {name: Counter() for name in (*NAMES, "links", "tiles")}
     homes = {p.name: placement.core_of(p.name) for p in net.populations}
     size = placement.target.chip.cores
     last = len(x) + max(net.depths.values())
@@ -104,9 +105,21 @@ def counted(net: FixedNet, x: Any, trace: Trace, placement: Placement) -> dict[s
                 else:
                     found["hops_x"][s, b, start_core] += abs(a % 8 - z % 8)
                     found["hops_y"][s, b, start_core] += abs(a // 8 - z // 8)
+                    first = -(-size // 4) * (start_core // size)  # tile of this chip
+                    for here, there in walked(a, z):
+                        found["tiles"][s, b, (first + here, first + there)] += 1
                 if start_core != core:
                     found["links"][s, b, ("core", start_core)] += 1
     return found
+
+
+def walked(tile: int, goal: int) -> Iterator[tuple[int, int]]:
+    """Steps from tile to tile in rows of 8, along the row first."""
+    while tile != goal:
+        across = (goal % 8 > tile % 8) - (goal % 8 < tile % 8)
+        step = across or (8 if goal > tile else -8)
+        yield tile, tile + step
+        tile += step
 
 
 def compare(found: Activity, expected: dict[str, Counter[Any]]) -> None:
@@ -121,6 +134,13 @@ def compare(found: Activity, expected: dict[str, Counter[Any]]) -> None:
             leaving[(t, b, start)] += int(n)
     leaving = Counter({key: n for key, n in leaving.items() if n and key[2][0] == "core"})
     assert leaving == +expected["links"]
+    between = {
+        (t, b, (start[1], end[1])): n
+        for (start, end), messages in found.links.items()
+        for (t, b), n in np.ndenumerate(messages)
+        if start[0] == end[0] == "tile" and n
+    }
+    assert between == +expected["tiles"]
 
 
 @given(
