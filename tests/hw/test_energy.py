@@ -294,6 +294,8 @@ def test_constants_of_ones_own_by_hand(tmp_path: Path) -> None:
         ("[synapse]", "[synapses]", r"\[synapses\] is no run-time constant; known are neuron, syn"),
         ("2e-9", "0", "value is 0; it must be a number above 0"),
         ("2e-9", "inf", "value is inf; it must be a number above 0"),
+        ("2e-9", "1e308", "value is 1e.308; it must be a number above 0, from 1e-30 to 1e.30"),
+        ("1e9", "5e-324", "value is 5e-324; it must be a number above 0, from 1e-30 to 1e.30"),
         ("2e-9", "nan", "value is nan; it must be a number above 0"),
         ("2e-9", "true", "value is True; it must be a number above 0"),
         ("2e-9", "'2'", "value is '2'; it must be a number above 0"),
