@@ -146,6 +146,10 @@ def test_every_number_stands_there_with_its_source(page: Page) -> None:
     assert values["Davies 2018: joules_hop_x"] == "3e-12 J"
     assert values["SANA-FE: seconds_received"] == "1.6e-08 s"
     assert values["scaled: word"] == "not known"
+    assert values["scaled: synapse"] == "7e-10 s"
+    assert values["Davies 2018: barrier"] == "1 tiles: 1.13e-07 s, 32 tiles: 4.65e-07 s"
+    assert values["core: weight_formats"] == "1, 2, 3, 4, 5, 6, 8"
+    assert values["core: neuron_groups"] == "8"
     assert page.table("constants")[1][:5] == [
         "Davies 2018", "loihi1 as a proxy for loihi2", "14 nm", "0.75 V", "pre-silicon"
     ]  # fmt: skip
