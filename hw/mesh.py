@@ -52,8 +52,10 @@ class Way:
 
 
 def tiles(cores: int) -> int:
-    """Tiles of a chip of so many cores."""
-    return -(-cores // MESH.cores_per_tile)
+    """Tiles of a chip of so many cores: whole rows, where they take more than one, as messages also
+    turn in tiles whose cores are not to be used (Hala Point's 122 of 128)."""
+    needed = -(-cores // MESH.cores_per_tile)
+    return needed if needed <= MESH.columns else -(-needed // MESH.columns) * MESH.columns
 
 
 def tile_of(core: int, cores: int) -> int:

@@ -13,7 +13,6 @@ not known, and its term is left out.
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from spikeport.hw.constants import RUNTIMES, RuntimeConstants
 
 WORDS = ("name", "chip", "status")
 NUMBERS = ("neuron", "synapse", "word", "link_bits", "message_bits", "barrier")
+RANGE = 1e-30, 1e30  # what still adds up to finite seconds
 
 
 def read_constants(path: Path) -> RuntimeConstants:
@@ -49,6 +49,9 @@ def read_constants(path: Path) -> RuntimeConstants:
 def _check(where: str, value: Any, *, whole: bool) -> None:
     kinds = (int,) if whole else (int, float)
     good = isinstance(value, kinds) and not isinstance(value, bool)
-    if not good or not 0 < value < math.inf:
+    low, high = RANGE
+    if not good or not low <= value <= high:
         kind = "whole number" if whole else "number"
-        raise ValueError(f"{where}: value is {value!r}; it must be a {kind} above 0")
+        raise ValueError(
+            f"{where}: value is {value!r}; it must be a {kind} above 0, from {low} to {high}"
+        )

@@ -94,6 +94,7 @@ TARGETS: Mapping[str, Target] = {
         for name, b in BOARDS.items()
     },
 }
+MOST = 10**6  # of anything in a file; a floor plan draws every tile of a chip
 # What `export` takes for a target, and nothing can be placed on.
 NO_PLACE = {
     "loihi": "which is what export calls its present chip, loihi2",
@@ -153,9 +154,10 @@ def _number(path: Path, made: Target, key: str, entry: Any) -> tuple[Any, str]:
         if not isinstance(value, list) or not value or not all(map(_natural, value)):
             raise ValueError(f"{where}: value is {value!r}; it must be a list of whole numbers")
         return tuple(sorted(value)), source
-    if not _natural(value) or value < min(old, 1):
+    least = min(old, 1)
+    if not _natural(value) or not least <= value <= MOST:
         raise ValueError(
-            f"{where}: value is {value!r}; it must be a whole number from {min(old, 1)}"
+            f"{where}: value is {value!r}; it must be a whole number from {least} to {MOST}"
         )
     return value, source
 

@@ -32,9 +32,12 @@ NAMES = re.compile(r'( id="|url\(#|href="#)')  # in SVG, where names are given a
 
 
 def check(folder: Path) -> None:
-    """Raise ValueError in one sentence where `folder` exists already or matplotlib is missing."""
+    """Raise ValueError in one sentence where `folder` exists already, nothing can be put into the
+    folder around it, or matplotlib is missing."""
     if folder.exists():
         raise ValueError(f"{folder}: exists already; name a new folder")
+    if not folder.parent.is_dir():
+        raise ValueError(f"{folder}: the folder {folder.parent} does not exist; create it first")
     if find_spec("matplotlib") is None:
         raise ValueError(
             "pictures need matplotlib, which is not installed; install spikeport[pictures]"
@@ -57,7 +60,8 @@ def draw(
     with replacing(folder) as beside, rc_context(STYLE):
         for name, figure in {**figures(activity, constants), "layers": _table(layers)}.items():
             for kind, metadata in (("svg", NO_METADATA), ("png", {"Software": None})):
-                figure.savefig(beside / f"{name}.{kind}", dpi=120, metadata=metadata)
+                path = beside / f"{name}.{kind}"
+                figure.savefig(path, dpi=120, metadata=metadata, bbox_inches="tight")
                 written.append(str(folder / f"{name}.{kind}"))
     return written
 
@@ -102,7 +106,8 @@ def _floor_plan(a: Activity) -> Any:
         axes = figure.add_subplot(rows, 2, i + 1)
         _cores(figure, axes, a, values)
         if title.startswith("messages"):
-            _links(axes, a)
+            most = _links(axes, a)
+            title += f"\nlines: between tiles, the thickest {most:,.1f}" if most else ""
         axes.set_title(title)
     return figure
 
@@ -149,19 +154,21 @@ def tile_corners(a: Activity) -> list[tuple[float, float]]:
     ]
 
 
-def _links(axes: Any, a: Activity) -> None:
-    """Lines between tiles, as thick as what both directions carry."""
+def _links(axes: Any, a: Activity) -> float:
+    """Lines between tiles, as thick as the messages a sample that both directions carry; the most
+    that one carries."""
     corner = tile_corners(a)
     loads: dict[tuple[int, int], float] = {}
     for ((kind, start), (other, end)), messages in a.links.items():
         if kind == other == "tile":
             key = (min(start, end), max(start, end))
-            loads[key] = loads.get(key, 0.0) + float(messages.sum())
-    most = max(loads.values(), default=1.0) or 1.0
+            loads[key] = loads.get(key, 0.0) + float(messages.sum()) / a.samples
+    most = max(loads.values(), default=0.0)
     for (start, end), load in loads.items():
         ends = [corner[tile] for tile in (start, end)]
         xs, ys = ([at[i] + 0.475 for at in ends] for i in (0, 1))
-        axes.plot(xs, ys, color="crimson", alpha=0.7, linewidth=0.3 + 3 * load / most)
+        axes.plot(xs, ys, color="crimson", alpha=0.7, linewidth=0.3 + 3 * load / max(most, 1e-30))
+    return most
 
 
 def _table(rows: list[list[str]]) -> Any:
@@ -171,7 +178,11 @@ def _table(rows: list[list[str]]) -> Any:
     figure = Figure(figsize=(9, 0.4 + 0.25 * len(rows)), layout="constrained")
     axes = figure.subplots()
     axes.axis("off")
-    axes.table(cellText=rows[1:], colLabels=rows[0], loc="center")
+    axes.set_title("means of a sample")
+    table = axes.table(cellText=rows[1:], colLabels=rows[0], loc="upper center")
+    table.auto_set_column_width(range(len(rows[0])))
+    for row in range(1, len(rows)):
+        table[row, 0].set_text_props(horizontalalignment="left")
     return figure
 
 
@@ -214,12 +225,24 @@ def _roofline(a: Activity, constants: RuntimeConstants) -> Any:
             axes.plot(reach, np.full(2, found.terms[name].max()), "--", label=name)
     if len(points):
         axes.scatter(points[:, 0], points[:, 1], s=8, color="black", label="chip steps")
-    drawn = axes.has_data()
     axes.set(
-        xscale="log", yscale="log" if drawn else "linear",
-        xlabel="synaptic operations of the busiest core", ylabel="seconds, at least",
-    )  # fmt: skip
-    axes.set_title(fill(found.label, 90))
-    if drawn:
+        xlabel="synaptic operations of the busiest core in a chip step, at least 1",
+        ylabel="seconds a chip step, at least",
+    )
+    figure.suptitle(fill(found.label, 90), fontsize="medium")
+    if axes.has_data():
+        _decades(axes)
         axes.legend()
     return figure
+
+
+def _decades(axes: Any) -> None:
+    """Logarithmic axes of whole decades, named in plain numbers: matplotlib's own are formulae,
+    which `STYLE` switches off."""
+    from matplotlib.ticker import NullFormatter, StrMethodFormatter
+
+    for name, axis in (("x", axes.xaxis), ("y", axes.yaxis)):
+        low, high = np.floor(np.log10(axis.get_data_interval()))
+        axes.set(**{f"{name}scale": "log", f"{name}lim": (10.0**low, 10.0 ** (high + 1))})
+        axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axis.set_minor_formatter(NullFormatter())

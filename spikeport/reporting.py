@@ -30,7 +30,11 @@ from spikeport.sim.files import write_text
 from spikeport.tables import describe_rung
 
 NEEDED = ("jinja2", "matplotlib")
-UNITS = {"joules": "J", "seconds": "s"}  # by the first word of a number's name
+# By a number's name, or its beginning.
+UNITS = {
+    "joules_": "J", "seconds_": "s", "neuron": "s", "synapse": "s", "word": "s", "barrier": "s",
+    "link_bits": "bit/s",
+}  # fmt: skip
 Rows = list[list[str]]
 
 
@@ -127,12 +131,14 @@ def _numbers(*tables: tuple[str, Any]) -> Rows:
 
 def _shown(name: str, value: Any) -> str:
     """A value with its unit."""
+    if isinstance(value, tuple) and name == "barrier":
+        return ", ".join(f"{tiles} tiles: {_shown(name, seconds)}" for tiles, seconds in value)
     if isinstance(value, tuple):
-        return ", ".join(_shown("", each) for each in value)
+        return ", ".join(map(str, value))
     if value is None:
         return "not known"
-    unit = UNITS.get(name.partition("_")[0], "")
-    return f"{value:.6g} {unit}".strip() if isinstance(value, float) else str(value)
+    unit = UNITS.get(name) or UNITS.get(name.partition("_")[0] + "_", "")
+    return f"{value:.6g} {unit}" if unit else str(value)
 
 
 def _exported(bundle: Bundle) -> Iterator[tuple[str, str]]:

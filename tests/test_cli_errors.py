@@ -875,6 +875,11 @@ COSTING = [
     case("samples negative", "cost bundle --target loihi2 --samples -1", "samples is -1; give 0"),
     case("pictures there", "cost bundle --target loihi2 --pictures run", "run: exists already"),
     case(
+        "pictures nowhere",
+        "cost bundle --target loihi2 --pictures none/run",
+        "none/run: the folder none does not exist; create it first",
+    ),
+    case(
         "no inputs",
         "cost bundle --target loihi2 --inputs x.npy",
         "x.npy: holds no input of this network",

@@ -260,10 +260,67 @@ def test_drawings_of_extremes(
     for svg in drawn.values():
         assert ElementTree.fromstring(svg).tag == "{http://www.w3.org/2000/svg}svg"
         assert len(svg) < 300_000
+        assert "mathdefault" not in svg  # a formula that nothing sets
     for title in ("load, share of the fullest limit", "joules a sample, SANA-FE"):
         assert f">{title}</text>" in drawn["floor_plan"]
     if constants:
         assert constants.name in drawn["roofline"]
+
+
+def test_a_roofline_can_be_read() -> None:
+    """Decades stand there as plain numbers, and the words above it end before the picture does."""
+    pytest.importorskip("matplotlib", reason="comes with Lava, or with the extra pictures")
+    from matplotlib import rc_context
+
+    from spikeport.pictures import STYLE, figures
+
+    # 3 neurons and 3 operations: 12.6 ns, 2.1 ns and 200 ns.
+    with rc_context(STYLE):
+        figure = figures(run_of(3), replace(SCALED, chip="another chip"))["roofline"]
+        figure.draw_without_rendering()
+    axes = figure.axes[0]
+    texts = [label.get_text() for label in axes.get_xticklabels()]
+    assert {"1", "10"} <= set(texts)
+    seconds = {label.get_text().replace("\N{MINUS SIGN}", "-") for label in axes.get_yticklabels()}
+    assert {"1e-09", "1e-08", "1e-07", "1e-06"} <= seconds
+    assert "a chip step" in axes.get_xlabel()
+    assert axes.get_ylabel() == "seconds a chip step, at least"
+    words = figure.get_suptitle()
+    assert " ".join(words.split()).endswith("stated factors, not measured")
+    assert figure._suptitle.get_window_extent().width < figure.bbox.width
+
+
+def test_lines_between_tiles_say_how_many_messages_they_stand_for() -> None:
+    """Four neurons of the first tile send to one in the second, in each of two steps."""
+    pytest.importorskip("matplotlib", reason="comes with Lava, or with the extra pictures")
+    from spikeport.pictures import figures
+
+    alone = replace(LOIHI_1, chip=replace(LOIHI_1.chip, neurons=1))
+    titles = [axes.get_title() for axes in figures(run_of(3, goal=alone), None)["floor_plan"].axes]
+    assert "messages in and out, a sample" in titles  # nothing goes from tile to tile
+    net = run_of_two()
+    titles = [axes.get_title() for axes in figures(net, None)["floor_plan"].axes]
+    assert "messages in and out, a sample\nlines: between tiles, the thickest 8.0" in titles
+
+
+def run_of_two() -> Activity:
+    """Four neurons, then one, a core each, that all fire in both steps; two samples."""
+    names, goal = ("a", "b"), replace(LOIHI_1, chip=replace(LOIHI_1.chip, neurons=1))
+    net = FixedNet(
+        input=Input(shape=(1,)),
+        populations=tuple(
+            Population(name=name, shape=(n,), v_th=0, bias=1)
+            for name, n in zip(names, (4, 1), strict=True)
+        ),
+        projections=(
+            Projection(source="input", target="a", synapse=Dense(w=np.ones((4, 1)))),
+            Projection(source="a", target="b", synapse=Dense(w=np.ones((1, 4)))),
+        ),
+        readout=Readout(population="b"),
+        steps=2,
+    )
+    x = np.ones((2, 2, 1), np.int64)
+    return activity(net, x, engine.run(net, x, record=True), place(net, goal))
 
 
 def test_chips_are_drawn_apart() -> None:
@@ -273,6 +330,12 @@ def test_chips_are_drawn_apart() -> None:
     corners = tile_corners(run_of(1100, goal=MANY))
     assert len(set(corners)) == len(corners) == 9 * 32
     assert tile_corners(run_of(1))[31] == (7.0, 3.0)
+
+
+def test_drawings_without_a_place_are_refused_before_anything_runs(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="comes with Lava, or with the extra pictures")
+    with pytest.raises(ValueError, match="none does not exist; create it first"):
+        costing.cost(tmp_path / "bundle", target="loihi2", pictures=tmp_path / "none" / "drawn")
 
 
 def test_without_matplotlib_there_are_no_drawings(

@@ -146,6 +146,10 @@ def test_every_number_stands_there_with_its_source(page: Page) -> None:
     assert values["Davies 2018: joules_hop_x"] == "3e-12 J"
     assert values["SANA-FE: seconds_received"] == "1.6e-08 s"
     assert values["scaled: word"] == "not known"
+    assert values["scaled: synapse"] == "7e-10 s"
+    assert values["Davies 2018: barrier"] == "1 tiles: 1.13e-07 s, 32 tiles: 4.65e-07 s"
+    assert values["core: weight_formats"] == "1, 2, 3, 4, 5, 6, 8"
+    assert values["core: neuron_groups"] == "8"
     assert page.table("constants")[1][:5] == [
         "Davies 2018", "loihi1 as a proxy for loihi2", "14 nm", "0.75 V", "pre-silicon"
     ]  # fmt: skip
@@ -216,6 +220,16 @@ def test_names_are_text(cli: Any, tmp_path: Path) -> None:
     assert found.headings[0] == "<b>folder on <u>mine"
     assert "<i> did not run: </pre>" in found.text
     assert "Rounding, and the proof that nothing overflows" not in found.headings
+
+
+@NEEDED
+def test_a_bundle_without_reports_has_a_page(tmp_path: Path) -> None:
+    whole = bundles.read(Path("bundle"))
+    bundles.write(tmp_path / "bundle", whole.net, files={}, vectors=whole.vectors)
+    reporting.report(tmp_path / "bundle", tmp_path / "page", target="loihi2", seed=0)
+    found = Page((tmp_path / "page").read_text("utf-8"))
+    assert "The bundle holds no report of its export." in found.text
+    assert "Fidelity at export" not in found.headings
 
 
 @NEEDED

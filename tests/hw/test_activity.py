@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import Any
 
 import numpy as np
@@ -58,7 +59,7 @@ def connections(net: FixedNet, projection: Projection) -> list[tuple[int, int, i
 
 def counted(net: FixedNet, x: Any, trace: Trace, placement: Placement) -> dict[str, Counter[Any]]:
     """{name: {(chip step, sample, core): count}}, event by event."""
-    found: dict[str, Counter[Any]] = {name: Counter() for name in (*NAMES, "links")}
+    found: dict[str, Counter[Any]] = {name: Counter() for name in (*NAMES, "links", "tiles")}
     homes = {p.name: placement.core_of(p.name) for p in net.populations}
     size = placement.target.chip.cores
     last = len(x) + max(net.depths.values())
@@ -104,9 +105,21 @@ def counted(net: FixedNet, x: Any, trace: Trace, placement: Placement) -> dict[s
                 else:
                     found["hops_x"][s, b, start_core] += abs(a % 8 - z % 8)
                     found["hops_y"][s, b, start_core] += abs(a // 8 - z // 8)
+                    first = -(-size // 4) * (start_core // size)  # tile of this chip
+                    for here, there in walked(a, z):
+                        found["tiles"][s, b, (first + here, first + there)] += 1
                 if start_core != core:
                     found["links"][s, b, ("core", start_core)] += 1
     return found
+
+
+def walked(tile: int, goal: int) -> Iterator[tuple[int, int]]:
+    """Steps from tile to tile in rows of 8, along the row first."""
+    while tile != goal:
+        across = (goal % 8 > tile % 8) - (goal % 8 < tile % 8)
+        step = across or (8 if goal > tile else -8)
+        yield tile, tile + step
+        tile += step
 
 
 def compare(found: Activity, expected: dict[str, Counter[Any]]) -> None:
@@ -121,6 +134,13 @@ def compare(found: Activity, expected: dict[str, Counter[Any]]) -> None:
             leaving[(t, b, start)] += int(n)
     leaving = Counter({key: n for key, n in leaving.items() if n and key[2][0] == "core"})
     assert leaving == +expected["links"]
+    between = {
+        (t, b, (start[1], end[1])): n
+        for (start, end), messages in found.links.items()
+        for (t, b), n in np.ndenumerate(messages)
+        if start[0] == end[0] == "tile" and n
+    }
+    assert between == +expected["tiles"]
 
 
 @given(
@@ -254,11 +274,29 @@ def test_a_way_by_hand() -> None:
     assert [a for a, _ in back.links] == [("core", 70), *(("tile", n) for n in (17, 16, 8, 0))]
 
 
+@pytest.mark.parametrize("cores", [3, 20, 33, 100, 122, 128])
+def test_every_way_goes_from_neighbour_to_neighbour(cores: int) -> None:
+    """On the second of two chips, along the row first, within the chip; also where the last row of
+    tiles has no cores at its end, in which messages from it turn."""
+    for start, end in product(range(cores, 2 * cores, 4), repeat=2):
+        found = mesh.way(start, end, cores)
+        steps = [link for link in found.links if link[0][0] == link[1][0] == "tile"]
+        places = [[mesh.position(tile, cores) for _, tile in link] for link in steps]
+        moves = [(z[1] - a[1], z[2] - a[2]) for a, z in places]
+        own, to = start % cores // 4, end % cores // 4
+        down, right = to // 8 - own // 8, to % 8 - own % 8
+        assert all(chip == 1 for link in places for chip, _, _ in link)
+        across = [(0, 1 if right > 0 else -1)] * abs(right)
+        assert moves == across + [(1 if down > 0 else -1, 0)] * abs(down)
+        assert (found.hops_x, found.hops_y) == (abs(right), abs(down))
+
+
 def test_chips_follow_one_another() -> None:
     assert mesh.tile_of(127, 128) == 31
     assert mesh.tile_of(128, 128) == 32
     assert mesh.position(33, 128) == (1, 0, 1)
-    assert mesh.tile_of(122, 122) == 31  # of 122 cores the last tile holds two
+    assert mesh.tile_of(121, 122) == 30  # of 122 cores the last tile in use holds two
+    assert mesh.position(mesh.tile_of(122, 122), 122) == (1, 0, 0)
     assert mesh.way(127, 128, 128) == mesh.Way(
         links=((("core", 127), ("tile", 31)), (("tile", 32), ("core", 128))),
         hops_x=0, hops_y=0, leaves_chip=True,

@@ -127,6 +127,37 @@ def test_joules_are_those_worked_out_by_hand(name: str) -> None:
         assert estimate.each == pytest.approx([estimate.joules] * 2)
 
 
+# Nanoseconds a sample by Davies and by SANA-FE on paper: of each chip step those of the core that
+# sends or receives longest, and the barrier of all tiles in use.
+NANOSECONDS = {
+    # "a" reads 12 synapses of 4 events in steps 0 to 4, fires in 1 to 5; "b" alone fires in 6.
+    "dense": (
+        5 * 12 * 3.5 + 3 * (8.4 + 2.1) + 3 * 8.4 + 7 * 113,
+        4 * 16 + 12 * 3.8 + 5 * 3 * (9.7 + 30 + 5.1) + 2 * (9.7 + 30) + 7 * 600,
+    ),
+    # The convolution reads 200 synapses of 16 events in steps 0 to 3, fires in 1 to 4; by SANA-FE
+    # the pool is busiest in step 5, its 8 neurons fire.
+    "conv": (
+        4 * 200 * 3.5 + 32 * (8.4 + 2.1) + 2 * 32 * 8.4 + 7 * 113,
+        16 * 16 + 200 * 3.1 + 4 * 32 * (9.7 + 30 + 5.1) + 8 * (9.7 + 30 + 5.1) + 32 * 9.7 + 7 * 600,
+    ),
+    # One event a core, then 33 for the last core in each of two steps, then that fires; 9 tiles.
+    "far": (
+        8.4 + 2 * 33 * 3.5 + 8.4 + 4 * (113 + 352 * 8 / 31),
+        16 + 3.8 + 2 * 33 * (16 + 3.8) + 9.7 + 30 + 4 * (1400 + 400 * 5 / 25),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NANOSECONDS)
+def test_seconds_are_those_worked_out_by_hand(name: str) -> None:
+    make, target, *_ = BY_HAND[name]
+    found = band(busy(make(), target, batch=2))
+    by_hand = [n * NANO for n in NANOSECONDS[name]]
+    assert [e.seconds for e in found.estimates] == pytest.approx(by_hand, rel=1e-12)
+    assert found.seconds == pytest.approx((min(by_hand), max(by_hand)), rel=1e-12)
+
+
 def test_an_inactive_neuron_costs_less() -> None:
     net = dense_net()
     rest = [replace(p, bias=0, v_th=1000) for p in net.populations]
@@ -263,6 +294,8 @@ def test_constants_of_ones_own_by_hand(tmp_path: Path) -> None:
         ("[synapse]", "[synapses]", r"\[synapses\] is no run-time constant; known are neuron, syn"),
         ("2e-9", "0", "value is 0; it must be a number above 0"),
         ("2e-9", "inf", "value is inf; it must be a number above 0"),
+        ("2e-9", "1e308", "value is 1e.308; it must be a number above 0, from 1e-30 to 1e.30"),
+        ("1e9", "5e-324", "value is 5e-324; it must be a number above 0, from 1e-30 to 1e.30"),
         ("2e-9", "nan", "value is nan; it must be a number above 0"),
         ("2e-9", "true", "value is True; it must be a number above 0"),
         ("2e-9", "'2'", "value is '2'; it must be a number above 0"),

@@ -243,6 +243,27 @@ def test_axons_are_counted_for_every_core_that_hears(
     assert leaving(wire, whole, LOIHI_2.core, reached(wire, boxes, LOIHI_2.core)) == 4 * n
 
 
+@pytest.mark.parametrize(("base", "axons"), [(LOIHI_1, 4 * 2), (LOIHI_2, 4)])
+def test_a_dense_layer_leaves_once_a_listening_core_where_nothing_multiplies_spikes(
+    base: Target, axons: int
+) -> None:
+    """4 neurons on one core, heard by 8 on two."""
+    net = FixedNet(
+        input=Input(shape=(20,)),
+        populations=tuple(Population(name=name, shape=(n,), v_th=1) for name, n in FOUR_THEN_EIGHT),
+        projections=(replace(dense(20, 4), target="a"), dense(4, 8, source="a")),
+        readout=Readout(population="out"), steps=4,
+    )  # fmt: skip
+    few = replace(base, chip=replace(base.chip, neurons=4))
+    for way in WAYS:
+        placed = place(net, few, way=way)
+        assert [core.populations for core in placed.cores] == [("a",), ("out",), ("out",)]
+        assert placed.cores[0].use.out_axons == axons
+
+
+FOUR_THEN_EIGHT = (("a", 4), ("out", 8))
+
+
 def test_powers() -> None:
     assert [powers(n) for n in (1, 48, 36, 64)] == [[1], [32, 16], [32, 4], [64]]
 

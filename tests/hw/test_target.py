@@ -57,6 +57,7 @@ def test_a_file_changes_what_it_names(tmp_path: Path) -> None:
         ('"a guess"', '" "', "its source is empty; say where the number comes from"),
         ('"a guess"', "3", "its source is empty; say where the number comes from"),
         ("120", "0", "value is 0; it must be a whole number from 1"),
+        ("120", "1000001", "value is 1000001; it must be a whole number from 1 to 1000000"),
         ("120", "1.5", "value is 1.5; it must be a whole number from 1"),
         ("120", "true", "value is True; it must be a whole number from 1"),
         ("[8, 4]", "8", "value is 8; it must be a list of whole numbers"),
