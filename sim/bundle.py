@@ -102,8 +102,8 @@ def write(
     """Write a bundle to `folder` and return it as read back.
 
     files: further files by name; a Path is copied, bytes and str are written. An older bundle in
-    `folder` is replaced only when the new one is complete; any other folder there is left alone
-    and ValueError raised.
+    `folder` is replaced only when the new one is complete; any other folder there, or a bundle
+    with files of others beside it, is left alone and ValueError raised.
     """
     folder = Path(folder)
     taken = set(files) & {NET, VECTORS, CHECKSUMS}
@@ -142,6 +142,8 @@ def read(folder: Path | str) -> Bundle:
         version, sums = content["version"], dict(content["sha256"])
     except (ValueError, KeyError, TypeError):
         raise ValueError(f"{listing}: is damaged; export again") from None
+    if version == VERSION and not {NET, VECTORS} <= sums.keys():
+        raise ValueError(f"{listing}: is damaged; export again")
     if version != VERSION:
         raise ValueError(
             f"{folder}: is a bundle of version {version}, this program reads {VERSION}; export it"
@@ -218,6 +220,11 @@ def replacing(folder: Path) -> Iterator[Path]:
         raise ValueError(
             f"{folder}: exists and is no bundle; choose another place or remove it yourself"
         )
+    if more := _beside(folder):
+        raise ValueError(
+            f"{folder}: holds {', '.join(more)} beside its bundle; move that away, or choose"
+            " another place"
+        )
     with naming(folder):
         workshop = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
         try:
@@ -238,6 +245,16 @@ def replacing(folder: Path) -> Iterator[Path]:
 
 def _replaceable(folder: Path) -> bool:
     return folder.is_dir() and ((folder / CHECKSUMS).is_file() or not any(folder.iterdir()))
+
+
+def _beside(folder: Path) -> list[str]:
+    """What lies in a bundle's folder and was not written with it, which replacing it would lose;
+    nothing where a damaged listing no longer says."""
+    try:
+        known = json.loads((folder / CHECKSUMS).read_text(encoding="utf-8"))["sha256"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+    return sorted(p.name for p in folder.iterdir() if p.name not in {*known, CHECKSUMS})
 
 
 def _put(path: Path, content: Content) -> None:

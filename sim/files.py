@@ -41,12 +41,14 @@ def atomic(path: Path | str) -> Iterator[Path]:
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
     """Name `path` in errors of the system that name nothing, or the temporary place beside it."""
-    beside = str(path.parent / f".{path.name}.")
+    beside = os.path.abspath(path.parent / f".{path.name}.")
     try:
         yield
     except OSError as problem:
         known = problem.filename
-        if problem.errno is None or not (known is None or str(known).startswith(beside)):
+        if problem.errno is None or not (
+            known is None or os.path.abspath(known).startswith(beside)
+        ):
             raise
         raise OSError(problem.errno, os.strerror(problem.errno), str(path)) from problem
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -46,19 +48,19 @@ def _load(path: Path, net: FixedNet) -> dict[str, NDArray[Any]]:
         raise ValueError(f"{path}: is a {path.suffix!r} file; recorded spikes are .npz or .npy")
     try:
         content = np.load(path, allow_pickle=False)
-    except (OSError, EOFError, ValueError) as problem:
+        if not isinstance(content, np.ndarray):
+            with content:
+                return {name: content[name] for name in content.files}
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as problem:
         if isinstance(problem, FileNotFoundError):
             raise
         raise ValueError(f"{path}: is no numpy file ({problem}); write it with numpy") from problem
-    if isinstance(content, np.ndarray):
-        if len(net.populations) > 1:
-            raise ValueError(
-                f"{path}: holds one array, but the network has {len(net.populations)} populations;"
-                " write a .npz with one array for each"
-            )
-        return {net.populations[0].name: content}
-    with content:
-        return {name: content[name] for name in content.files}
+    if len(net.populations) > 1:
+        raise ValueError(
+            f"{path}: holds one array, but the network has {len(net.populations)} populations;"
+            " write a .npz with one array for each"
+        )
+    return {net.populations[0].name: content}
 
 
 def _part(path: Path, p: Population, arrays: dict[str, NDArray[Any]]) -> PopulationTrace:

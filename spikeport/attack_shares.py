@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -128,11 +129,13 @@ def search(
     }  # fmt: skip
     folder = folder.resolve()  # for workers that run elsewhere
     told = folder / HEADER
-    if told.exists() and json.loads(told.read_text(encoding="utf-8")) != wanted:
+    if told.exists() and _header_in(told) != wanted:
         raise ValueError(
             f"{folder}: holds parts of another attack, or by other versions; remove it, or write"
             " elsewhere"
         )
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder}: is a file, where parts of the result are to lie; move it away")
     folder.mkdir(parents=True, exist_ok=True)
     write_text(told, json.dumps(wanted, indent=1) + "\n")
     parts = list(_parts(folder, len(target.x)))
@@ -141,8 +144,31 @@ def search(
         if failure:
             raise ValueError(f"{part}: {failure}")
         progress(f"attacked {len(parts) - len(missing) + done + 1} of {len(parts)} shares")
-    shares = [load_file(part) for part in parts]
+    shares = [_load(part) for part in parts]
     return [joined([_at_radius(share, r) for share in shares]) for r in range(len(settings.eps))]
+
+
+def _header_in(file: Path) -> Any:
+    """What header `file` holds; None if it is damaged."""
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except ValueError:
+        return None
+
+
+def _load(part: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(part)
+    except SafetensorError as problem:
+        raise ValueError(f"{part}: is damaged ({problem}); remove it and go on") from problem
+
+
+def remove(folder: Path) -> None:
+    """Remove from `folder` what `search` leaves there, and the folder if nothing else is in it."""
+    for file in (folder / HEADER, *folder.glob("[0-9]*.safetensors")):
+        file.unlink(missing_ok=True)
+    with suppress(OSError):
+        folder.rmdir()
 
 
 def _searched(

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from spikeport import backends
 from spikeport.attack_settings import Settings
-from spikeport.attack_shares import INTEGER, Target, header, search
+from spikeport.attack_shares import INTEGER, Target, header, remove, search
 from spikeport.hw.lava_guard import check_timeout
 from spikeport.sim import apart, engine, floating
 from spikeport.sim.attack import Budget, Check, Effort, Evaluation, Pgd, Square, events, run_checks
@@ -62,6 +62,8 @@ def attack(
             "attack: a cluster needs --out, a file where its workers see it too; they leave their"
             " shares beside it"
         )
+    if out is not None:
+        _check_place(out)
     target = Target.of(folder, settings.samples)
     searches = target.searches(settings)  # refuses settings before any work
     with _workshop(out) as parts:
@@ -109,13 +111,7 @@ def again(
 ) -> Any:  # fmt: skip
     """Make the result in `file` once more from its own header; `passed` says that it came out
     the same. Raises ValueError for a file that is none, or about another bundle."""
-    try:
-        before = json.loads(file.read_text(encoding="utf-8"))
-        of = before["header"]
-        settings = Settings.of(of["settings"])
-        digest = of["digest"]
-    except (OSError, ValueError, KeyError, TypeError) as problem:
-        raise ValueError(f"{file}: is no result of an attack ({problem})") from None
+    before, settings, digest = _told(file)
     found = Target.of(folder, settings.samples).bundle.net.digest()
     if found != digest:
         raise ValueError(
@@ -128,6 +124,29 @@ def again(
     return {**result, "passed": not differing, "differing": differing}
 
 
+def _told(file: Path) -> tuple[dict[str, Any], Settings, str]:
+    """The result in `file`, its settings and its network's digest; ValueError if it is none."""
+    try:
+        before = json.loads(file.read_text(encoding="utf-8"))
+        of = before["header"]
+        return before, Settings.of(of["settings"]), str(of["digest"])
+    except (OSError, ValueError, KeyError, TypeError) as problem:
+        raise ValueError(f"{file}: is no result of an attack ({problem})") from None
+
+
+def _check_place(out: Path) -> None:
+    """Raise ValueError, before any work, where a result would replace what is none."""
+    if out.is_dir():
+        raise ValueError(f"{out}: is a folder; name a file for the result")
+    if out.exists():
+        try:
+            _told(out)
+        except ValueError:
+            raise ValueError(
+                f"{out}: exists and is no result of an attack; name another file"
+            ) from None
+
+
 @contextmanager
 def _workshop(out: Path | None) -> Iterator[Path]:
     """A folder for parts: beside `out`, where it stays if we are stopped, or one for now."""
@@ -137,9 +156,7 @@ def _workshop(out: Path | None) -> Iterator[Path]:
         return
     parts = out.with_name(out.name + ".parts")
     yield parts
-    for file in parts.iterdir():
-        file.unlink()
-    parts.rmdir()
+    remove(parts)
 
 
 def figures(target: Target, made: Sequence[Evaluation]) -> Iterator[dict[str, Any]]:

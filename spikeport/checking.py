@@ -46,6 +46,11 @@ def check(source: Path, *, target: str, fewest: bool = False) -> dict[str, Any]:
 
 
 def _net(source: Path) -> FixedNet:
+    if source.suffix == ".nir" and not source.is_dir():
+        raise ValueError(
+            f"{source}: a NIR file is checked for {', '.join(handover.READERS)}; for a chip of"
+            " Loihi's kind export it and check the bundle"
+        )
     return read_net(source) if source.suffix == ".h5" else bundles.read(source).net
 
 

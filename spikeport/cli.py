@@ -6,12 +6,13 @@ commands share, exit codes too, is in `spikeport.console`.
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from spikeport import cli_hardware, cli_robustness
+from spikeport import cli_hardware, cli_robustness, console
 from spikeport.console import AsJson, BundlePath, Timeout, leave, sentences, show, status
 
 app = typer.Typer(
@@ -222,4 +223,6 @@ def doctor(as_json: AsJson = False) -> None:
 
 def main() -> None:
     """Entry point of the `spikeport` command."""
+    with sentences():
+        console.refuse_empty(sys.argv[1:])
     app()

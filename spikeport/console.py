@@ -9,7 +9,7 @@ import errno
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -63,10 +63,22 @@ def _raised_by_us(problem: BaseException) -> bool:
     return trace is not None and trace.tb_frame.f_globals["__name__"].startswith("spikeport")
 
 
+def refuse_empty(arguments: Sequence[str]) -> None:
+    """Raise ValueError for an argument "", which would be read as the current folder, or as an
+    option that was not given: mostly a variable of the shell that is not set."""
+    for i, argument in enumerate(arguments):
+        name, *equals = argument.partition("=")
+        if argument and not (name.startswith("--") and equals == ["=", ""]):
+            continue
+        before = arguments[i - 1] if i else ""
+        which = name or (before if before.startswith("-") else f"argument {i + 1}")
+        raise ValueError(f"{which} is empty; give it a value, or leave it out")
+
+
 def fail(sentence: str) -> None:
     """End with exit code 2 and one sentence."""
     err.print(f"spikeport: {' '.join(sentence.split())}", soft_wrap=True, markup=False)
-    raise typer.Exit(2)
+    raise SystemExit(2)
 
 
 def show(result: Any, as_json: bool, describe: Any) -> None:

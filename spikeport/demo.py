@@ -12,6 +12,7 @@ from spikeport import attack_report, attacking, exporting, simulating, tables, t
 from spikeport.attack_settings import Settings
 from spikeport.sim.files import write_text
 from spikeport.sim.text import aligned
+from spikeport.train import loop
 
 EPS = 16 / 255  # 1 of the 16 grey levels that a digit's pixel has
 PGD_STEPS = 40
@@ -25,7 +26,7 @@ def demo(
     also written to `folder`/demo.json."""
     started = time.perf_counter()
     run, bundle = folder / "run", folder / "bundle"
-    folder.mkdir(parents=True, exist_ok=True)
+    loop.make(folder)
     progress("train: snnTorch with MPD-SGR, then on the chip's integers")
     trained = training.train(None, run, resume=run.exists(), progress=bars)
     progress("export: NIR, integers for loihi, overflow proof")

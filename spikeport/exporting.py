@@ -16,6 +16,7 @@ from spikeport.bundling import BATCH
 from spikeport.export import TARGETS, compile
 from spikeport.foreign import Reading, refuse_options
 from spikeport.hw import rules
+from spikeport.sim import bundle as bundles
 from spikeport.sim import engine, fidelity, floating
 from spikeport.sim.files import atomic
 from spikeport.sim.net import FixedNet, FloatNet
@@ -104,6 +105,10 @@ def _export_nir(source: Path, folder: Path, *, target: str) -> dict[str, Any]:
         raise ValueError(f"{source}: is no run folder, which is what target {target} exports")
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder}: is a file; name a folder for net.nir")
+    if (folder / bundles.CHECKSUMS).exists():
+        raise ValueError(
+            f"{folder}: holds a bundle, whose net.nir this would replace; name another"
+        )
     model, _ = load_quantised(source)
     content = compile(model.spiking_net().eval(), target=target).nir
     folder.mkdir(parents=True, exist_ok=True)

@@ -153,6 +153,17 @@ def test_attack_again(here: Path, cli: Any) -> None:
     assert (again["radii"], again["differing"]) == (found["radii"], [])
 
 
+def test_attack_leaves_what_others_keep_beside_its_shares(here: Path, cli: Any) -> None:
+    (here / "r.json.parts").mkdir()
+    (here / "r.json.parts" / "notes.txt").write_text("mine")
+    line = "attack bundle --attack fgsm --samples 4 --replay none --no-checks --out r.json"
+    first = document(cli, line)
+    assert [p.name for p in (here / "r.json.parts").iterdir()] == ["notes.txt"]
+    (here / "r.json.parts" / "notes.txt").unlink()
+    assert document(cli, line) == first  # over a result of ours
+    assert not (here / "r.json.parts").exists()
+
+
 MORE = (
     "--attack fgsm", "--eps 0.1", "--norm l2", "--flips 3", "--flips-per-step 2", "--standard",
     "--retime moves=1", "--steps 40", "--restarts 1", "--queries 500", "--samples 128", "--seed 0",

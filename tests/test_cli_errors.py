@@ -112,6 +112,21 @@ def summed(here: Path) -> None:
     listing.write_text(json.dumps(content), "utf-8")
 
 
+def in_a_sweep(here: Path) -> None:
+    """The run is one of a sweep."""
+    shutil.copytree(here / "run", here / "sweep" / "train.seed=0")
+
+
+def recorded(here: Path) -> None:
+    """A record such as a board would leave; half of it is noise, which no zip can shrink."""
+    rng = np.random.default_rng(0)
+    np.savez(here / "spikes.npz", lif1=rng.integers(0, 2, (3, 500, 16)))
+
+
+def recorded_objects(here: Path) -> None:
+    np.savez(here / "spikes.npz", lif1=np.array([{}], object))
+
+
 def in_hdf5(name: str, change: Callable[[Any], object]) -> Damage:
     """The open HDF5 file is changed."""
 
@@ -248,6 +263,21 @@ def case(name: str, line: str, says: str, damage: Damage | None = None) -> Case:
 
 
 TRAINING = [
+    case(
+        "demo in a file", "demo --out tiny.toml", "tiny.toml: cannot be made (File exists); name a"
+    ),
+    case(
+        "sweep over half a summary",
+        "train tiny.toml --out sweep --sweep train.seed=0",
+        "sweep/train.seed=0: its metrics.jsonl or summary.json is missing or damaged (",
+        both(in_a_sweep, cut("sweep/train.seed=0/summary.json")),
+    ),
+    case(
+        "sweep without metrics",
+        "train tiny.toml --out sweep --sweep train.seed=0",
+        "sweep/train.seed=0: its metrics.jsonl or summary.json is missing or damaged (",
+        both(in_a_sweep, removed("sweep/train.seed=0/metrics.jsonl")),
+    ),
     case("no config", "train none.toml --out new", "none.toml: cannot read the configuration"),
     case("folder as config", "train run --out new", "run: cannot read the configuration"),
     case("config not UTF-8", TRAIN, "not UTF-8", holds("tiny.toml", b"\xff\xfe[data]")),
@@ -425,6 +455,15 @@ EXPORTING = [
     case("no parent", EXPORT.replace("new", "no/new"), "does not exist; create it first"),
     case("parent is a file", EXPORT.replace("new", "tiny.toml/new"), "tiny.toml"),
     case("name too long", EXPORT.replace("new", "x" * 300), "name too long"),
+    case(
+        "the bundle holds a result too",
+        EXPORT.replace("new", "bundle"),
+        "bundle: holds result.json beside its bundle; move that away",
+        holds("bundle/result.json", b"{}"),
+    ),
+    case(
+        "NIR into a bundle", "export run --target nir --out bundle", "bundle: holds a bundle, whose"
+    ),
     case("NIR below a file", "export run --target nir --out tiny.toml/new", "tiny.toml"),
     case("NIR out is a file", "export run --target nir --out tiny.toml", "tiny.toml"),
     case("NIR to NIR", "export bundle/net.nir --target nir --out new", "is no run folder"),
@@ -584,7 +623,21 @@ EXPORTING = [
     ),
 ]
 
+AGAINST = "simulate bundle --against spikes.npz"
+
 SIMULATING = [
+    case(
+        "record no zip", AGAINST, "is no numpy file", holds("spikes.npz", b"PK\x03\x04 and so on")
+    ),
+    case("record cut", AGAINST, "is no numpy file", both(recorded, cut("spikes.npz"))),
+    case("record flipped", AGAINST, "is no numpy file", both(recorded, flipped("spikes.npz"))),
+    case("record of objects", AGAINST, "is no numpy file", recorded_objects),
+    case(
+        "checksums of nothing",
+        ENGINE,
+        "checksums.json: is damaged",
+        holds("bundle/checksums.json", b'{"version": 1, "sha256": {}}'),
+    ),
     case("no bundle", "simulate none --backend engine", "none: is no bundle"),
     case("run as bundle", "simulate run --backend engine", "run: is no bundle"),
     case("net.h5 damaged", ENGINE, "net.h5: was changed", flipped("bundle/net.h5")),
@@ -704,6 +757,25 @@ SIMULATING = [
 ]
 
 ATTACKING = [
+    case("result is a folder", f"{FGSM} --out run", "run: is a folder; name a file for the result"),
+    case("result is here", f"{FGSM} --out .", ".: is a folder; name a file for the result"),
+    case("result is ours", f"{FGSM} --out tiny.toml", "tiny.toml: exists and is no result of an"),
+    case("result in a bundle", f"{FGSM} --out bundle/net.h5", "net.h5: exists and is no result of"),
+    case(
+        "parts are a file",
+        f"{FGSM} --out r",
+        "r.parts: is a file, where parts of the result are to lie; move it away",
+        holds("r.parts", b""),
+    ),
+    case(
+        "parts with half a header",
+        f"{FGSM} --out r",
+        "r.parts: holds parts of another attack",
+        both(lambda h: (h / "r.parts").mkdir(), holds("r.parts/header.json", b'{"bun')),
+    ),
+    case("nothing for --norm", f"{FGSM} --norm ''", "--norm is empty; give it a value, or leave"),
+    case("nothing at --norm=", f"{FGSM} --norm=", "--norm is empty; give it a value, or leave"),
+    case("no name at all", "attack ''", "argument 2 is empty; give it a value, or leave"),
     case("no bundle", "attack none", "none: is no bundle"),
     case("eps above 1", f"{FGSM} --eps 3", "eps is 3"),
     case("eps negative", f"{FGSM} --eps -0.1", "eps is -0.1"),
@@ -841,6 +913,9 @@ DEPLOYING = [
 
 CHECKING = [
     case("no bundle", "check none --target loihi2", "none: is no bundle"),
+    case(
+        "NIR on cores", "check a.nir --target loihi2", "a.nir: a NIR file is checked for speck, x"
+    ),
     case("no file", "check none.h5 --target loihi2", "none.h5: there is no such file"),
     case(
         "no net", "check tiny.h5 --target loihi2", "is damaged or no HDF5", holds("tiny.h5", b"a")

@@ -533,6 +533,9 @@ def test_what_cannot_be_made_again(bundle: Path, tmp_path: Path) -> None:
     told.write_text(json.dumps({"header": header}))
     with pytest.raises(ValueError, match=r"told.json: is about the network ffffffffffff, .* holds"):
         attacking.again(bundle, told)
+    told.write_text(json.dumps({"header": header | {"digest": None}}))
+    with pytest.raises(ValueError, match=r"told.json: is about the network None, .* holds"):
+        attacking.again(bundle, told)
     told.write_text(json.dumps({"header": {"settings": {"eps": 3}, "digest": ""}}))
     with pytest.raises(ValueError, match=r"attack settings are \{'eps': 3\}; needed are those of"):
         attacking.again(bundle, told)
@@ -555,6 +558,10 @@ def test_shares_on_two_processes_find_the_same(
     (parts / "000001.safetensors").unlink()
     attack_shares.search(target, settings, folder=parts, jobs=1, cluster=None, progress=said.append)
     assert said[2:] == ["attacked 2 of 2 shares"]
+    whole = (parts / "000000.safetensors").read_bytes()
+    (parts / "000000.safetensors").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match=r"000000.safetensors: is damaged \(.*\); remove it and"):
+        attack_shares.search(target, settings, folder=parts, jobs=1, cluster=None, progress=print)
     with pytest.raises(ValueError, match=r"parts: holds parts of another attack, or by other"):
         attack_shares.search(
             target, replace(settings, seed=9), folder=parts, jobs=1, cluster=None,

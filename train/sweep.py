@@ -27,7 +27,7 @@ from spikeport.train.config import Config, override, to_toml
 from spikeport.train.config import load as load_config
 from spikeport.train.floating import CONFIG
 from spikeport.train.journal import METRICS, flat, table
-from spikeport.train.loop import SUMMARY, fit, make
+from spikeport.train.loop import SUMMARY, Summary, fit, make
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -157,11 +157,16 @@ def _result(run: Path, settings: Mapping[str, Any], failure: str | None) -> Resu
     """What became of a run, which is also written into it."""
     result: Result = {"name": run.name, "folder": str(run), "settings": dict(settings)}
     if failure is None:
-        last = {
-            line["phase"]: line
-            for line in map(json.loads, (run / METRICS).read_text(encoding="utf-8").splitlines())
-        }
-        summary = json.loads((run / SUMMARY).read_text(encoding="utf-8"))
+        try:
+            lines = map(json.loads, (run / METRICS).read_text(encoding="utf-8").splitlines())
+            last = {line["phase"]: line for line in lines}
+            summary = json.loads((run / SUMMARY).read_text(encoding="utf-8"))
+            Summary(**summary)
+        except (OSError, ValueError, KeyError, TypeError) as problem:
+            raise ValueError(
+                f"{run}: its {METRICS} or {SUMMARY} is missing or damaged ({problem}); remove the"
+                " folder to train it again"
+            ) from None
         result |= {"status": "done", "summary": summary, "metrics": last}
     else:
         result |= {"status": "failed", "error": failure}

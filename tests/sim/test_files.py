@@ -49,6 +49,18 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     )
 
 
+def test_errors_name_the_file_and_not_the_temporary_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the folder itself too, although temporary files have absolute names."""
+    (tmp_path / "taken").mkdir()
+    monkeypatch.chdir(tmp_path)
+    for path in (Path("taken"), tmp_path / "taken"):
+        with pytest.raises(IsADirectoryError) as refusal, atomic(path):
+            pass
+        assert refusal.value.filename == str(path)
+
+
 @pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
 def test_permissions_are_those_of_an_ordinary_new_file(
     tmp_path: Path, umask: int, mode: int
