@@ -44,13 +44,16 @@ def spiking(*shape: int, v_th: Any = 1.0, v_reset: float = 0.0, r: float = 1.0, 
 
 
 def current(n: int, *, keep: float = 0.875, v_leak: float = 0.0, slow: float = 1.0,
-            **said: Any) -> Any:  # fmt: skip
-    """Neurons as a file for xylo has them, with steps of 1 ms times `slow`."""
+            w_in: float = 1.0, v_th: float = 1.0, **said: Any) -> Any:  # fmt: skip
+    """Neurons as a file for xylo has them, with steps of 1 ms times `slow`; w_in: times what it
+    takes for a spike to arrive as rockpool lets it."""
     said = {"reset": "subtract", "rule": "exact"} | said
     tau = -1e-3 / np.log(keep)
+    r, kept = tau / (1e-3 * slow) - 1, keep**slow
     return nir.CubaLIF(
-        tau_mem=full(tau, n), tau_syn=full(tau, n), r=full(tau / (1e-3 * slow) - 1, n),
-        v_leak=full(v_leak, n), v_threshold=full(1, n), metadata=about(**said),
+        tau_mem=full(tau, n), tau_syn=full(tau, n), r=full(r, n),
+        w_in=full(w_in * kept / (r * (1 - kept) ** 2), n),
+        v_leak=full(v_leak, n), v_threshold=full(v_th, n), metadata=about(**said),
     )  # fmt: skip
 
 
@@ -87,10 +90,14 @@ def flat(*shape: int) -> Any:
     return nir.Flatten(input_type={"input": np.array(shape)}, start_dim=0, end_dim=-1)
 
 
-def file(path: Path, *row: Any, more: tuple[tuple[int, int], ...] = (), **said: Any) -> Path:
-    """A file with nodes "0", "1", ... in a chain, `more` edges, and `said` of the whole."""
+def file(
+    path: Path, *row: Any, more: tuple[tuple[int, int], ...] = (), cut: int = 0, **said: Any
+) -> Path:
+    """A file with nodes "0", "1", ... in a chain, without the edge to node `cut` if it is not 0,
+    with `more` edges, and `said` of the whole."""
     names = [str(i) for i in range(len(row))]
-    edges = [*pairwise(names), *((str(a), str(b)) for a, b in more)]
+    edges = [edge for edge in pairwise(names) if not cut or edge[1] != str(cut)]
+    edges += [(str(a), str(b)) for a, b in more]
     graph = nir.NIRGraph(dict(zip(names, row, strict=True)), edges, type_check=False)
     if said:
         graph.metadata = about(**said)
@@ -167,9 +174,27 @@ BREAKS: dict[str, tuple[str, str, Row, str]] = {
                    "but rockpool reads Input, Output, Affine, Linear, CubaLIF"),
     "average on spinnaker2": ("spinnaker2", "types", pooling(pool(nir.AvgPool2d), *TAIL),
                               "but py-spinnaker2 knows sums, and averages in some versions"),
-    "skip": ("speck", "one_source", {**dense(spiking(4), spiking(4), sizes=(4, 4, 4)),
+    "skip": ("speck", "chain", {**dense(spiking(4), spiking(4), sizes=(4, 4, 4)),
                                      "more": ((2, 4),)},
-             "node '4': 2 edges lead into it, but layers of Speck have one source"),
+             "node '4': 2 edges lead into it, but nirtorch runs a node behind its first source"),
+    "two inputs": ("speck", "chain", {"row": (
+        entry(4), affine(3, 4), spiking(3), exit_(3), entry(4)), "more": ((4, 1),)},
+        "network: it has 2 Input nodes, but nirtorch takes one"),
+    "dead end": ("speck", "chain", {"row": (
+        entry(4), affine(3, 4), spiking(3), exit_(3), affine(2, 3), spiking(2)), "cut": 4,
+        "more": ((2, 4),)}, "node '5': nothing comes behind it, but nirtorch returns what it runs"),
+    "no flatten": ("speck", "order", {"row": (
+        entry(2, 3, 4), affine(3, 4), spiking(2, 3, 3), exit_(2, 3, 3))},
+        "node '1': it stands behind the map '0', but sinabs puts its weights on rows of the map"),
+    "no flatten behind a pool": ("speck", "order", pooling(pool(), affine(3, 2), spiking(3, 2, 3)),
+                                 "node '4': it stands behind the map '3'"),
+    "skip on xylo": ("xylo", "chain", {**xylo(sizes=(4, 4, 4)), "more": ((0, 3),)},
+                     "node '3': 2 edges lead into it, but nirtorch runs a node behind its first"),
+    "threshold of nothing": ("xylo", "thresholds", xylo(current(6), current(3, v_th=0)),
+                             "node '4': its v_threshold is 0, but rockpool divides potentials by"),
+    "w_in": ("xylo", "gains", xylo(current(6), current(3, w_in=2)),
+             "node '4': by r and w_in a spike arrives times 1.75, but rockpool reads no w_in and"
+             " lets it arrive times 0.875"),
     "weights behind weights": ("speck", "order", {"row": (
         entry(4), affine(3, 4), affine(3, 3), spiking(3), exit_(3))},
         "node '2': it stands behind '1' (Affine), but a core of Speck has weights, then neurons"),
@@ -218,8 +243,8 @@ BREAKS: dict[str, tuple[str, str, Row, str]] = {
                "network: it has 1001 hidden neurons, but Xylo has 1000"),
     "one layer": ("xylo", "channels", xylo(sizes=(4, 3)),
                   "network: it has 1 layer of neurons, but Xylo has hidden and output neurons"),
-    "feedback": ("xylo", "loops", {**xylo(sizes=(4, 4, 4)), "more": ((4, 1),)},
-                 "node '2': it is part of a loop, but modules of rockpool take all steps at once"),
+    "feedback": ("xylo", "chain", {**xylo(sizes=(4, 4, 4)), "more": ((4, 1),)},
+                 "node '1': 2 edges lead into it, but nirtorch runs a node behind its first"),
     "euler": ("xylo", "time", xylo(rule="euler"),
               "network: its time constants are meant for Euler steps and its r is tau / dt, but"
               " rockpool decays by exp(-dt / tau) and takes dt = tau_mem / (1 + r)"),
@@ -257,6 +282,8 @@ BREAKS: dict[str, tuple[str, str, Row, str]] = {
     "bias into a current": ("spinnaker2", "offsets", dense(current(3), bias=1.0),
                             "node '1': its bias goes into a current that builds up, but"
                             " py-spinnaker2 adds it to the potential, at once as large"),
+    "no step": ("spinnaker2", "time", dense(leaky(3)),
+                "network: it does not say how long a step is, but the code below takes 1 s"),
     "delays": ("spinnaker2", "steps", dense(leaky(3)),
                "but py-spinnaker2 delays every projection by conn_delay steps"),
 }  # fmt: skip
@@ -298,6 +325,7 @@ def test_what_breaks_a_rule(name: str, tmp_path: Path) -> None:
 ALSO: dict[str, set[str]] = {
     "lif on xylo": {"resets"},
     "skip": {"order"},
+    "no flatten behind a pool": {"kernels"},
     "large kernel": {"memory"},
 }
 
