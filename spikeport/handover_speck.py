@@ -9,7 +9,14 @@ import numpy as np
 
 from spikeport.export.nir_file import Graph, Node
 from spikeport.handover_rules import (
-    CHAIN_SOURCE, Reader, behind, chained, issue, kind, nodes_of, spread,
+    CHAIN_SOURCE,
+    Reader,
+    behind,
+    chained,
+    issue,
+    kind,
+    nodes_of,
+    spread,
 )  # fmt: skip
 from spikeport.hw.rule import Issue
 
@@ -151,7 +158,7 @@ def _kernel(graph: Graph, node: Node) -> tuple[int, int, int, int]:
 
 
 def _is_map(node: Node) -> bool:
-    return max(np.size(node.values.get("shape", 0)), np.ndim(node.values.get("v_threshold"))) > 1
+    return max(np.size(node.values.get("shape", 0)), np.ndim(node.values.get("v_threshold", 0))) > 1
 
 
 def _told(node: Node, got: str, limit: str, *, rule: str = "kernels") -> Issue:

@@ -9,7 +9,14 @@ from numpy.typing import NDArray
 
 from spikeport.export.nir_file import Graph, Node
 from spikeport.handover_rules import (
-    CHAIN_SOURCE, Reader, behind, chained, issue, nodes_of, size, spread,
+    CHAIN_SOURCE,
+    Reader,
+    behind,
+    chained,
+    issue,
+    nodes_of,
+    size,
+    spread,
 )  # fmt: skip
 from spikeport.hw.rule import Issue
 
@@ -64,6 +71,17 @@ def _channels(graph: Graph, reader: Reader) -> Iterator[Issue]:
     if len(neurons) < 2:
         got = f"it has {len(neurons)} layer of neurons"
         yield issue("channels", None, got, "Xylo has hidden and output neurons", "add a layer")
+
+
+def _names(graph: Graph, reader: Reader) -> Iterator[Issue]:
+    """Input and Output are found by their names."""
+    for node in nodes_of(graph, "Input", "Output"):
+        if node.name != node.type.lower():
+            yield issue(
+                "names", node, f"the {node.type} is called so",
+                f"rockpool's as_graph, which Xylo is mapped from, knows {node.type.lower()!r} only",
+                "rename it",
+            )  # fmt: skip
 
 
 def _thresholds(graph: Graph, reader: Reader) -> Iterator[Issue]:
@@ -167,7 +185,7 @@ READER = Reader(
     resets=("subtract",),
     resets_by="always subtracts",
     one_reset=False,
-    rules=(chained, _biases, _channels, _thresholds, _time, _gains, _decays, _rounded),
+    rules=(chained, _names, _biases, _channels, _thresholds, _time, _gains, _decays, _rounded),
     sources={
         "types": "rockpool 3.1.0, nn/modules/torch/nir.py, _convert_nir_to_rockpool",
         "input": "rockpool 3.1.0, devices/xylo/syns61201/xylo_samna.py: a raster of events",
@@ -176,6 +194,7 @@ READER = Reader(
         "biases": "rockpool 3.1.0, xylo_mapper.py, weight_nodes_have_no_biases; nir.py",
         "channels": "rockpool 3.1.0, devices/xylo/syns61201/xylo_mapper.py, xylo_drc and mapper",
         "chain": CHAIN_SOURCE,
+        "names": "rockpool 3.1.0, nn/modules/torch/nir.py, as_graph",
         "thresholds": "rockpool 3.1.0, nn/modules/torch/lif_torch.py, StepPWL.forward",
         "gains": "rockpool 3.1.0, nn/modules/torch/nir.py; lif_torch.py, LIFTorch.forward",
         "time": "rockpool 3.1.0, nn/modules/torch/nir.py; xylo_mapper.py, all_neurons_have_same_dt",
