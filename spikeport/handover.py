@@ -33,6 +33,13 @@ def check(source: Path, *, target: str) -> dict[str, Any]:
     """
     path = source / "net.nir" if source.is_dir() else source
     reader, graph = READERS[target], load(path)
+    for node in graph.nodes.values():
+        for key in ("tau", "tau_mem", "tau_syn"):
+            if node.array(key, default=1.0).min() <= 0:
+                raise ValueError(
+                    f"{path}: node {node.name!r}: {key} is {node.array(key).min():g} s; time"
+                    " constants must be positive"
+                )
     rules: tuple[Callable[[Graph, Reader], Iterator[Issue]], ...] = (
         _types, _input, _starts, _resets, *reader.rules,
     )  # fmt: skip

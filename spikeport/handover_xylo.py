@@ -166,8 +166,9 @@ def _rounded(graph: Graph, reader: Reader) -> Iterator[Issue]:
 
 
 def _steps_s(node: Node) -> NDArray[np.float64]:
-    """Seconds a step, as rockpool concludes them."""
-    return np.asarray(node.array("tau_mem") / (1 + node.array("r")))
+    """Seconds a step, as rockpool concludes them; inf where r is -1."""
+    with np.errstate(divide="ignore"):
+        return np.asarray(node.array("tau_mem") / (1 + node.array("r")))
 
 
 def _load(graph: Graph) -> str:

@@ -397,6 +397,24 @@ def test_a_folder_stands_for_its_file(tmp_path: Path) -> None:
         checking.check(tmp_path, target="speck")
 
 
+@pytest.mark.parametrize("target", handover.READERS)
+@pytest.mark.parametrize("key", ["tau_mem", "tau_syn"])
+def test_time_constants_are_positive(key: str, target: str, tmp_path: Path) -> None:
+    node = current(3)
+    setattr(node, key, np.array([1.0, 0.0, 1.0]))
+    path = file(tmp_path, *dense(node)["row"])
+    says = rf"^{re.escape(str(path))}: node '2': {key} is 0 s; time constants must be positive$"
+    with pytest.raises(ValueError, match=says):
+        checking.check(path, target=target)
+
+
+def test_a_step_without_end_is_too_long_for_xylo(tmp_path: Path) -> None:
+    node = current(3)
+    node.r = full(-1, 3)
+    found = checking.check(file(tmp_path, *dense(node)["row"], ends=True), target="xylo")
+    assert "tau_mem is 0 steps" in checking.describe_check(found)
+
+
 def test_nothing_is_placed(tmp_path: Path) -> None:
     says = "^--fewest places a network on cores, target speck does not$"
     with pytest.raises(ValueError, match=says):
