@@ -389,6 +389,19 @@ def test_rockpools_own_file_has_what_rockpool_stops_at() -> None:
     assert "rockpool asks it for tau_mem" in checking.describe_check(found)
 
 
+def test_graphs_within_graphs_are_not_followed(tmp_path: Path) -> None:
+    """rockpool reads those that are a CubaLIF with weights that lead back to it."""
+    names = ["in", "lif", "out"]
+    nodes = dict(zip(names, (entry(3), current(3), exit_(3)), strict=True))
+    inner = nir.NIRGraph(nodes, [*pairwise(names)], type_check=False)
+    path = file(tmp_path, entry(4), affine(3, 4), inner, exit_(3), ends=True)
+    found = checking.check(path, target="xylo")
+    assert (
+        "it is an end of a graph within the graph, but what rockpool makes of those is not known"
+        " here; write the network flat"
+    ) in checking.describe_check(found)
+
+
 def test_a_folder_stands_for_its_file(tmp_path: Path) -> None:
     path = file(tmp_path, *dense(spiking(3))["row"])
     assert checking.check(tmp_path, target="speck") == checking.check(path, target="speck")
