@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from spikeport import handover_speck, handover_spinnaker2, handover_xylo
-from spikeport.export.nir_file import NEURONS, Graph, load
+from spikeport.export.nir_file import NEURONS, PORT, Graph, load
 from spikeport.handover_rules import Reader, issue
 from spikeport.hw.rule import Issue
 
@@ -33,6 +33,13 @@ def check(source: Path, *, target: str) -> dict[str, Any]:
     """
     path = source / "net.nir" if source.is_dir() else source
     reader, graph = READERS[target], load(path)
+    for node in graph.nodes.values():
+        for key in ("tau", "tau_mem", "tau_syn"):
+            if node.array(key, default=1.0).min() <= 0:
+                raise ValueError(
+                    f"{path}: node {node.name!r}: {key} is {node.array(key).min():g} s; time"
+                    " constants must be positive"
+                )
     rules: tuple[Callable[[Graph, Reader], Iterator[Issue]], ...] = (
         _types, _input, _starts, _resets, *reader.rules,
     )  # fmt: skip
@@ -64,6 +71,11 @@ def _types(graph: Graph, reader: Reader) -> Iterator[Issue]:
         if node.type in reader.refused:
             limit, advice = reader.refused[node.type]
             yield issue("types", node, f"it is of type {node.type}", limit, advice)
+        elif node.type == PORT:
+            yield issue(
+                "types", node, "it is an end of a graph within the graph",
+                f"what {reader.name} makes of those is not known here", "write the network flat",
+            )  # fmt: skip
         elif node.type not in reader.types:
             yield issue(
                 "types", node, f"it is of type {node.type}",

@@ -89,17 +89,25 @@ def size(node: Node) -> int:
     return max(int(np.size(value)) for value in node.values.values())
 
 
-def looped(graph: Graph) -> list[Node]:
-    """The nodes that lie on a loop."""
+def chained(graph: Graph, reader: Reader) -> Iterator[Issue]:
+    """One way leads from the one Input to the one Output, which is all that nirtorch runs right."""
+    for kind_ in ("Input", "Output"):
+        found = len(nodes_of(graph, kind_))
+        if found != 1:
+            got = f"it has {found} {kind_} nodes"
+            yield issue("chain", None, got, "nirtorch takes one", "leave the others out")
+    for node in graph.nodes.values():
+        arriving = len(graph.sources(node.name))
+        if arriving != 1 and node.type != "Input":
+            yield issue(
+                "chain", node, f"{arriving} edges lead into it",
+                "nirtorch runs a node behind its first source and leaves later ones out",
+                "train without recurrence (snnTorch's reset by subtraction is such where neurons"
+                " leak) and skip connections",
+            )  # fmt: skip
+        if node.type != "Output" and node.name not in {a for a, _ in graph.edges}:
+            got, limit = "nothing comes behind it", "nirtorch returns what it runs last"
+            yield issue("chain", node, got, limit, "leave it out")
 
-    def reaches(name: str) -> set[str]:
-        seen: set[str] = set()
-        todo = [b for a, b in graph.edges if a == name]
-        while todo:
-            here = todo.pop()
-            if here not in seen:
-                seen.add(here)
-                todo += [b for a, b in graph.edges if a == here]
-        return seen
 
-    return [node for name, node in graph.nodes.items() if name in reaches(name)]
+CHAIN_SOURCE = "nirtorch 2.6, graph_executor.py, GraphExecutor.forward; graph_utils.py"

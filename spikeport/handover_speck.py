@@ -8,7 +8,16 @@ from math import ceil, log2, prod
 import numpy as np
 
 from spikeport.export.nir_file import Graph, Node
-from spikeport.handover_rules import Reader, behind, issue, kind, nodes_of, spread
+from spikeport.handover_rules import (
+    CHAIN_SOURCE,
+    Reader,
+    behind,
+    chained,
+    issue,
+    kind,
+    nodes_of,
+    spread,
+)  # fmt: skip
 from spikeport.hw.rule import Issue
 
 CORES = 9
@@ -40,18 +49,8 @@ for layer in net.modules():
         layer.spike_fn = sinabs.activation.SingleSpike  # at most one spike a step
         layer.reset_fn = sinabs.activation.{reset}
         layer.min_v_mem = None  # potentials without a floor
+# sinabs.reset_states(net) before each further sample: potentials stay as they are
 """
-
-
-def _one_source(graph: Graph, reader: Reader) -> Iterator[Issue]:
-    """Every node has one source: no loops, no skips."""
-    for node in graph.nodes.values():
-        sources = graph.sources(node.name)
-        if len(sources) > 1:
-            yield issue(
-                "one_source", node, f"{len(sources)} edges lead into it",
-                "layers of Speck have one source", "leave out recurrence and skip connections",
-            )  # fmt: skip
 
 
 def _order(graph: Graph, reader: Reader) -> Iterator[Issue]:
@@ -63,6 +62,13 @@ def _order(graph: Graph, reader: Reader) -> Iterator[Issue]:
                     "order", after, f"it stands behind {node.name!r} ({node.type})",
                     "a core of Speck has weights, then neurons, then perhaps a pool",
                     "put what is missing between",
+                )  # fmt: skip
+    for node in nodes_of(graph, "weights"):
+        for before in (graph.nodes[name] for name in graph.sources(node.name)):
+            if node.type == "Affine" and (kind(before) == "pool" or _is_map(before)):
+                yield issue(
+                    "order", node, f"it stands behind the map {before.name!r}",
+                    "sinabs puts its weights on rows of the map", "put a Flatten between",
                 )  # fmt: skip
 
 
@@ -151,6 +157,10 @@ def _kernel(graph: Graph, node: Node) -> tuple[int, int, int, int]:
     return prod(shape[1:]), shape[0], 1, 1
 
 
+def _is_map(node: Node) -> bool:
+    return max(np.size(node.values.get("shape", 0)), np.ndim(node.values.get("v_threshold", 0))) > 1
+
+
 def _told(node: Node, got: str, limit: str, *, rule: str = "kernels") -> Issue:
     return issue(rule, node, got, limit, "change the layer and retrain")
 
@@ -180,13 +190,13 @@ READER = Reader(
     resets=("zero", "subtract"),
     resets_by="subtracts until told otherwise, one rule a network",
     one_reset=True,
-    rules=(_one_source, _order, _kernels, _pools, _thresholds, _memory, _rounded),
+    rules=(chained, _order, _kernels, _pools, _thresholds, _memory, _rounded),
     sources={
         "types": "sinabs 3.1.3, nir.py; backend/dynapcnn/nir_graph_extractor.py (leak)",
         "input": "sinabs 3.1.3, backend/dynapcnn/io.py: its input are events",
         "starts": "sinabs 3.1.3, layers/stateful_layer.py",
         "resets": "sinabs 3.1.3, nir.py; backend/dynapcnn/chips/dynapcnn.py, return_to_zero",
-        "one_source": "sinabs 3.1.3, backend/dynapcnn/connectivity_specs.py, Merge",
+        "chain": CHAIN_SOURCE,
         "order": "sinabs 3.1.3, backend/dynapcnn/connectivity_specs.py, VALID_SINABS_EDGE_TYPES",
         "kernels": "sinabs 3.1.3, validate_memory_speck.py; chips/dynapcnn.py has no dilation",
         "pools": "sinabs 3.1.3, validate_memory_speck.py; dynapcnn_layer_utils.py; nir.py",

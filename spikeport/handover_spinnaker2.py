@@ -93,6 +93,16 @@ def _offsets(graph: Graph, reader: Reader) -> Iterator[Issue]:
             )  # fmt: skip
 
 
+def _time(graph: Graph, reader: Reader) -> Iterator[Issue]:
+    """How long a step is must be known where neurons have time constants."""
+    timed = any(node.type in ("LIF", "CubaLIF") for node in graph.nodes.values())
+    if timed and graph.about.get("dt_s") is None:
+        yield issue(
+            "time", None, "it does not say how long a step is", "the code below takes 1 s",
+            "give dt the seconds that are meant", severity="advice",
+        )  # fmt: skip
+
+
 def _steps(graph: Graph, reader: Reader) -> Iterator[Issue]:
     """Each projection takes its time."""
     yield issue(
@@ -146,7 +156,7 @@ READER = Reader(
     resets=("zero", "subtract"),
     resets_by="has one rule for the whole network",
     one_reset=True,
-    rules=(_order, _convolutions, _weights, _offsets, _steps),
+    rules=(_order, _convolutions, _weights, _offsets, _time, _steps),
     sources={
         "types": f"{PLACE}, create_populations, create_projections",
         "input": f"{PLACE}, create_populations: spike_list",
@@ -157,6 +167,7 @@ READER = Reader(
                         " create_sumpool2d_conv2d_projection",
         "weights": f"{PLACE}, get_conv2d_params and ConversionConfig.scale_weights",
         "offsets": f"{PLACE}, convert_CubaLIF, i_offset",
+        "time": f"{PLACE}, ConversionConfig.dt",
         "steps": f"{PLACE}, ConversionConfig.conn_delay",
     },
     load=_load,

@@ -8,7 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikeport.export.nir_file import Graph, Node
-from spikeport.handover_rules import Reader, behind, issue, looped, nodes_of, size, spread
+from spikeport.handover_rules import (
+    CHAIN_SOURCE,
+    Reader,
+    behind,
+    chained,
+    issue,
+    nodes_of,
+    size,
+    spread,
+)  # fmt: skip
 from spikeport.hw.rule import Issue
 
 INPUTS, OUTPUTS, HIDDEN = 16, 8, 1000
@@ -25,6 +34,7 @@ net = from_nir(nir.read("net.nir"))
 for layer in net.modules():
     if isinstance(layer, LIFTorch):
         layer.max_spikes_per_dt = torch.tensor(1.0)  # at most one spike a step
+# reset_state() of these layers before each further batch: currents and potentials stay
 """
 
 
@@ -63,15 +73,25 @@ def _channels(graph: Graph, reader: Reader) -> Iterator[Issue]:
         yield issue("channels", None, got, "Xylo has hidden and output neurons", "add a layer")
 
 
-def _loops(graph: Graph, reader: Reader) -> Iterator[Issue]:
-    """Nothing leads back."""
-    for node in looped(graph):
-        if node.type == "CubaLIF":
+def _names(graph: Graph, reader: Reader) -> Iterator[Issue]:
+    """Input and Output are found by their names."""
+    for node in nodes_of(graph, "Input", "Output"):
+        if node.name != node.type.lower():
             yield issue(
-                "loops", node, "it is part of a loop",
-                "modules of rockpool take all steps at once, so that nothing comes back",
-                "train without recurrence (snnTorch's reset by subtraction is such a loop where"
-                " neurons leak)",
+                "names", node, f"the {node.type} is called so",
+                f"rockpool's as_graph, which Xylo is mapped from, knows {node.type.lower()!r} only",
+                "rename it",
+            )  # fmt: skip
+
+
+def _thresholds(graph: Graph, reader: Reader) -> Iterator[Issue]:
+    """Spikes are counted in thresholds."""
+    for node in nodes_of(graph, "neurons"):
+        v_th = node.array("v_threshold", default=1.0)
+        if v_th.min() <= 0:
+            yield issue(
+                "thresholds", node, f"its v_threshold is {spread(v_th)}",
+                "rockpool divides potentials by it", "train with thresholds above 0",
             )  # fmt: skip
 
 
@@ -95,6 +115,22 @@ def _time(graph: Graph, reader: Reader) -> Iterator[Issue]:
                 f"rockpool needs one step for all, here {first:g} s",
                 "export it with --target xylo, or give it r = tau_mem / dt - 1",
             )  # fmt: skip
+
+
+def _gains(graph: Graph, reader: Reader) -> Iterator[Issue]:
+    """As much of a spike arrives as NIR's equations let in."""
+    for node in graph.nodes.values():
+        if node.type == "CubaLIF":
+            step_s = _steps_s(node)
+            lost, left = (-np.expm1(-step_s / node.array(key)) for key in ("tau_mem", "tau_syn"))
+            gain = lost * left * node.array("r") * node.array("w_in", default=1.0)
+            if not np.allclose(gain, 1 - left, rtol=SAME, atol=0):
+                yield issue(
+                    "gains", node, f"by r and w_in a spike arrives times {spread(gain)}",
+                    f"rockpool reads no w_in and lets it arrive times {spread(1 - left)}",
+                    "export it with --target xylo, or move the quotient from w_in into the"
+                    " weights before it",
+                )  # fmt: skip
 
 
 def _decays(graph: Graph, reader: Reader) -> Iterator[Issue]:
@@ -130,8 +166,9 @@ def _rounded(graph: Graph, reader: Reader) -> Iterator[Issue]:
 
 
 def _steps_s(node: Node) -> NDArray[np.float64]:
-    """Seconds a step, as rockpool concludes them."""
-    return np.asarray(node.array("tau_mem") / (1 + node.array("r")))
+    """Seconds a step, as rockpool concludes them; inf where r is -1."""
+    with np.errstate(divide="ignore"):
+        return np.asarray(node.array("tau_mem") / (1 + node.array("r")))
 
 
 def _load(graph: Graph) -> str:
@@ -149,7 +186,7 @@ READER = Reader(
     resets=("subtract",),
     resets_by="always subtracts",
     one_reset=False,
-    rules=(_biases, _channels, _loops, _time, _decays, _rounded),
+    rules=(chained, _names, _biases, _channels, _thresholds, _time, _gains, _decays, _rounded),
     sources={
         "types": "rockpool 3.1.0, nn/modules/torch/nir.py, _convert_nir_to_rockpool",
         "input": "rockpool 3.1.0, devices/xylo/syns61201/xylo_samna.py: a raster of events",
@@ -157,7 +194,10 @@ READER = Reader(
         "resets": "rockpool 3.1.0, nn/modules/torch/lif_torch.py, LIFTorch.forward",
         "biases": "rockpool 3.1.0, xylo_mapper.py, weight_nodes_have_no_biases; nir.py",
         "channels": "rockpool 3.1.0, devices/xylo/syns61201/xylo_mapper.py, xylo_drc and mapper",
-        "loops": "nirtorch 2.6, graph_executor.py, _apply_module",
+        "chain": CHAIN_SOURCE,
+        "names": "rockpool 3.1.0, nn/modules/torch/nir.py, as_graph",
+        "thresholds": "rockpool 3.1.0, nn/modules/torch/lif_torch.py, StepPWL.forward",
+        "gains": "rockpool 3.1.0, nn/modules/torch/nir.py; lif_torch.py, LIFTorch.forward",
         "time": "rockpool 3.1.0, nn/modules/torch/nir.py; xylo_mapper.py, all_neurons_have_same_dt",
         "decays": "rockpool 3.1.0, xylo_graph_modules.py; transform/quantize_methods.py; "
                   "lif_torch.py, bitshift_to_decay",

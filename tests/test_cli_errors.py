@@ -209,9 +209,9 @@ def nir_file(**nodes: Any) -> Damage:
     return damage
 
 
-def lif(size: int = 2) -> Any:
+def lif(size: int = 2, *, tau: float = 1.0) -> Any:
     ones = np.ones(size)
-    return nir.LIF(tau=ones, r=ones, v_leak=0 * ones, v_threshold=ones)
+    return nir.LIF(tau=tau * ones, r=ones, v_leak=0 * ones, v_threshold=ones)
 
 
 def affine(n_out: int = 2, n_in: int = 4) -> Any:
@@ -924,6 +924,12 @@ CHECKING = [
         "unknown target", "check bundle --target teapot", "target is 'teapot'; allowed are loihi1"
     ),
     case("no NIR file", "check none.nir --target xylo", "none.nir: there is no such file"),
+    case(
+        "no time constant",
+        "check other.nir --target spinnaker2",
+        "other.nir: node 'lif': tau is 0 s; time constants must be positive",
+        nir_file(fc=affine(), lif=lif(tau=0.0)),
+    ),
     case(
         "nothing to place",
         "check bundle --target speck --fewest",

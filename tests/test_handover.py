@@ -44,13 +44,16 @@ def spiking(*shape: int, v_th: Any = 1.0, v_reset: float = 0.0, r: float = 1.0, 
 
 
 def current(n: int, *, keep: float = 0.875, v_leak: float = 0.0, slow: float = 1.0,
-            **said: Any) -> Any:  # fmt: skip
-    """Neurons as a file for xylo has them, with steps of 1 ms times `slow`."""
+            w_in: float = 1.0, v_th: float = 1.0, **said: Any) -> Any:  # fmt: skip
+    """Neurons as a file for xylo has them, with steps of 1 ms times `slow`; w_in: times what it
+    takes for a spike to arrive as rockpool lets it."""
     said = {"reset": "subtract", "rule": "exact"} | said
     tau = -1e-3 / np.log(keep)
+    r, kept = tau / (1e-3 * slow) - 1, keep**slow
     return nir.CubaLIF(
-        tau_mem=full(tau, n), tau_syn=full(tau, n), r=full(tau / (1e-3 * slow) - 1, n),
-        v_leak=full(v_leak, n), v_threshold=full(1, n), metadata=about(**said),
+        tau_mem=full(tau, n), tau_syn=full(tau, n), r=full(r, n),
+        w_in=full(w_in * kept / (r * (1 - kept) ** 2), n),
+        v_leak=full(v_leak, n), v_threshold=full(v_th, n), metadata=about(**said),
     )  # fmt: skip
 
 
@@ -87,10 +90,18 @@ def flat(*shape: int) -> Any:
     return nir.Flatten(input_type={"input": np.array(shape)}, start_dim=0, end_dim=-1)
 
 
-def file(path: Path, *row: Any, more: tuple[tuple[int, int], ...] = (), **said: Any) -> Path:
-    """A file with nodes "0", "1", ... in a chain, `more` edges, and `said` of the whole."""
+def file(
+    path: Path, *row: Any, more: tuple[tuple[int, int], ...] = (), cut: int = 0,
+    ends: bool = False, **said: Any,
+) -> Path:  # fmt: skip
+    """A file with nodes "0", "1", ... in a chain, the first and the last called "input" and
+    "output" if `ends`, without the edge to node `cut` if it is not 0, with `more` edges, and
+    `said` of the whole."""
     names = [str(i) for i in range(len(row))]
-    edges = [*pairwise(names), *((str(a), str(b)) for a, b in more)]
+    if ends:
+        names[0], names[-1] = "input", "output"
+    edges = [edge for edge in pairwise(names) if not cut or edge[1] != names[cut]]
+    edges += [(names[a], names[b]) for a, b in more]
     graph = nir.NIRGraph(dict(zip(names, row, strict=True)), edges, type_check=False)
     if said:
         graph.metadata = about(**said)
@@ -115,7 +126,7 @@ def pooling(first: Any, *behind: Any) -> Row:
 
 
 TAIL = (flat(3, 2, 2), affine(3, 12), spiking(3))
-XYLO = {"dt_s": 1e-3, "rule": "exact"}
+XYLO = {"dt_s": 1e-3, "rule": "exact", "ends": True}
 TWO = (4, 6, 3)
 
 
@@ -124,13 +135,15 @@ def xylo(*neurons: Any, sizes: Any = TWO, bias: float = 0.0, **said: Any) -> Row
     return {**dense(*neurons, bias=bias, sizes=sizes), **(XYLO | said)}
 
 
+OTHERS = {**dense(*(current(n) for n in TWO[1:]), sizes=TWO), "ends": True}
+
 FITS: dict[str, tuple[str, Row]] = {
     "speck, dense": ("speck", dense(spiking(3))),
     "speck, maps": ("speck", pooling(pool(), *TAIL)),
     "speck, subtracting": ("speck", dense(spiking(3, reset="subtract"))),
     "speck, two pools": ("speck", pooling(pool(k=(1, 1), stride=1), pool(), *TAIL)),
     "xylo": ("xylo", xylo()),
-    "xylo, of others": ("xylo", dense(*(current(n) for n in TWO[1:]), sizes=TWO)),
+    "xylo, of others": ("xylo", OTHERS),
     "spinnaker2, dense": ("spinnaker2", dense(leaky(3))),
     "spinnaker2, currents": ("spinnaker2", dense(current(3))),
     "spinnaker2, maps": ("spinnaker2", pooling(pool(), *TAIL)),
@@ -167,9 +180,30 @@ BREAKS: dict[str, tuple[str, str, Row, str]] = {
                    "but rockpool reads Input, Output, Affine, Linear, CubaLIF"),
     "average on spinnaker2": ("spinnaker2", "types", pooling(pool(nir.AvgPool2d), *TAIL),
                               "but py-spinnaker2 knows sums, and averages in some versions"),
-    "skip": ("speck", "one_source", {**dense(spiking(4), spiking(4), sizes=(4, 4, 4)),
+    "skip": ("speck", "chain", {**dense(spiking(4), spiking(4), sizes=(4, 4, 4)),
                                      "more": ((2, 4),)},
-             "node '4': 2 edges lead into it, but layers of Speck have one source"),
+             "node '4': 2 edges lead into it, but nirtorch runs a node behind its first source"),
+    "two inputs": ("speck", "chain", {"row": (
+        entry(4), affine(3, 4), spiking(3), exit_(3), entry(4)), "more": ((4, 1),)},
+        "network: it has 2 Input nodes, but nirtorch takes one"),
+    "dead end": ("speck", "chain", {"row": (
+        entry(4), affine(3, 4), spiking(3), exit_(3), affine(2, 3), spiking(2)), "cut": 4,
+        "more": ((2, 4),)}, "node '5': nothing comes behind it, but nirtorch returns what it runs"),
+    "no flatten": ("speck", "order", {"row": (
+        entry(2, 3, 4), affine(3, 4), spiking(2, 3, 3), exit_(2, 3, 3))},
+        "node '1': it stands behind the map '0', but sinabs puts its weights on rows of the map"),
+    "no flatten behind a pool": ("speck", "order", pooling(pool(), affine(3, 2), spiking(3, 2, 3)),
+                                 "node '4': it stands behind the map '3'"),
+    "skip on xylo": ("xylo", "chain", {**xylo(sizes=(4, 4, 4)), "more": ((0, 3),)},
+                     "node '3': 2 edges lead into it, but nirtorch runs a node behind its first"),
+    "name": ("xylo", "names", xylo(ends=False),
+             "node '0': the Input is called so, but rockpool's as_graph, which Xylo is mapped from,"
+             " knows 'input' only"),
+    "threshold of nothing": ("xylo", "thresholds", xylo(current(6), current(3, v_th=0)),
+                             "node '4': its v_threshold is 0, but rockpool divides potentials by"),
+    "w_in": ("xylo", "gains", xylo(current(6), current(3, w_in=2)),
+             "node '4': by r and w_in a spike arrives times 1.75, but rockpool reads no w_in and"
+             " lets it arrive times 0.875"),
     "weights behind weights": ("speck", "order", {"row": (
         entry(4), affine(3, 4), affine(3, 3), spiking(3), exit_(3))},
         "node '2': it stands behind '1' (Affine), but a core of Speck has weights, then neurons"),
@@ -218,15 +252,16 @@ BREAKS: dict[str, tuple[str, str, Row, str]] = {
                "network: it has 1001 hidden neurons, but Xylo has 1000"),
     "one layer": ("xylo", "channels", xylo(sizes=(4, 3)),
                   "network: it has 1 layer of neurons, but Xylo has hidden and output neurons"),
-    "feedback": ("xylo", "loops", {**xylo(sizes=(4, 4, 4)), "more": ((4, 1),)},
-                 "node '2': it is part of a loop, but modules of rockpool take all steps at once"),
+    "feedback": ("xylo", "chain", {**xylo(sizes=(4, 4, 4)), "more": ((4, 1),)},
+                 "node '1': 2 edges lead into it, but nirtorch runs a node behind its first"),
     "euler": ("xylo", "time", xylo(rule="euler"),
               "network: its time constants are meant for Euler steps and its r is tau / dt, but"
               " rockpool decays by exp(-dt / tau) and takes dt = tau_mem / (1 + r)"),
     "two steps": ("xylo", "time", xylo(current(6), current(3, slow=1.5)),
                   "node '4': r and tau_mem say steps of 0.0015 s, but rockpool needs one"
                   " step for all, here 0.001 s"),
-    "two steps of others": ("xylo", "time", {**dense(current(6), current(3, slow=1.5), sizes=TWO)},
+    "two steps of others": ("xylo", "time",
+                            OTHERS | dense(current(6), current(3, slow=1.5), sizes=TWO),
                             "node '4': r and tau_mem say steps of 0.0015"),
     "fast": ("xylo", "decays", xylo(current(6), current(3, keep=0.3)),
              "node '4': tau_mem is 0.831 steps, but Xylo's time constants are longer than a step"),
@@ -257,6 +292,8 @@ BREAKS: dict[str, tuple[str, str, Row, str]] = {
     "bias into a current": ("spinnaker2", "offsets", dense(current(3), bias=1.0),
                             "node '1': its bias goes into a current that builds up, but"
                             " py-spinnaker2 adds it to the potential, at once as large"),
+    "no step": ("spinnaker2", "time", dense(leaky(3)),
+                "network: it does not say how long a step is, but the code below takes 1 s"),
     "delays": ("spinnaker2", "steps", dense(leaky(3)),
                "but py-spinnaker2 delays every projection by conn_delay steps"),
 }  # fmt: skip
@@ -298,6 +335,7 @@ def test_what_breaks_a_rule(name: str, tmp_path: Path) -> None:
 ALSO: dict[str, set[str]] = {
     "lif on xylo": {"resets"},
     "skip": {"order"},
+    "no flatten behind a pool": {"kernels"},
     "large kernel": {"memory"},
 }
 
@@ -351,12 +389,43 @@ def test_rockpools_own_file_has_what_rockpool_stops_at() -> None:
     assert "rockpool asks it for tau_mem" in checking.describe_check(found)
 
 
+def test_graphs_within_graphs_are_not_followed(tmp_path: Path) -> None:
+    """rockpool reads those that are a CubaLIF with weights that lead back to it."""
+    names = ["in", "lif", "out"]
+    nodes = dict(zip(names, (entry(3), current(3), exit_(3)), strict=True))
+    inner = nir.NIRGraph(nodes, [*pairwise(names)], type_check=False)
+    path = file(tmp_path, entry(4), affine(3, 4), inner, exit_(3), ends=True)
+    found = checking.check(path, target="xylo")
+    assert (
+        "it is an end of a graph within the graph, but what rockpool makes of those is not known"
+        " here; write the network flat"
+    ) in checking.describe_check(found)
+
+
 def test_a_folder_stands_for_its_file(tmp_path: Path) -> None:
     path = file(tmp_path, *dense(spiking(3))["row"])
     assert checking.check(tmp_path, target="speck") == checking.check(path, target="speck")
     path.unlink()
     with pytest.raises(FileNotFoundError, match=r"net.nir: there is no such file"):
         checking.check(tmp_path, target="speck")
+
+
+@pytest.mark.parametrize("target", handover.READERS)
+@pytest.mark.parametrize("key", ["tau_mem", "tau_syn"])
+def test_time_constants_are_positive(key: str, target: str, tmp_path: Path) -> None:
+    node = current(3)
+    setattr(node, key, np.array([1.0, 0.0, 1.0]))
+    path = file(tmp_path, *dense(node)["row"])
+    says = rf"^{re.escape(str(path))}: node '2': {key} is 0 s; time constants must be positive$"
+    with pytest.raises(ValueError, match=says):
+        checking.check(path, target=target)
+
+
+def test_a_step_without_end_is_too_long_for_xylo(tmp_path: Path) -> None:
+    node = current(3)
+    node.r = full(-1, 3)
+    found = checking.check(file(tmp_path, *dense(node)["row"], ends=True), target="xylo")
+    assert "tau_mem is 0 steps" in checking.describe_check(found)
 
 
 def test_nothing_is_placed(tmp_path: Path) -> None:

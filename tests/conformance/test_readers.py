@@ -505,6 +505,50 @@ def test_rockpool_reads_no_w_in(rockpool: Any) -> None:
     assert fires(one, x) == fires(ten, x)
 
 
+def test_nirtorch_leaves_out_what_comes_later(rockpool: Any, nets: Any) -> None:
+    """A skip connection reaches no neuron where the way through the layer between runs first, and
+    what it carries is given back instead of spikes."""
+    graph = write_parts(nets.currents(2), "net.nir", dt_s=DT_S, target="xylo")
+    n_in, n = graph.nodes["w0"].weight.shape[1], graph.nodes["w1"].weight.shape[0]
+    x = torch.tensor(nets.spikes(2, (n_in,)), dtype=torch.float32).transpose(0, 1)
+    spikes: list[Spikes] = []
+    for errors in ((), ("chain",)):
+        module = loaded("xylo", errors=errors)
+        spikes.append(recorded(module, rockpool.LIFTorch))
+        with torch.no_grad():
+            out, _ = module(x)
+        graph.nodes["skip"] = nir.Linear(weight=np.full((n, n_in), 5.0))
+        graph.edges += [("input", "skip"), ("skip", "n1")]
+        nir.write("net.nir", graph)
+    before, after = spikes
+    assert all(np.array_equal(after[name], found) and found.any() for name, found in before.items())
+    assert torch.equal(out, 5 * x.sum(2, keepdim=True).expand_as(out))
+
+
+def test_rockpool_maps_no_other_names(rockpool: Any) -> None:
+    graph = one_neuron(synaptic())
+    graph.nodes["in"] = graph.nodes.pop("input")
+    graph.edges[0] = ("in", "w")
+    with pytest.raises(AttributeError, match="'Identity' object has no attribute 'as_graph'"):
+        rockpool.from_nir(graph).as_graph()
+
+
+def test_rockpool_divides_by_a_threshold_of_nothing(rockpool: Any) -> None:
+    """The first spike is infinitely many less infinitely many."""
+    module = rockpool.from_nir(one_neuron(synaptic(v_threshold=0.0)))
+    module.n.max_spikes_per_dt = torch.tensor(1.0)
+    assert np.isnan(fires(module, [1.0])).all()
+
+
+def test_sinabs_puts_weights_on_rows(sinabs: Any) -> None:
+    """An Affine behind a map without a Flatten acts on each of its rows."""
+    graph = one_neuron(integrator())
+    module = sinabs.nir.from_nir(graph, batch_size=1)
+    with torch.no_grad():
+        out = module(torch.ones(1, 2, 3, 1))
+    assert (out[0] if isinstance(out, tuple) else out).shape == (1, 2, 3, 1)
+
+
 def test_rockpool_lets_the_current_decay_at_once(rockpool: Any) -> None:
     """One spike of weight 1 arrives as exp(-dt / tau_syn) = exp(-1/2), then adds up: it passes a
     threshold of 0.6 at once and one of 0.61 in the step after it, two of 0.3 twice in one step."""
