@@ -410,6 +410,10 @@ class PyToNxAdapter(AbstractProcess):
                 print(*(os.environ[name] for name in ("PARTITION", "LOIHI_GEN")), file=file)
 
 
+class PyToN3ConvAdapter(PyToNxAdapter):
+    pass
+
+
 class NxToPyAdapter(PyToNxAdapter):
     pass
 
@@ -417,6 +421,12 @@ class NxToPyAdapter(PyToNxAdapter):
 @implements(proc=PyToNxAdapter, protocol=LoihiProtocol)
 @requires(CPU)
 class PyToNxModel(PyAdapter):
+    pass
+
+
+@implements(proc=PyToN3ConvAdapter, protocol=LoihiProtocol)
+@requires(CPU)
+class PyToN3ConvModel(PyAdapter):
     pass
 
 
@@ -479,6 +489,19 @@ def test_beside_a_board_the_script_takes_it(
 
 
 @pytest.mark.usefixtures("board")
+def test_maps_take_the_way_to_a_board_that_convolutions_need(
+    tmp_path: Path, without: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ADAPTERS", str(tmp_path / "adapters"))
+    written(maps(), folder := tmp_path / "out")
+    done = without(folder, "--populations", "maps,out", "--profile")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert set((tmp_path / "adapters").read_text().splitlines()) == {
+        "PyToN3ConvAdapter 4 4 1 8", "NxToPyAdapter 4 4 4 0", "NxToPyAdapter 5 0",
+    }  # fmt: skip
+
+
+@pytest.mark.usefixtures("board")
 def test_spikeport_hands_the_boards_options_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -512,7 +535,8 @@ def test_hosts_are_named_as_lava_expects_them(monkeypatch: pytest.MonkeyPatch) -
 
     from spikeport.hw.lava_folder import board
 
-    sinfo = ["PARTITION AVAIL TIMELIMIT NODES STATE NODELIST", "gulch up infinite 1 idle ncl-01"]
+    head = "PARTITION AVAIL TIMELIMIT NODES STATE NODELIST"
+    sinfo = [head, "gulch* up infinite 1 idle ncl-01", ""]  # a star: the default partition
     monkeypatch.setattr(loihi, "is_installed", lambda: True)
     monkeypatch.setattr(slurm, "try_run_command", lambda words: list(sinfo))
     monkeypatch.setattr(os, "environ", {})
@@ -521,7 +545,7 @@ def test_hosts_are_named_as_lava_expects_them(monkeypatch: pytest.MonkeyPatch) -
     assert os.environ == {}
     board.use_host({**host, "host": "slurm", "generation": "N3C1"})
     assert os.environ == {"SLURM": "1", "LOIHI_GEN": "N3C1", "PARTITION": "gulch"}
-    nodes = ["NODELIST NODES PARTITION STATE", "ncl-01 1 gulch idle"]
+    nodes = ["NODELIST NODES PARTITION STATE", "ncl-01 1 gulch* idle", ""]
     monkeypatch.setattr(slurm, "try_run_command", lambda w: list(nodes if "-N" in w else sinfo))
     board.use_host({**host, "host": "slurm", "node": "ncl-01", "generation": "N3C1"})
     assert os.environ["BOARD"] == "ncl-01"
