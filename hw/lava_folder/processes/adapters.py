@@ -8,7 +8,7 @@ The board's models were written without a board and have never run.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from lava.magma.core.decorator import implements, requires, tag
@@ -68,7 +68,7 @@ class NxAdapter(AbstractSubProcessModel):  # type: ignore[misc]
     """Either adapter on a board. kinds: Lava-Loihi's lava.proc.embedded_io.spike has it under this
     name, by the number of axes of a message."""
 
-    kinds: dict[int, str]
+    kinds: ClassVar[dict[int, str]]
 
     def __init__(self, proc: Any) -> None:
         from lava.proc.embedded_io import spike
@@ -86,7 +86,7 @@ class NxAdapter(AbstractSubProcessModel):  # type: ignore[misc]
 class NxInputAdapter(NxAdapter):
     """`InputAdapter` on a board."""
 
-    kinds = {1: "PyToNxAdapter", 3: "PyToN3ConvAdapter"}
+    kinds: ClassVar[dict[int, str]] = {1: "PyToNxAdapter", 3: "PyToN3ConvAdapter"}
 
 
 @implements(proc=OutputAdapter, protocol=LoihiProtocol)
@@ -94,4 +94,4 @@ class NxInputAdapter(NxAdapter):
 class NxOutputAdapter(NxAdapter):
     """`OutputAdapter` on a board."""
 
-    kinds = {1: "NxToPyAdapter", 3: "NxToPyAdapter"}
+    kinds: ClassVar[dict[int, str]] = {1: "NxToPyAdapter", 3: "NxToPyAdapter"}
