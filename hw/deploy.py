@@ -30,6 +30,7 @@ CODE = {
     name: HERE / source
     for source in (
         "lava_folder/run.py",
+        "lava_folder/compare.py",
         "lava_folder/options.py",
         "lava_folder/play.py",
         "lava_folder/graph.py",

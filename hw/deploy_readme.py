@@ -33,8 +33,8 @@ network.txt      the network in words
 placement.txt    what the fullest core of each layer takes of every limit, in per cent, and cores
 placement.json   for every core: ranges [first, end) of its neurons along each axis of the shape
 {cost}\
-run.py           starts Lava, compares, tells; options.py is its command line, play.py the child in
-                 which Lava runs
+run.py           checks the folder, then compare.py starts Lava, compares, tells; options.py is
+                 its command line, play.py the child in which Lava runs
 graph.py         the network as Lava processes; board.py what differs on a board; processes/ the
                  adapters between Python and chip, and the recorder; lava_*.py keep Lava in check
 SHA256SUMS       check the folder with `sha256sum -c SHA256SUMS`; run.py does so first

@@ -7,6 +7,7 @@ import json
 import mmap
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -255,13 +256,13 @@ def test_wrong_words_are_one_sentence_before_lava_starts(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    from spikeport.hw.lava_folder import run
+    from spikeport.hw.lava_folder import compare
 
-    monkeypatch.setattr(run, "HERE", late_folder)
+    monkeypatch.setattr(compare, "HERE", late_folder)
     monkeypatch.chdir(late_folder)
-    monkeypatch.setattr(run, "guarded", None)
+    monkeypatch.setattr(compare, "guarded", None)
     before = set(late_folder.rglob("*"))
-    assert run.main(words.format(out=late_folder).split()) == 2
+    assert compare.main(words.format(out=late_folder).split()) == 2
     told = capsys.readouterr().err
     assert told.startswith("run.py: ")
     assert says.format(out=late_folder) in told
@@ -300,8 +301,12 @@ def damaged_sums(folder: Path) -> None:
     (folder / "SHA256SUMS").write_text("no sums\n")
 
 
-def one_word_more(folder: Path) -> None:
-    with (folder / "network.txt").open("a") as file:
+def bytes_as_sums(folder: Path) -> None:
+    (folder / "SHA256SUMS").write_bytes(b"\xff\xfe")
+
+
+def one_word_more(folder: Path, name: str = "network.txt") -> None:
+    with (folder / name).open("a") as file:
         file.write("!")
 
 
@@ -314,23 +319,35 @@ def one_word_more(folder: Path) -> None:
             "README.txt is missing from the folder; deploy again",
         ),
         (damaged_sums, "SHA256SUMS is damaged; deploy again"),
+        (bytes_as_sums, "SHA256SUMS is damaged; deploy again"),
+        (
+            lambda folder: (folder / "SHA256SUMS").unlink(),
+            "SHA256SUMS is missing from the folder; deploy again",
+        ),
+        *(
+            (
+                partial(one_word_more, name=name),  # such code could not even be imported
+                f"{name} was changed since the folder was written; deploy again",
+            )
+            for name in ("compare.py", "options.py", "lava_guard.py", "processes/recorder.py")
+        ),
+        *(
+            (
+                partial(one_word_more, name=name),
+                f"{name} is not in SHA256SUMS, but would be executed; move it elsewhere",
+            )
+            for name in ("numpy.py", "processes/mine.py")
+        ),
     ],
 )
 def test_a_changed_folder_is_refused_and_an_older_result_goes(
-    damage: Callable[[Path], object],
-    says: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    damage: Callable[[Path], object], says: str, late_folder: Path, tmp_path: Path
 ) -> None:
-    from spikeport.hw.lava_folder import run
-
-    written(late(), folder := tmp_path / "out")
+    shutil.copytree(late_folder, folder := tmp_path / "out")
     (folder / "result.json").write_text('{"passed": true}')
     damage(folder)
-    monkeypatch.setattr(run, "HERE", folder)
-    assert run.main([]) == 2
-    assert capsys.readouterr().err == f"run.py: {says}\n"
+    done = subprocess.run([sys.executable, folder / "run.py"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", f"run.py: {says}\n")
     assert not (folder / "result.json").exists()
 
 

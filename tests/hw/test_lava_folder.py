@@ -37,7 +37,7 @@ def written(net: FixedNet, folder: Path) -> dict[str, Any]:
 def spikes(net: FixedNet, x: NDArray[np.int64], folder: Path) -> dict[str, NDArray[Any]]:
     """What the folder's graph does with `x`: [T, B, n] by population."""
     from spikeport.hw.lava_driver import Driver
-    from spikeport.hw.lava_folder import graph, play, run
+    from spikeport.hw.lava_folder import compare, graph, play
     from spikeport.hw.lava_folder.processes.adapters import InputAdapter
     from spikeport.hw.lava_import import quiet
     from spikeport.hw.lava_net import forgetting
@@ -62,7 +62,7 @@ def spikes(net: FixedNet, x: NDArray[np.int64], folder: Path) -> dict[str, NDArr
         for i, sent in enumerate(zip(*rows, strict=True)):
             np.save(folder / f"{execution}.{i}.npy", np.array(sent, np.uint8))
     return {
-        p.name: run.window(folder, str(i), header, depth=net.depths[p.name], samples=x.shape[1])
+        p.name: compare.window(folder, str(i), header, depth=net.depths[p.name], samples=x.shape[1])
         for i, p in enumerate(net.populations)
     }
 
