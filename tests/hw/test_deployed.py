@@ -74,6 +74,21 @@ def late() -> FixedNet:
     )
 
 
+def late_chain() -> FixedNet:
+    """Two layers with delays, which NetX adds to the steps that its layers cost."""
+    w = 2 * np.random.default_rng(0).integers(-20, 60, (6, 6))
+    return FixedNet(
+        input=Input(shape=(6,)),
+        populations=tuple(Population(name=name, shape=(6,), **LAYER) for name in ("a", "out")),
+        projections=(
+            Projection(source="input", target="a", synapse=Dense(w=w), delay=3),
+            Projection(source="a", target="out", synapse=Dense(w=w), delay=2),
+        ),
+        readout=Readout(population="out", kind="sum_v"),
+        steps=8,
+    )
+
+
 def written(net: FixedNet, folder: Path) -> Trace:
     """The folder of `net` with two samples, and what they must give."""
     x = np.random.default_rng(1).integers(0, 2, (8, 2, *net.input.shape))
@@ -135,7 +150,10 @@ def test_what_stays_is_seen() -> None:
     Path(file.name).unlink()
 
 
-@pytest.mark.parametrize(("make", "source"), [(maps, "the NetX file"), (late, "arrays")])
+@pytest.mark.parametrize(
+    ("make", "source"),
+    [(maps, "the NetX file"), (late_chain, "the NetX file"), (late, "arrays")],
+)
 def test_a_folder_reproduces_the_expected_spikes_without_spikeport(
     make: Callable[[], FixedNet], source: str, tmp_path: Path, without: Callable[..., Any]
 ) -> None:
@@ -149,6 +167,7 @@ def test_a_folder_reproduces_the_expected_spikes_without_spikeport(
     assert verdict in done.stdout.splitlines()
     assert f"\n{deploy.board_status()}\n" in done.stdout
     assert ("out, last_v: 0 of 10 potentials differ" in done.stdout) == (make is maps)
+    assert ("out, sum_v: 0 of 12 potentials differ" in done.stdout) == (make is late_chain)
     result = json.loads((tmp_path / "out" / "result.json").read_text())
     assert (result["passed"], result["ran_on"]) == (True, "Lava's CPU simulator")
     assert (result["missing"], result["not_compared"]) == (deploy.board_status(), [])
