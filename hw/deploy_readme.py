@@ -42,7 +42,7 @@ SHA256SUMS       check the folder with `sha256sum -c SHA256SUMS`; run.py does so
 The digest {full}
 is that of all integers of the network; bundles and results that carry the same one belong to it.
 
-{timing}"""
+{timing}{odd_steps}"""
 IN_A_ROW = """\
 To run it otherwise: play the samples of `x` one after the other, T steps each, from a source that
 is connected directly to the network; output step t of sample n leaves population P, at depth d, at
@@ -65,6 +65,10 @@ network.npz      all arrays of the network; "connections" in network.json says w
 """
 
 
+ODD_STEPS = """
+On a board neurons are reset at powers of two steps only, says lava-dl's tutorial netx/mnist, and a
+sample of this network has {steps}: a board may not run it so.
+"""
 COST = """\
 cost.txt         what a sample of `x` costs on the chip, by a model and not measured: operations,
                  and energy and time between published sets of constants; cost.json the same
@@ -76,6 +80,7 @@ def readme(
 ) -> str:
     """All that a reader of the folder must know. no_netx: why there is no NetX file. cost: whether
     there is a report on it. words: options of run.py beside the board."""
+    whole = net.steps & (net.steps - 1) == 0 or (alone(net) and no_netx is not None)
     return README.format(
         digest=net.digest()[:12],
         full=net.digest(),
@@ -86,4 +91,5 @@ def readme(
         cost=COST if cost else "",
         beside_board=f"On the board: python run.py {words}\n" if words else "",
         timing=ONE_BY_ONE.format(held=HELD) if alone(net) else IN_A_ROW,
+        odd_steps="" if whole else ODD_STEPS.format(steps=net.steps),
     )

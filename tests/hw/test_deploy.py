@@ -116,6 +116,21 @@ def test_the_readme_tells_how_samples_follow_each_other(tmp_path: Path) -> None:
     assert "Let all potentials start at -8388607, so that no bias fires before" in loop
 
 
+def test_the_readme_warns_of_steps_that_no_board_resets_after(tmp_path: Path) -> None:
+    again = Projection(source="out", target="out", synapse=Dense(w=np.array([[2]])), delay=2)
+    net = network()
+    odd, loop = replace(net, steps=6), replace(net, steps=6, projections=(*net.projections, again))
+    for name, built in {"good": net, "odd": odd, "loop": loop}.items():
+        told = vectors(built, X[: built.steps])
+        deploy.write_folder(built, tmp_path / name, board="oheo-gulch", vectors=told)
+        readme = (tmp_path / name / "README.txt").read_text()
+        # The loop has no NetX file, and the graph of its arrays chooses a power of two.
+        assert ("sample of this network has 6: a board may not run it so" in readme) == (
+            name == "odd"
+        )
+    assert (tmp_path / "loop" / "network.npz").exists()
+
+
 def test_without_netx_there_are_arrays_and_the_readme_says_why(tmp_path: Path) -> None:
     net, folder = network(bias=65), tmp_path / "out"
     files = deploy.write_folder(net, folder, board="hala-point", vectors=vectors(net))

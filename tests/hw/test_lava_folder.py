@@ -93,6 +93,20 @@ def test_the_folders_graph_gives_the_bits_of_the_reference(
             np.testing.assert_array_equal(found[name], part.spikes)
 
 
+def test_neurons_that_are_reset_once_get_a_power_of_two(tmp_path: Path) -> None:
+    from spikeport.hw.lava_folder import graph
+
+    net = replace(alone_net(), projections=(replace(alone_net().projections[0], delay=2),))
+    for steps in (7, 8, 9):
+        header = written(replace(net, steps=steps), tmp_path)
+        with np.load(tmp_path / "network.npz") as arrays:
+            lif = graph._neurons(header, 1, arrays)
+        interval, offset = (lif.proc_params[f"reset_{name}"] for name in ("interval", "offset"))
+        depth = header["populations"][1]["depth"]
+        assert interval == (8 if steps + depth <= 8 else 16)
+        assert [t for t in range(1, steps + depth + 1) if t % interval == offset] == [depth + 1]
+
+
 def alone_net() -> FixedNet:
     """A population that nothing feeds, which fires by its bias, beside the readout."""
     parts: dict[str, Any] = {"shape": (2,), "v_th": np.array(3)}
