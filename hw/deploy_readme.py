@@ -16,10 +16,10 @@ It needs Python 3.10 with `pip install lava-nc==0.10.0 lava-dl==0.6.0 setuptools
 Lava-Loihi is installed, Intel's extension for members of its research community, it runs on a board
 (--host slurm --partition NAME, or --host ethernet --address HOST; --generation for LOIHI_GEN), else
 the same graph runs on Lava's CPU simulator, and it says so. It compares every spike of every
-population (on a board of the readout, unless --populations says more) with the expected ones,
-prints the differences, writes result.json and exits with 0 if there are none. Lava runs in a
-process group of its own with a time-out, of which nothing stays behind. What concerns boards was
-written without one and has never run.
+population (on a board of the readout, or the last that fires where it never does, unless
+--populations says more) with the expected ones, prints the differences, writes result.json and
+exits with 0 if there are none. Lava runs in a process group of its own with a time-out, of which
+nothing stays behind. What concerns boards was written without one and has never run.
 
 {netx}
 network.json     steps T of a sample, and every population's name, shape (C, H, W) or (n,), and

@@ -91,7 +91,8 @@ def compare(wanted: argparse.Namespace, *, board: bool) -> dict[str, Any]:
     with np.load(HERE / "vectors.npz") as file:
         vectors = {name: file[name] for name in file}
     names, read = [p["name"] for p in net["populations"]], net["readout"]
-    job = job_of(wanted, names, read["population"], available=vectors["x"].shape[1], board=board)
+    default = [telling(names, read["population"], vectors)] if board else names
+    job = job_of(wanted, names, default, available=vectors["x"].shape[1], board=board)
     job["potentials"] = "logits" in vectors and not board
     samples = job["samples"]
     found, profile = play(net, job, timeout_s=wanted.timeout)
@@ -122,11 +123,18 @@ def compare(wanted: argparse.Namespace, *, board: bool) -> dict[str, Any]:
     }
 
 
+def telling(names: list[str], read: str, vectors: dict[str, Any]) -> str:
+    """The one population to compare on a board, among all `names` in order: the one that is `read`,
+    or, if that never fires, as one whose potentials are read, the last that does."""
+    order = [*names, read]
+    return next((name for name in reversed(order) if vectors[f"spikes.{name}"].any()), read)
+
+
 def job_of(
-    wanted: argparse.Namespace, names: list[str], read: str, *, available: int, board: bool
+    wanted: argparse.Namespace, names: list[str], default: list[str], *, available: int, board: bool
 ) -> dict[str, Any]:
-    """What the child shall do, checked. read: the population that is read out."""
-    chosen = [read] if board else names
+    """What the child shall do, checked. default: the populations to record if none are named."""
+    chosen = default
     if wanted.populations is not None:
         chosen = wanted.populations.split(",")
     if unknown := [name for name in chosen if name not in names]:

@@ -530,8 +530,14 @@ def test_maps_take_the_way_to_a_board_that_convolutions_need(
 ) -> None:
     monkeypatch.setenv("ADAPTERS", str(tmp_path / "adapters"))
     written(maps(), folder := tmp_path / "out")
-    done = without(folder, "--populations", "maps,out", "--profile")
+    silent = np.zeros((8, 2, 5), np.uint8)
+    changed(folder, "vectors.npz", **{"spikes.out": silent})  # as of a readout that never fires
+    done = without(folder, "--profile")
     assert (done.returncode, done.stderr) == (0, "")
+    assert "maps: 0 of 1,024 spikes differ" in done.stdout
+    assert "out: not compared" in done.stdout
+    done = without(folder, "--populations", "maps,out", "--profile")
+    assert (done.returncode, done.stderr) == (1, "")
     assert set((tmp_path / "adapters").read_text().splitlines()) == {
         "PyToN3ConvAdapter 4 4 1 8", "NxToPyAdapter 4 4 4 0", "NxToPyAdapter 5 0",
     }  # fmt: skip

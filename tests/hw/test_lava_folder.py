@@ -129,6 +129,16 @@ def test_a_population_that_hangs_together_with_nothing_runs_too(tmp_path: Path) 
         np.testing.assert_array_equal(found[name], expected[name].spikes)
 
 
+def test_a_board_is_asked_for_a_population_that_fires() -> None:
+    from spikeport.hw.lava_folder.compare import telling
+
+    silent, one = np.zeros((2, 1, 3), np.uint8), np.ones((2, 1, 3), np.uint8)
+    for fires, expected in (("abc", "c"), ("ab", "b"), ("a", "a"), ("", "c"), ("bc", "c")):
+        spikes = {f"spikes.{name}": one if name in fires else silent for name in "abc"}
+        assert telling(["a", "b", "c"], "c", spikes) == expected
+    assert telling(["c", "a"], "c", {"spikes.c": one, "spikes.a": one}) == "c"
+
+
 def test_arrays_and_words_of_a_network(tmp_path: Path) -> None:
     header = written(alone_net(), tmp_path)
     assert header["readout"] == {"population": "out", "kind": "count"}
