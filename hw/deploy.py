@@ -30,6 +30,7 @@ CODE = {
     name: HERE / source
     for source in (
         "lava_folder/run.py",
+        "lava_folder/compare.py",
         "lava_folder/options.py",
         "lava_folder/play.py",
         "lava_folder/graph.py",
@@ -38,6 +39,7 @@ CODE = {
         "lava_folder/processes/adapters.py",
         "lava_folder/processes/recorder.py",
         "lava_board.py",
+        "lava_file.py",
         "lava_guard.py",
         "lava_watch.py",
         "lava_group.py",

@@ -26,6 +26,9 @@ def header(net: FixedNet, *, netx: dict[str, int] | None) -> dict[str, Any]:
         for p in net.projections
         if p.source == "input"
     )
+    depths = net.depths
+    if netx is not None:  # every layer costs NetX a chip step, and delays come on top
+        depths = {p.name: number for number, p in enumerate(net.populations, start=1)}
     return {
         "digest": net.digest(),
         "steps": net.steps,
@@ -41,7 +44,7 @@ def header(net: FixedNet, *, netx: dict[str, int] | None) -> dict[str, Any]:
             {
                 "name": p.name,
                 "shape": list(p.shape),
-                "depth": net.depths[p.name],
+                "depth": depths[p.name],
                 "bias_exp": p.bias_exp,
             }
             for p in net.populations

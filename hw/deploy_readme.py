@@ -16,10 +16,10 @@ It needs Python 3.10 with `pip install lava-nc==0.10.0 lava-dl==0.6.0 setuptools
 Lava-Loihi is installed, Intel's extension for members of its research community, it runs on a board
 (--host slurm --partition NAME, or --host ethernet --address HOST; --generation for LOIHI_GEN), else
 the same graph runs on Lava's CPU simulator, and it says so. It compares every spike of every
-population (on a board of the readout, unless --populations says more) with the expected ones,
-prints the differences, writes result.json and exits with 0 if there are none. Lava runs in a
-process group of its own with a time-out, of which nothing stays behind. What concerns boards was
-written without one and has never run.
+population (on a board of the readout, or the last that fires where it never does, unless
+--populations says more) with the expected ones, prints the differences, writes result.json and
+exits with 0 if there are none. Lava runs in a process group of its own with a time-out, of which
+nothing stays behind. What concerns boards was written without one and has never run.
 
 {netx}
 network.json     steps T of a sample, and every population's name, shape (C, H, W) or (n,), and
@@ -33,8 +33,8 @@ network.txt      the network in words
 placement.txt    what the fullest core of each layer takes of every limit, in per cent, and cores
 placement.json   for every core: ranges [first, end) of its neurons along each axis of the shape
 {cost}\
-run.py           starts Lava, compares, tells; options.py is its command line, play.py the child in
-                 which Lava runs
+run.py           checks the folder, then compare.py starts Lava, compares, tells; options.py is
+                 its command line, play.py the child in which Lava runs
 graph.py         the network as Lava processes; board.py what differs on a board; processes/ the
                  adapters between Python and chip, and the recorder; lava_*.py keep Lava in check
 SHA256SUMS       check the folder with `sha256sum -c SHA256SUMS`; run.py does so first
@@ -42,7 +42,7 @@ SHA256SUMS       check the folder with `sha256sum -c SHA256SUMS`; run.py does so
 The digest {full}
 is that of all integers of the network; bundles and results that carry the same one belong to it.
 
-{timing}"""
+{timing}{odd_steps}"""
 IN_A_ROW = """\
 To run it otherwise: play the samples of `x` one after the other, T steps each, from a source that
 is connected directly to the network; output step t of sample n leaves population P, at depth d, at
@@ -65,6 +65,10 @@ network.npz      all arrays of the network; "connections" in network.json says w
 """
 
 
+ODD_STEPS = """
+On a board neurons are reset at powers of two steps only, says lava-dl's tutorial netx/mnist, and a
+sample of this network has {steps}: a board may not run it so.
+"""
 COST = """\
 cost.txt         what a sample of `x` costs on the chip, by a model and not measured: operations,
                  and energy and time between published sets of constants; cost.json the same
@@ -76,6 +80,7 @@ def readme(
 ) -> str:
     """All that a reader of the folder must know. no_netx: why there is no NetX file. cost: whether
     there is a report on it. words: options of run.py beside the board."""
+    whole = net.steps & (net.steps - 1) == 0 or (alone(net) and no_netx is not None)
     return README.format(
         digest=net.digest()[:12],
         full=net.digest(),
@@ -86,4 +91,5 @@ def readme(
         cost=COST if cost else "",
         beside_board=f"On the board: python run.py {words}\n" if words else "",
         timing=ONE_BY_ONE.format(held=HELD) if alone(net) else IN_A_ROW,
+        odd_steps="" if whole else ODD_STEPS.format(steps=net.steps),
     )

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
+from spikeport.hw.lava_file import create
 from spikeport.sim.net import FixedNet
 from spikeport.sim.synapse import Shape
 from spikeport.sim.trace import PopulationTrace
@@ -78,7 +79,9 @@ class Recording:
         return cls(
             window=window,
             **{
-                name: open_memmap(f"{stem}.{name}.npy", mode, PARTS[name], sizes[name])
+                name: create(f"{stem}.{name}.npy", PARTS[name], sizes[name])
+                if mode == "w+"
+                else open_memmap(f"{stem}.{name}.npy", mode)
                 for name in PARTS
             },
         )

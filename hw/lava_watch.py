@@ -51,7 +51,10 @@ def execute(process: Any, chip_steps: int, *, folder: Path, config: Any = None) 
 def fail(folder: Path, message: str) -> None:
     """Leave `message` as one line and end the whole group: after an exception Lava's own `stop`
     waits for ever."""
-    (folder / ERROR_FILE).write_text(" ".join(message.split()), encoding="utf-8")
+    try:
+        (folder / ERROR_FILE).write_text(" ".join(message.split()), encoding="utf-8")
+    except OSError:  # a full disk must not keep us from ending
+        (folder / ERROR_FILE).unlink(missing_ok=True)
     _end_others(folder)
     os._exit(1)
 

@@ -17,8 +17,7 @@ from spikeport import costing
 from spikeport.cost_report import describe_cost
 from spikeport.hw import deploy as folders
 from spikeport.hw import lava_import
-from spikeport.hw.lava_folder import options
-from spikeport.hw.lava_folder import run as script
+from spikeport.hw.lava_folder import compare, options
 from spikeport.hw.lava_guard import check_timeout
 from spikeport.sim import bundle as bundles
 
@@ -119,4 +118,4 @@ def describe_deployment(result: dict[str, Any]) -> str:
     lines = [f"wrote {result['folder']} for {result['board']}: {', '.join(result['files'])}"]
     if result["ran"] is None:
         return "\n".join([*lines, f"its run.py did not run: {result['missing']}"])
-    return "\n".join([*lines, *script.describe(result["ran"])])
+    return "\n".join([*lines, *compare.describe(result["ran"])])

@@ -58,8 +58,9 @@ def _from_arrays(net: dict[str, Any], arrays: Any, inp: Any) -> dict[str, Any]:
 
 def _neurons(net: dict[str, Any], number: int, arrays: Any) -> Any:
     p = net["populations"][number]
-    # With delays there is one sample, and no second reset must come: it could come early.
-    interval = chip_steps(net, 1) if net["one_by_one"] else net["steps"]
+    # With delays there is one sample, and no second reset must come: it could come early. Boards
+    # want a power of two, says lava-dl's tutorial netx/mnist.
+    interval = 1 << (chip_steps(net, 1) - 1).bit_length() if net["one_by_one"] else net["steps"]
 
     def value(name: str) -> Any:
         found = arrays[f"populations.{number}.{name}"]

@@ -4,50 +4,33 @@
 
 Needs Python 3.10 with lava-nc 0.10 and lava-dl 0.6. With Lava-Loihi installed it runs on a board,
 else on Lava's CPU simulator, and says which. Writes result.json; exit code 0: no spike differs, 1:
-some do, 2: it could not run.
+some do, 2: it could not run. Nothing else of the folder is imported before it is known to be whole.
 """
 
 from __future__ import annotations
 
-import argparse
 import hashlib
-import json
-import os
 import sys
-import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-
-from spikeport.hw.lava_board import board_status
-from spikeport.hw.lava_folder import options
-from spikeport.hw.lava_guard import check_timeout, guarded
-from spikeport.hw.lava_import import LavaError, require
 
 HERE = Path(__file__).resolve().parent
+RESULT = "result.json"
 SUMS = "SHA256SUMS"
-BOARD = "board, a path that was written without one and has never run before"
 
 
 def main(words: Sequence[str]) -> int:
     """Run as `words`, the command line, say; the exit code."""
-    wanted = options.arguments(out=HERE / "result.json").parse_args(words)
     try:
-        out = wanted.out.resolve()
-        make_room(out)
         check_sums(HERE)
-        check_timeout(wanted.timeout)
-        require()
-        result = compare(wanted, board=on_board(wanted))
-        write(out, json.dumps(result, indent=1) + "\n")
-    except (LavaError, ValueError, OSError) as problem:
+    except (ValueError, OSError) as problem:
+        with suppress(OSError):
+            (HERE / RESULT).unlink()  # so that it does not pass for this run's
         return fail(str(problem))
-    except KeyboardInterrupt:
-        return fail("stopped by the user; nothing was written")
-    print("\n".join(describe(result)))
-    return 0 if result["passed"] else 1
+    from spikeport.hw.lava_folder import compare
+
+    return compare.main(words)
 
 
 def fail(sentence: str) -> int:
@@ -56,46 +39,17 @@ def fail(sentence: str) -> int:
     return 2
 
 
-def make_room(out: Path) -> None:
-    """Remove what is at `out`, so that no older result passes for this run's; ValueError unless a
-    file can be written there."""
-    if out in {HERE / name for name in (SUMS, *sums(HERE))}:
-        raise ValueError(f"--out {out} is a file of the deployment; name another")
-    try:
-        if out.exists() and not out.is_file():
-            raise ValueError(f"--out {out} is no file; name another")
-        out.unlink(missing_ok=True)
-        beside = _beside(out)
-        beside.touch()
-        beside.unlink()
-    except OSError as problem:
-        raise ValueError(
-            f"--out {out} cannot be written ({problem.strerror}); name another file"
-        ) from None
-
-
-def write(out: Path, text: str) -> None:
-    """Write `text` to `out`, all of it or nothing."""
-    beside = _beside(out)
-    try:
-        beside.write_text(text, encoding="utf-8")
-        os.replace(beside, out)
-    finally:
-        beside.unlink(missing_ok=True)
-
-
-def _beside(out: Path) -> Path:
-    return out.with_name(f".{out.name}.{os.getpid()}")
-
-
 def sums(folder: Path) -> dict[str, str]:
     """The SHA-256 of every file by its name, as SHA256SUMS says."""
-    lines = (folder / SUMS).read_text(encoding="utf-8").splitlines()
+    lines = (folder / SUMS).read_text(encoding="utf-8", errors="replace").splitlines()
     return {name: expected for expected, _, name in (line.partition("  ") for line in lines)}
 
 
 def check_sums(folder: Path) -> None:
-    """Raise ValueError if a file is not what SHA256SUMS says."""
+    """Raise ValueError if a file is not what SHA256SUMS says, or code is there that it does not
+    know: Python would import, and Lava execute it."""
+    if not (folder / SUMS).is_file():
+        raise ValueError(f"{SUMS} is missing from the folder; deploy again")
     found = sums(folder)
     if not {"network.json", "vectors.npz"} <= found.keys():
         raise ValueError(f"{SUMS} is damaged; deploy again")
@@ -105,149 +59,9 @@ def check_sums(folder: Path) -> None:
             raise ValueError(f"{name} is missing from the folder; deploy again")
         if hashlib.sha256(file.read_bytes()).hexdigest() != expected:
             raise ValueError(f"{name} was changed since the folder was written; deploy again")
-
-
-def on_board(wanted: argparse.Namespace) -> bool:
-    """Whether to run on a board; ValueError if there is none and an option needs one."""
-    given = options.for_boards(vars(wanted))
-    why = "--simulator was given" if wanted.simulator else board_status()
-    if why is not None:
-        options.refuse(given, why=why)
-    return why is None
-
-
-def compare(wanted: argparse.Namespace, *, board: bool) -> dict[str, Any]:
-    """Run and compare; the content of result.json."""
-    net = json.loads((HERE / "network.json").read_text(encoding="utf-8"))
-    with np.load(HERE / "vectors.npz") as file:
-        vectors = {name: file[name] for name in file}
-    names, read = [p["name"] for p in net["populations"]], net["readout"]
-    job = job_of(wanted, names, read["population"], available=vectors["x"].shape[1], board=board)
-    job["potentials"] = "logits" in vectors and not board
-    samples = job["samples"]
-    found, profile = play(net, job, timeout_s=wanted.timeout)
-    counts = {
-        name: counted(found[name], vectors[f"spikes.{name}"][:, :samples])
-        for name in job["populations"]
-    }
-    logits = None
-    if job["potentials"]:
-        v = found[None].astype(np.int64)
-        logits = counted(v[-1] if read["kind"] == "last_v" else v.sum(0), vectors["logits"])
-    left = [name for name in names if name not in counts]
-    if "logits" in vectors and logits is None:
-        left.append(f"{read['population']}, {read['kind']}")
-    return {
-        "passed": not any(c["differing"] for c in (*counts.values(), logits or {"differing": 0})),
-        "digest": net["digest"],
-        "ran_on": BOARD if board else "Lava's CPU simulator",
-        "built_from": "arrays" if net["netx"] is None else "the NetX file",
-        "samples": samples,
-        "of": vectors["x"].shape[1],
-        "populations": counts,
-        "readout": read,
-        "logits": logits,
-        "not_compared": left,
-        "missing": None if board or wanted.simulator else board_status(),
-        "profile": profile,
-    }
-
-
-def job_of(
-    wanted: argparse.Namespace, names: list[str], read: str, *, available: int, board: bool
-) -> dict[str, Any]:
-    """What the child shall do, checked. read: the population that is read out."""
-    chosen = [read] if board else names
-    if wanted.populations is not None:
-        chosen = wanted.populations.split(",")
-    if unknown := [name for name in chosen if name not in names]:
-        raise ValueError(f"there is no population {unknown[0]!r}; there are {', '.join(names)}")
-    samples = available if wanted.samples is None else wanted.samples
-    if not 1 <= samples <= available:
-        raise ValueError(f"--samples is {samples}; allowed are 1..{available}")
-    said = {name: vars(wanted)[name] for name in options.FOR_BOARDS}
-    given = {name: value for name, value in said.items() if value is not None}
-    return {
-        "samples": samples,
-        "populations": chosen,
-        "board": board,
-        "host": {**said, **options.DEFAULTS, **given},
-        "profile": wanted.profile,
-    }
-
-
-def counted(found: Any, expected: Any) -> dict[str, int]:
-    """How much of `found` differs from the first samples of `expected`; both [..., B, n], and how
-    many of the expected are not 0."""
-    expected = expected[..., : found.shape[-2], :]
-    return {
-        "differing": int((found != expected).sum()),
-        "compared": expected.size,
-        "not_0": int((expected != 0).sum()),
-    }
-
-
-def play(net: dict[str, Any], job: dict[str, Any], *, timeout_s: float) -> tuple[Any, Any]:
-    """Run `job` in a guarded child process: recorded spikes uint8 [T, B, n] by population, and
-    potentials of the readout, if wanted, under None; what the board's loggers measured, by name
-    and for each execution."""
-    with tempfile.TemporaryDirectory(prefix="deployed-") as name:
-        folder = Path(name)
-        (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
-        try:
-            guarded([sys.executable, str(HERE / "play.py"), name], folder, timeout_s=timeout_s)
-        except TimeoutError:
-            raise LavaError(
-                f"Lava did not finish within {timeout_s:g} s; give it a longer --timeout or fewer"
-                " --samples"
-            ) from None
-        found: dict[str | None, Any] = {}
-        for i, p in enumerate(net["populations"]):
-            parts = [(p["name"], str(i))] if p["name"] in job["populations"] else []
-            if job["potentials"] and p["name"] == net["readout"]["population"]:
-                parts.append((None, "v"))
-            for key, part in parts:
-                found[key] = window(folder, part, net, depth=p["depth"], samples=job["samples"])
-        profile = folder / "profile.json"
-        return found, json.loads(profile.read_text("utf-8")) if profile.exists() else None
-
-
-def window(folder: Path, part: str, net: dict[str, Any], *, depth: int, samples: int) -> Any:
-    """Recording `part` [T, B, n] of a population at `depth`, cut out of all chip steps of all
-    executions."""
-    steps, size = net["steps"], 1 if net["one_by_one"] else samples
-    parts = []
-    for execution in range(samples // size):
-        rows = np.load(folder / f"{execution}.{part}.npy")[depth : depth + size * steps]
-        if rows.ndim == 4:  # maps (x, y, channel)
-            rows = rows.transpose(0, 3, 2, 1)
-        parts.append(rows.reshape(size, steps, -1))
-    return np.concatenate(parts).swapaxes(0, 1)
-
-
-def describe(result: dict[str, Any]) -> list[str]:
-    """The result for people."""
-    lines = [
-        f"{name}: {count['differing']} of {count['compared']:,} spikes differ"
-        f" ({count['not_0']:,} fired)"
-        for name, count in result["populations"].items()
-    ]
-    if result["logits"]:
-        read, count = result["readout"], result["logits"]
-        lines.append(
-            f"{read['population']}, {read['kind']}: {count['differing']} of {count['compared']:,}"
-            " potentials differ"
-        )
-    lines += [f"{name}: not compared" for name in result["not_compared"]]
-    for name, values in (result["profile"] or {}).items():
-        several = f", mean of {len(values)} executions" if len(values) > 1 else ""
-        lines.append(f"{name}: {np.mean(values):.6g}{several}")
-    verdict = "as expected" if result["passed"] else "NOT as expected"
-    lines.append(
-        f"{verdict}: {result['samples']} of {result['of']} samples on {result['ran_on']}, built"
-        f" from {result['built_from']}"
-    )
-    return lines + ([result["missing"]] if result["missing"] else [])
+    for file in (*folder.glob("*.py"), *folder.glob("processes/*.py")):
+        if (name := file.relative_to(folder).as_posix()) not in found:
+            raise ValueError(f"{name} is not in {SUMS}, but would be executed; move it elsewhere")
 
 
 if __name__ == "__main__":

@@ -45,9 +45,9 @@ def vectors(net: FixedNet, x: Any = X) -> Vectors:
 
 
 CODE = [
-    "board.py", "graph.py", "lava_board.py", "lava_group.py", "lava_guard.py", "lava_import.py",
-    "lava_watch.py", "options.py", "play.py", "processes/__init__.py", "processes/adapters.py",
-    "processes/recorder.py", "run.py",
+    "board.py", "compare.py", "graph.py", "lava_board.py", "lava_file.py", "lava_group.py",
+    "lava_guard.py", "lava_import.py", "lava_watch.py", "options.py", "play.py",
+    "processes/__init__.py", "processes/adapters.py", "processes/recorder.py", "run.py",
 ]  # fmt: skip
 OTHERS = ["network.txt", "placement.json", "placement.txt", "vectors.npz", "README.txt"]
 
@@ -114,6 +114,21 @@ def test_the_readme_tells_how_samples_follow_each_other(tmp_path: Path) -> None:
     assert "start the network anew for every sample: its delays would carry spikes" in loop
     assert "t leaves it at chip step t + d + 1, counted from 1.\n" in loop
     assert "Let all potentials start at -8388607, so that no bias fires before" in loop
+
+
+def test_the_readme_warns_of_steps_that_no_board_resets_after(tmp_path: Path) -> None:
+    again = Projection(source="out", target="out", synapse=Dense(w=np.array([[2]])), delay=2)
+    net = network()
+    odd, loop = replace(net, steps=6), replace(net, steps=6, projections=(*net.projections, again))
+    for name, built in {"good": net, "odd": odd, "loop": loop}.items():
+        told = vectors(built, X[: built.steps])
+        deploy.write_folder(built, tmp_path / name, board="oheo-gulch", vectors=told)
+        readme = (tmp_path / name / "README.txt").read_text()
+        # The loop has no NetX file, and the graph of its arrays chooses a power of two.
+        assert ("sample of this network has 6: a board may not run it so" in readme) == (
+            name == "odd"
+        )
+    assert (tmp_path / "loop" / "network.npz").exists()
 
 
 def test_without_netx_there_are_arrays_and_the_readme_says_why(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import json
 import mmap
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -73,6 +74,21 @@ def late() -> FixedNet:
     )
 
 
+def late_chain() -> FixedNet:
+    """Two layers with delays, which NetX adds to the steps that its layers cost."""
+    w = 2 * np.random.default_rng(0).integers(-20, 60, (6, 6))
+    return FixedNet(
+        input=Input(shape=(6,)),
+        populations=tuple(Population(name=name, shape=(6,), **LAYER) for name in ("a", "out")),
+        projections=(
+            Projection(source="input", target="a", synapse=Dense(w=w), delay=3),
+            Projection(source="a", target="out", synapse=Dense(w=w), delay=2),
+        ),
+        readout=Readout(population="out", kind="sum_v"),
+        steps=8,
+    )
+
+
 def written(net: FixedNet, folder: Path) -> Trace:
     """The folder of `net` with two samples, and what they must give."""
     x = np.random.default_rng(1).integers(0, 2, (8, 2, *net.input.shape))
@@ -134,7 +150,10 @@ def test_what_stays_is_seen() -> None:
     Path(file.name).unlink()
 
 
-@pytest.mark.parametrize(("make", "source"), [(maps, "the NetX file"), (late, "arrays")])
+@pytest.mark.parametrize(
+    ("make", "source"),
+    [(maps, "the NetX file"), (late_chain, "the NetX file"), (late, "arrays")],
+)
 def test_a_folder_reproduces_the_expected_spikes_without_spikeport(
     make: Callable[[], FixedNet], source: str, tmp_path: Path, without: Callable[..., Any]
 ) -> None:
@@ -148,6 +167,7 @@ def test_a_folder_reproduces_the_expected_spikes_without_spikeport(
     assert verdict in done.stdout.splitlines()
     assert f"\n{deploy.board_status()}\n" in done.stdout
     assert ("out, last_v: 0 of 10 potentials differ" in done.stdout) == (make is maps)
+    assert ("out, sum_v: 0 of 12 potentials differ" in done.stdout) == (make is late_chain)
     result = json.loads((tmp_path / "out" / "result.json").read_text())
     assert (result["passed"], result["ran_on"]) == (True, "Lava's CPU simulator")
     assert (result["missing"], result["not_compared"]) == (deploy.board_status(), [])
@@ -255,13 +275,13 @@ def test_wrong_words_are_one_sentence_before_lava_starts(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    from spikeport.hw.lava_folder import run
+    from spikeport.hw.lava_folder import compare
 
-    monkeypatch.setattr(run, "HERE", late_folder)
+    monkeypatch.setattr(compare, "HERE", late_folder)
     monkeypatch.chdir(late_folder)
-    monkeypatch.setattr(run, "guarded", None)
+    monkeypatch.setattr(compare, "guarded", None)
     before = set(late_folder.rglob("*"))
-    assert run.main(words.format(out=late_folder).split()) == 2
+    assert compare.main(words.format(out=late_folder).split()) == 2
     told = capsys.readouterr().err
     assert told.startswith("run.py: ")
     assert says.format(out=late_folder) in told
@@ -300,8 +320,12 @@ def damaged_sums(folder: Path) -> None:
     (folder / "SHA256SUMS").write_text("no sums\n")
 
 
-def one_word_more(folder: Path) -> None:
-    with (folder / "network.txt").open("a") as file:
+def bytes_as_sums(folder: Path) -> None:
+    (folder / "SHA256SUMS").write_bytes(b"\xff\xfe")
+
+
+def one_word_more(folder: Path, name: str = "network.txt") -> None:
+    with (folder / name).open("a") as file:
         file.write("!")
 
 
@@ -314,23 +338,35 @@ def one_word_more(folder: Path) -> None:
             "README.txt is missing from the folder; deploy again",
         ),
         (damaged_sums, "SHA256SUMS is damaged; deploy again"),
+        (bytes_as_sums, "SHA256SUMS is damaged; deploy again"),
+        (
+            lambda folder: (folder / "SHA256SUMS").unlink(),
+            "SHA256SUMS is missing from the folder; deploy again",
+        ),
+        *(
+            (
+                partial(one_word_more, name=name),  # such code could not even be imported
+                f"{name} was changed since the folder was written; deploy again",
+            )
+            for name in ("compare.py", "options.py", "lava_guard.py", "processes/recorder.py")
+        ),
+        *(
+            (
+                partial(one_word_more, name=name),
+                f"{name} is not in SHA256SUMS, but would be executed; move it elsewhere",
+            )
+            for name in ("numpy.py", "processes/mine.py")
+        ),
     ],
 )
 def test_a_changed_folder_is_refused_and_an_older_result_goes(
-    damage: Callable[[Path], object],
-    says: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    damage: Callable[[Path], object], says: str, late_folder: Path, tmp_path: Path
 ) -> None:
-    from spikeport.hw.lava_folder import run
-
-    written(late(), folder := tmp_path / "out")
+    shutil.copytree(late_folder, folder := tmp_path / "out")
     (folder / "result.json").write_text('{"passed": true}')
     damage(folder)
-    monkeypatch.setattr(run, "HERE", folder)
-    assert run.main([]) == 2
-    assert capsys.readouterr().err == f"run.py: {says}\n"
+    done = subprocess.run([sys.executable, folder / "run.py"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", f"run.py: {says}\n")
     assert not (folder / "result.json").exists()
 
 
@@ -410,6 +446,10 @@ class PyToNxAdapter(AbstractProcess):
                 print(*(os.environ[name] for name in ("PARTITION", "LOIHI_GEN")), file=file)
 
 
+class PyToN3ConvAdapter(PyToNxAdapter):
+    pass
+
+
 class NxToPyAdapter(PyToNxAdapter):
     pass
 
@@ -417,6 +457,12 @@ class NxToPyAdapter(PyToNxAdapter):
 @implements(proc=PyToNxAdapter, protocol=LoihiProtocol)
 @requires(CPU)
 class PyToNxModel(PyAdapter):
+    pass
+
+
+@implements(proc=PyToN3ConvAdapter, protocol=LoihiProtocol)
+@requires(CPU)
+class PyToN3ConvModel(PyAdapter):
     pass
 
 
@@ -479,6 +525,25 @@ def test_beside_a_board_the_script_takes_it(
 
 
 @pytest.mark.usefixtures("board")
+def test_maps_take_the_way_to_a_board_that_convolutions_need(
+    tmp_path: Path, without: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ADAPTERS", str(tmp_path / "adapters"))
+    written(maps(), folder := tmp_path / "out")
+    silent = np.zeros((8, 2, 5), np.uint8)
+    changed(folder, "vectors.npz", **{"spikes.out": silent})  # as of a readout that never fires
+    done = without(folder, "--profile")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "maps: 0 of 1,024 spikes differ" in done.stdout
+    assert "out: not compared" in done.stdout
+    done = without(folder, "--populations", "maps,out", "--profile")
+    assert (done.returncode, done.stderr) == (1, "")
+    assert set((tmp_path / "adapters").read_text().splitlines()) == {
+        "PyToN3ConvAdapter 4 4 1 8", "NxToPyAdapter 4 4 4 0", "NxToPyAdapter 5 0",
+    }  # fmt: skip
+
+
+@pytest.mark.usefixtures("board")
 def test_spikeport_hands_the_boards_options_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -512,7 +577,8 @@ def test_hosts_are_named_as_lava_expects_them(monkeypatch: pytest.MonkeyPatch) -
 
     from spikeport.hw.lava_folder import board
 
-    sinfo = ["PARTITION AVAIL TIMELIMIT NODES STATE NODELIST", "gulch up infinite 1 idle ncl-01"]
+    head = "PARTITION AVAIL TIMELIMIT NODES STATE NODELIST"
+    sinfo = [head, "gulch* up infinite 1 idle ncl-01", ""]  # a star: the default partition
     monkeypatch.setattr(loihi, "is_installed", lambda: True)
     monkeypatch.setattr(slurm, "try_run_command", lambda words: list(sinfo))
     monkeypatch.setattr(os, "environ", {})
@@ -521,7 +587,7 @@ def test_hosts_are_named_as_lava_expects_them(monkeypatch: pytest.MonkeyPatch) -
     assert os.environ == {}
     board.use_host({**host, "host": "slurm", "generation": "N3C1"})
     assert os.environ == {"SLURM": "1", "LOIHI_GEN": "N3C1", "PARTITION": "gulch"}
-    nodes = ["NODELIST NODES PARTITION STATE", "ncl-01 1 gulch idle"]
+    nodes = ["NODELIST NODES PARTITION STATE", "ncl-01 1 gulch* idle", ""]
     monkeypatch.setattr(slurm, "try_run_command", lambda w: list(nodes if "-N" in w else sinfo))
     board.use_host({**host, "host": "slurm", "node": "ncl-01", "generation": "N3C1"})
     assert os.environ["BOARD"] == "ncl-01"

@@ -37,7 +37,7 @@ def written(net: FixedNet, folder: Path) -> dict[str, Any]:
 def spikes(net: FixedNet, x: NDArray[np.int64], folder: Path) -> dict[str, NDArray[Any]]:
     """What the folder's graph does with `x`: [T, B, n] by population."""
     from spikeport.hw.lava_driver import Driver
-    from spikeport.hw.lava_folder import graph, play, run
+    from spikeport.hw.lava_folder import compare, graph, play
     from spikeport.hw.lava_folder.processes.adapters import InputAdapter
     from spikeport.hw.lava_import import quiet
     from spikeport.hw.lava_net import forgetting
@@ -62,7 +62,7 @@ def spikes(net: FixedNet, x: NDArray[np.int64], folder: Path) -> dict[str, NDArr
         for i, sent in enumerate(zip(*rows, strict=True)):
             np.save(folder / f"{execution}.{i}.npy", np.array(sent, np.uint8))
     return {
-        p.name: run.window(folder, str(i), header, depth=net.depths[p.name], samples=x.shape[1])
+        p.name: compare.window(folder, str(i), header, depth=net.depths[p.name], samples=x.shape[1])
         for i, p in enumerate(net.populations)
     }
 
@@ -93,6 +93,20 @@ def test_the_folders_graph_gives_the_bits_of_the_reference(
             np.testing.assert_array_equal(found[name], part.spikes)
 
 
+def test_neurons_that_are_reset_once_get_a_power_of_two(tmp_path: Path) -> None:
+    from spikeport.hw.lava_folder import graph
+
+    net = replace(alone_net(), projections=(replace(alone_net().projections[0], delay=2),))
+    for steps in (7, 8, 9):
+        header = written(replace(net, steps=steps), tmp_path)
+        with np.load(tmp_path / "network.npz") as arrays:
+            lif = graph._neurons(header, 1, arrays)
+        interval, offset = (lif.proc_params[f"reset_{name}"] for name in ("interval", "offset"))
+        depth = header["populations"][1]["depth"]
+        assert interval == (8 if steps + depth <= 8 else 16)
+        assert [t for t in range(1, steps + depth + 1) if t % interval == offset] == [depth + 1]
+
+
 def alone_net() -> FixedNet:
     """A population that nothing feeds, which fires by its bias, beside the readout."""
     parts: dict[str, Any] = {"shape": (2,), "v_th": np.array(3)}
@@ -113,6 +127,16 @@ def test_a_population_that_hangs_together_with_nothing_runs_too(tmp_path: Path) 
     assert 0 < expected["free"].spikes.sum() < expected["free"].spikes.size
     for name in ("free", "out"):
         np.testing.assert_array_equal(found[name], expected[name].spikes)
+
+
+def test_a_board_is_asked_for_a_population_that_fires() -> None:
+    from spikeport.hw.lava_folder.compare import telling
+
+    silent, one = np.zeros((2, 1, 3), np.uint8), np.ones((2, 1, 3), np.uint8)
+    for fires, expected in (("abc", "c"), ("ab", "b"), ("a", "a"), ("", "c"), ("bc", "c")):
+        spikes = {f"spikes.{name}": one if name in fires else silent for name in "abc"}
+        assert telling(["a", "b", "c"], "c", spikes) == expected
+    assert telling(["c", "a"], "c", {"spikes.c": one, "spikes.a": one}) == "c"
 
 
 def test_arrays_and_words_of_a_network(tmp_path: Path) -> None:

@@ -1,12 +1,14 @@
 """Between Python and the chip: on the CPU an adapter hands on what it gets in the same step, on a
-board it is one of Lava-Loihi's embedded processes, as in the examples of Lava and lava-dl.
+board it is one of Lava-Loihi's embedded processes, those that lava-dl 0.6 takes: PyToN3ConvAdapter
+for an input of maps, NxToPyAdapter (its tests/lava/lib/dl/netx/test_hdf5_nx.py) and PyToNxAdapter
+for a flat input (its tutorial netx/mnist).
 
 The board's models were written without a board and have never run.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from lava.magma.core.decorator import implements, requires, tag
@@ -63,15 +65,17 @@ class PyOutputAdapter(PyAdapter):
 
 
 class NxAdapter(AbstractSubProcessModel):  # type: ignore[misc]
-    """Either adapter on a board: `kind` of Lava-Loihi's lava.proc.embedded_io.spike."""
+    """Either adapter on a board. kinds: Lava-Loihi's lava.proc.embedded_io.spike has it under this
+    name, by the number of axes of a message."""
 
-    kind: str
+    kinds: ClassVar[dict[int, str]]
 
     def __init__(self, proc: Any) -> None:
         from lava.proc.embedded_io import spike
 
-        self.adapter = getattr(spike, self.kind)(
-            shape=proc.proc_params["shape"], num_message_bits=proc.proc_params["message_bits"]
+        shape = proc.proc_params["shape"]
+        self.adapter = getattr(spike, self.kinds[len(shape)])(
+            shape=shape, num_message_bits=proc.proc_params["message_bits"]
         )
         proc.inp.connect(self.adapter.inp)
         self.adapter.out.connect(proc.out)
@@ -82,7 +86,7 @@ class NxAdapter(AbstractSubProcessModel):  # type: ignore[misc]
 class NxInputAdapter(NxAdapter):
     """`InputAdapter` on a board."""
 
-    kind = "PyToNxAdapter"
+    kinds: ClassVar[dict[int, str]] = {1: "PyToNxAdapter", 3: "PyToN3ConvAdapter"}
 
 
 @implements(proc=OutputAdapter, protocol=LoihiProtocol)
@@ -90,4 +94,4 @@ class NxInputAdapter(NxAdapter):
 class NxOutputAdapter(NxAdapter):
     """`OutputAdapter` on a board."""
 
-    kind = "NxToPyAdapter"
+    kinds: ClassVar[dict[int, str]] = {1: "NxToPyAdapter", 3: "NxToPyAdapter"}

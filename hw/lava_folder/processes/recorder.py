@@ -16,13 +16,15 @@ from lava.magma.core.resources import CPU
 from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
 from numpy.lib.format import open_memmap
 
+from spikeport.hw.lava_file import create
+
 
 class Recorder(AbstractProcess):  # type: ignore[misc]
     """Receives spikes of `shape` at `s_in`; row t of the new .npy `file`, uint8 [steps, *shape], is
     what came in chip step t + 1."""
 
     def __init__(self, *, shape: tuple[int, ...], steps: int, file: Path) -> None:
-        open_memmap(file, "w+", np.uint8, (steps, *shape))
+        create(file, np.uint8, (steps, *shape))
         super().__init__(file=file)
         self.s_in = InPort(shape=shape)
 
@@ -48,7 +50,7 @@ class PotentialRecorder(AbstractProcess):  # type: ignore[misc]
     they were after chip step t + 1. For the CPU simulator only."""
 
     def __init__(self, *, shape: tuple[int, ...], steps: int, file: Path) -> None:
-        open_memmap(file, "w+", np.int32, (steps, *shape))
+        create(file, np.int32, (steps, *shape))
         super().__init__(file=file)
         self.v = RefPort(shape=shape)
 
