@@ -115,6 +115,20 @@ def activity(net: FixedNet, x: Any, trace: Trace, placement: Placement) -> Activ
     return Activity(placement=placement, neurons=tally.neurons, links=tally.links, **tally.counts)
 
 
+def work(net: FixedNet, placement: Placement) -> dict[str, Each]:
+    """int64, by "input" and population, in the shape of each: the synaptic operations that one
+    event of every neuron sets in motion on all cores, zeros included as they are stored."""
+    core = placement.target.core
+    found = {name: np.zeros(net.shape_of(name), np.int64) for name in net.depths}
+    for projection, wire in zip(net.projections, wires(net, core), strict=True):
+        shape = net.shape_of(projection.source)
+        part = lowered(projection.synapse, shape)
+        for held in (s for c in placement.cores for s in c.slices):
+            if held.population == projection.target:
+                found[projection.source] += fanout(part, wire, held, core)[1].reshape(shape)
+    return found
+
+
 class _Tally:
     """Counts of an Activity while they grow."""
 

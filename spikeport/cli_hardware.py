@@ -29,7 +29,11 @@ Inputs = Annotated[
 Eps = Annotated[
     str | None, typer.Option(help="Also the worst images of PGD-40 with this radius, 8/255.")
 ]
-Seed = Annotated[int, typer.Option(help="Seed of that attack.")]
+Sponge = Annotated[
+    str | None,
+    typer.Option(help="Also the images within this radius, 8/255, that cost the most operations."),
+]
+Seed = Annotated[int, typer.Option(help="Seed of those attacks.")]
 Faults = Annotated[
     list[str] | None,
     typer.Option(
@@ -67,6 +71,7 @@ def cost(
     runtime: Runtime = None,
     inputs: Inputs = None,
     eps: Eps = None,
+    sponge: Sponge = None,
     seed: Seed = 0,
     faults: Faults = None,
     pictures: Annotated[Path | None, typer.Option(help="New folder for drawings.")] = None,
@@ -79,7 +84,7 @@ def cost(
 
         result = costing.cost(
             bundle, target=target, samples=samples, fewest=fewest, runtime=runtime, inputs=inputs,
-            eps=eps, seed=seed, faults=faults or (), pictures=pictures,
+            eps=eps, sponge=sponge, seed=seed, faults=faults or (), pictures=pictures,
         )  # fmt: skip
         show(result, as_json, cost_report.describe_cost)
 
@@ -93,6 +98,7 @@ def report(
     runtime: Runtime = None,
     inputs: Inputs = None,
     eps: Eps = None,
+    sponge: Sponge = None,
     seed: Seed = 0,
     faults: Faults = None,
     as_json: AsJson = False,
@@ -104,7 +110,7 @@ def report(
 
         result = reporting.report(
             bundle, out_file, target=target, samples=samples, fewest=fewest, runtime=runtime,
-            inputs=inputs, eps=eps, seed=seed, faults=faults or (),
+            inputs=inputs, eps=eps, sponge=sponge, seed=seed, faults=faults or (),
         )  # fmt: skip
         show(result, as_json, reporting.describe_page)
     leave(result["passed"])

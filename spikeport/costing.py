@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from spikeport.cost_report import figures, layer_table
 from spikeport.hw import rules, rules_place
-from spikeport.hw.activity import Activity, activity
+from spikeport.hw.activity import Activity, activity, work
 from spikeport.hw.constants import RuntimeConstants
 from spikeport.hw.energy import Band, Estimate, band
 from spikeport.hw.metrics import metrics
@@ -67,22 +67,23 @@ def cost(folder: Path, *, pictures: Path | None = None, **asked: Any) -> dict[st
 def measured(
     folder: Path, *, target: str, samples: int = 0, fewest: bool = False,
     runtime: str | None = None, inputs: Path | None = None, eps: str | None = None,
-    faults: Sequence[str] = (), seed: int | None = None,
+    sponge: str | None = None, faults: Sequence[str] = (), seed: int | None = None,
 ) -> Costed:  # fmt: skip
     """Operations, energy and time a sample of the bundle in `folder` on `target`.
 
     samples: how many of its test vectors run, 0 for all. runtime: constants of the max-affine
     model, by name or in a TOML file; the model is left out without. Beside the vectors run, where
     they are given, inputs: an .npy file of integers [T, B, *shape]; eps: the worst images within
-    that radius, as the `faults` command finds them with `seed`; faults: the vectors under all of
-    these, texts such as "stuck:lif1:3", where weights that are not 0 are counted as programmed.
-    Raises ValueError in one sentence for what cannot be read or has no room.
+    that radius, as the `faults` command finds them with `seed`; sponge: the images within that
+    radius that cost the most synaptic operations, as far as APGD finds them with `seed`; faults:
+    the vectors under all of these, texts such as "stuck:lif1:3", where weights that are not 0 are
+    counted as programmed. Raises ValueError in one sentence for what cannot be read or has no room.
     """
     bounds = constants(runtime) if runtime else None
     if samples < 0:
         raise ValueError(f"samples is {samples}; give 0 for all or a positive number")
-    if eps is not None and seed is None:
-        raise ValueError("cost: an attack within eps draws numbers; give it a seed")
+    if seed is None and (eps is not None or sponge is not None):
+        raise ValueError("cost: an attack within eps or sponge draws numbers; give it a seed")
     struck = [fault_of(text) for text in faults]
     bundle, goal = bundles.read(folder), target_of(target)
     net = bundle.net
@@ -95,10 +96,12 @@ def measured(
         shown["inputs"] = _read(inputs, net)
     if eps is not None and seed is not None:
         shown["attacked"], words["attacked"] = _attacked(folder, samples, eps=eps, seed=seed)
+    if sponge is not None and seed is not None:
+        x, words["sponge"] = _attacked(folder, samples, eps=sponge, seed=seed, soaks=placement)
+        shown["sponge"] = x
     runs = {name: (x, engine.run(net, x, record=True)) for name, x in shown.items()}
     if struck:
-        words["faults"] = "; ".join(map(str, struck))
-        x = shown[VECTORS]
+        words["faults"], x = "; ".join(map(str, struck)), shown[VECTORS]
         runs["faults"] = x, inject.run(net, x, struck, cores=placement.neurons())
     found = {name: activity(net, *run, placement) for name, run in runs.items()}
     told = {
@@ -143,14 +146,25 @@ def _read(path: Path, net: FixedNet) -> NDArray[np.int64]:
         raise ValueError(f"{path}: holds no input of this network ({problem})") from None
 
 
-def _attacked(folder: Path, samples: int, *, eps: str, seed: int) -> tuple[NDArray[np.int64], str]:
-    """The worst images [T, B, *shape] within `eps` of the vectors, and how they were found."""
+def _attacked(
+    folder: Path, samples: int, *, eps: str, seed: int, soaks: Placement | None = None
+) -> tuple[NDArray[np.int64], str]:
+    """The worst images [T, B, *shape] within `eps` of the vectors, or those that cost most on the
+    placement that they shall soak up, and how they were found."""
     from spikeport.attack_settings import radius  # torch is not needed for the rest
     from spikeport.attack_shares import Target
     from spikeport.faulting import ATTACK, worst_images
+    from spikeport.sim.attack import Apgd, Sponge
 
-    x = worst_images(Target.of(folder, samples), eps=radius(eps), seed=seed)
-    return np.asarray(x, np.int64), f"PGD-{ATTACK.steps}, eps {eps}, seed {seed}"
+    target, within = Target.of(folder, samples), radius(eps)
+    if soaks is None:
+        x = worst_images(target, eps=within, seed=seed)
+        return np.asarray(x, np.int64), f"PGD-{ATTACK.steps}, eps {eps}, seed {seed}"
+    net = target.bundle.net
+    spec, sponge = Apgd(steps=100), Sponge(net, work(net, soaks))
+    x = worst_images(target, eps=within, seed=seed, spec=spec, sponge=sponge)
+    how = f"APGD-{spec.steps} for synaptic operations, eps {eps}, seed {seed}"
+    return np.asarray(x, np.int64), how
 
 
 def _told(

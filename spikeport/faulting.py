@@ -7,13 +7,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from spikeport.attack_settings import Settings, radius
 from spikeport.attack_shares import Target
 from spikeport.hw.place import place
 from spikeport.hw.target import target as target_of
 from spikeport.sim import apart
 from spikeport.sim import bundle as bundles
-from spikeport.sim.attack import Budget, Pgd
+from spikeport.sim.attack import Attack, Budget, Pgd, Sponge
 from spikeport.sim.attack.run import attack_views
 from spikeport.sim.faults import KINDS, Campaign, Result, read, report, run, write
 from spikeport.sim.faults.fault import SPIKE
@@ -76,9 +78,11 @@ def faults(
     return {**json.loads(result.to_json()), "report": report(result)}
 
 
-def worst_images(target: Target, *, eps: float, seed: int) -> Any:
-    """The images within `eps`, pixel units, that ATTACK finds worst for the integer network, as the
-    integers [T, B, ...] that the chip is shown."""
+def worst_images(
+    target: Target, *, eps: float, seed: int, spec: Attack = ATTACK, sponge: Sponge | None = None
+) -> Any:
+    """The images within `eps`, pixel units, that `spec` finds worst for the integer network, or,
+    with a `sponge` of it, that cost most, as the integers [T, B, ...] that the chip is shown."""
     net = target.bundle.net
     if target.of_events:
         raise ValueError(
@@ -86,8 +90,9 @@ def worst_images(target: Target, *, eps: float, seed: int) -> Any:
             " still images; leave it out"
         )
     budget = Budget(eps=eps, levels=net.input.largest)
-    views = list(Settings().views(Twin(net)).values())
-    found = attack_views(views, target.x, target.y, ATTACK, budget=budget, seed=seed)
+    views = list(Settings().views(sponge or Twin(net)).values())
+    y = torch.zeros_like(target.y) if sponge else target.y
+    found = attack_views(views, target.x, y, spec, budget=budget, seed=seed)
     return target.shown(found.x_adv)
 
 

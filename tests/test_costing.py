@@ -121,7 +121,14 @@ def test_the_worst_images_are_told_beside_the_vectors(cli: Any) -> None:
     assert found["runs"]["attacked"]["samples"] == 4
     assert found["runs"]["attacked"]["shown"] == "PGD-40, eps 8/255, seed 1"
     assert found["changes"]["attacked"]["synaptic operations"] > 0
-    nothing = told(cli, "--target", "loihi2", "--eps", "0")
+    more = told(cli, "--target", "loihi2", "--eps", "8/255", "--sponge", "8/255", "--samples", "4")
+    assert more["runs"]["sponge"]["shown"] == (
+        "APGD-100 for synaptic operations, eps 8/255, seed 0"
+    )
+    rise = {name: more["changes"][name]["synaptic operations"] for name in ("attacked", "sponge")}
+    assert rise["sponge"] > 1.1 * rise["attacked"] > 0
+    nothing = told(cli, "--target", "loihi2", "--eps", "0", "--sponge", "0")
+    assert set(nothing["changes"]["sponge"].values()) == {0.0}
     assert set(nothing["changes"]["attacked"].values()) == {0.0}
 
 
@@ -358,5 +365,7 @@ def test_a_network_without_room_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_attack_needs_a_seed(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="an attack within eps draws numbers; give it a seed"):
+    with pytest.raises(ValueError, match="within eps or sponge draws numbers; give it a seed"):
         costing.cost(tmp_path / "none", target="loihi2", eps="8/255")
+    with pytest.raises(ValueError, match="within eps or sponge draws numbers; give it a seed"):
+        costing.cost(tmp_path / "none", target="loihi2", sponge="8/255")

@@ -20,6 +20,7 @@ from spikeport.sim.attack.probe import Effort, run_checks
 from spikeport.sim.attack.run import ATTACKS, Result, Sweep, attack, sweep
 from spikeport.sim.attack.sparse import SparseRs
 from spikeport.sim.attack.spec import Attack
+from spikeport.sim.attack.sponge import Sponge
 from spikeport.sim.attack.square import Square
 from spikeport.sim.attack.standard import standard, standard_views
 
@@ -44,6 +45,7 @@ __all__ = [
     "Rfgsm",
     "SaPgd",
     "SparseRs",
+    "Sponge",
     "Square",
     "Sweep",
     "attack",
