@@ -14,7 +14,7 @@ Run it:   python run.py            (python run.py --help lists the options)
 {beside_board}
 It needs Python 3.10 with `pip install lava-nc==0.10.0 lava-dl==0.6.0 setuptools`, and Linux. Where
 Lava-Loihi is installed, Intel's extension for members of its research community, it runs on a board
-(--host slurm --partition NAME, or --host ethernet --address HOST; --generation for LOIHI_GEN), else
+(--host slurm --partition NAME, or --host ethernet --address HOST; both with --generation), else
 the same graph runs on Lava's CPU simulator, and it says so. It compares every spike of every
 population (on a board of the readout, or the last that fires where it never does, unless
 --populations says more) with the expected ones, prints the differences, writes result.json and

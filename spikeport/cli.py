@@ -175,7 +175,7 @@ def deploy(
     node: Annotated[str | None, _for_board("SLURM node, a board.")] = None,
     address: Annotated[str | None, _for_board("Ethernet host, for Lava's NXSDKHOST.")] = None,
     binary: Annotated[str | None, _for_board("The ethernet host's nxcore binary.")] = None,
-    generation: Annotated[str | None, _for_board("LOIHI_GEN: N3B3 (default), N3C1 ...")] = None,
+    generation: Annotated[str | None, _for_board("LOIHI_GEN; --host needs it: N3B3 ...")] = None,
     profile: Annotated[bool, _for_board("Measure power and time.")] = False,
     as_json: AsJson = False,
 ) -> None:

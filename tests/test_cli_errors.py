@@ -900,6 +900,7 @@ DEPLOYING = [
         f"{DEPLOY} --generation N3B3 --no-run",
         "--generation needs --host; without it",
     ),
+    case("no generation", f"{DEPLOY} --host slurm", "--host needs --generation, the chip's: N2A2"),
     case("another host's option", f"{DEPLOY} --node x", "--node is for --host slurm; give that"),
     case("empty partition", f"{DEPLOY} --host slurm --partition ''", "--partition is empty; give"),
     case("no board", f"{DEPLOY} --profile", "--profile: for boards only, and no board can be used"),

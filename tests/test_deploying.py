@@ -70,9 +70,9 @@ def test_the_summary_of_a_run() -> None:
 
 
 def test_the_boards_options_go_into_the_readme(finished: Path, tmp_path: Path) -> None:
-    said = {"host": "slurm", "partition": "gulch", "node": None, "profile": True}
+    said = {"host": "slurm", "partition": "g", "generation": "N3B3", "node": None, "profile": True}
     deploy(finished, tmp_path / "out", run=False, for_board=said)
-    line = "\nOn the board: python run.py --host=slurm --partition=gulch --profile\n"
+    line = "\nOn the board: python run.py --host=slurm --partition=g --generation=N3B3 --profile\n"
     assert line in (tmp_path / "out" / "README.txt").read_text()
 
 

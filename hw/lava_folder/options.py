@@ -10,8 +10,8 @@ from typing import Any
 
 HOSTS = {"slurm": ("partition", "node"), "ethernet": ("address", "binary")}
 GENERATIONS = ("N2A2", "N3B2", "N3B3", "N3C1", "N3D1")  # Lava 0.10's loihi.ChipGeneration
-# What Lava's own helpers take where nothing is said.
-DEFAULTS = {"binary": "nxcore/bin/nx_driver_server", "generation": "N3B3"}
+# What Lava's own helper takes where nothing is said.
+DEFAULTS = {"binary": "nxcore/bin/nx_driver_server"}
 WITHOUT = "leave them out to use the simulator"
 FOR_BOARDS = ("host", *HOSTS["slurm"], *HOSTS["ethernet"], "generation", "profile")
 
@@ -34,7 +34,7 @@ def arguments(*, out: Path) -> argparse.ArgumentParser:
     board("--binary", help=f"path of the ethernet host's nxcore binary ({DEFAULTS['binary']})")
     board(
         "--generation",
-        help=f"LOIHI_GEN of the host: {', '.join(GENERATIONS)} ({DEFAULTS['generation']})",
+        help=f"LOIHI_GEN of the host, which --host needs: {', '.join(GENERATIONS)}",
     )
     return parser
 
@@ -61,6 +61,11 @@ def for_boards(said: Mapping[str, Any]) -> dict[str, Any]:
         raise ValueError("--generation needs --host; without it the environment's LOIHI_GEN counts")
     if host == "ethernet" and "address" not in given:
         raise ValueError("--host ethernet needs --address, the host of the board")
+    if host is not None and "generation" not in given:
+        raise ValueError(
+            f"--host needs --generation, the chip's: {', '.join(GENERATIONS)}; Lava would take N3B3"
+            " without a word"
+        )
     return given
 
 

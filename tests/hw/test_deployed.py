@@ -254,7 +254,15 @@ NO_BOARD = "for boards only, and no board can be used: Lava-Loihi, the extension
             "--host slurm --partition=",
             "--partition is empty; give it a value or leave it out\n",
         ),
-        ("--host slurm --partition gulch", f"--host, --partition: {NO_BOARD}"),
+        (
+            "--host slurm --partition gulch",
+            "--host needs --generation, the chip's: N2A2, N3B2, N3B3, N3C1, N3D1; Lava would take"
+            " N3B3 without a word\n",
+        ),
+        (
+            "--host slurm --partition gulch --generation N3C1",
+            f"--host, --partition, --generation: {NO_BOARD}",
+        ),
         ("--profile", f"--profile: {NO_BOARD}"),
         (
             "--simulator --profile",
@@ -308,9 +316,16 @@ def test_generations_are_those_of_lava() -> None:
 def test_words_of_a_shell() -> None:
     from spikeport.hw.lava_folder import options
 
-    said = {"host": "slurm", "node": "my node", "partition": None, "profile": True, "samples": 3}
+    said = {
+        "host": "slurm",
+        "generation": "N3B3",
+        "node": "my node",
+        "partition": None,
+        "profile": True,
+        "samples": 3,
+    }
     given = options.for_boards(said)
-    assert options.words(given) == "--host=slurm '--node=my node' --profile"
+    assert options.words(given) == "--host=slurm '--node=my node' --generation=N3B3 --profile"
     parsed = options.arguments(out=Path("x")).parse_args(shlex.split(options.words(given)))
     assert options.for_boards(vars(parsed)) == given
     assert options.words(options.for_boards({"profile": False})) == ""
