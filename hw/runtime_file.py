@@ -43,6 +43,10 @@ def read_constants(path: Path) -> RuntimeConstants:
             raise ValueError(f"{where} is no run-time constant; known are {', '.join(NUMBERS)}")
         numbers[key], sources[key] = sourced.split(where, entry)
         _check(where, numbers[key], whole=key == "message_bits")
+    if (numbers["link_bits"] is None) != (numbers["message_bits"] is None):
+        raise ValueError(
+            f"{path}: link_bits and message_bits make one term of time; give both, or neither"
+        )
     return RuntimeConstants(**words, **numbers, sources=sources)
 
 

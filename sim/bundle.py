@@ -251,7 +251,7 @@ def _beside(folder: Path) -> list[str]:
     """What lies in a bundle's folder and was not written with it, which replacing it would lose;
     nothing where a damaged listing no longer says."""
     try:
-        known = json.loads((folder / CHECKSUMS).read_text(encoding="utf-8"))["sha256"]
+        known = set(json.loads((folder / CHECKSUMS).read_text(encoding="utf-8"))["sha256"])
     except (OSError, ValueError, KeyError, TypeError):
         return []
     return sorted(p.name for p in folder.iterdir() if p.name not in {*known, CHECKSUMS})

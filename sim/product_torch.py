@@ -47,10 +47,10 @@ def offered(way: str) -> bool:
 
 def conv2d(s: Any, w: Any, geometry: ConvGeometry) -> Any:
     """torch's cross-correlation of tensors s [N, C, H, W] and w [C_out, C / groups, kH, kW], by
-    kernels that only multiply and add."""
+    kernels that only multiply and add, in the type of both whatever autocast says."""
     torch: Any = sys.modules["torch"]
-    g = geometry
-    with NNPACK, torch.backends.nnpack.flags(enabled=False):
+    g, kind = geometry, s.device.type
+    with NNPACK, torch.backends.nnpack.flags(enabled=False), torch.autocast(kind, enabled=False):
         return torch.nn.functional.conv2d(s, w, None, g.stride, g.padding, g.dilation, g.groups)
 
 
@@ -65,10 +65,10 @@ class Int8:
     def of(cls, w: NDArray[Any]) -> Int8:
         """Of weights [n_out, n_in] within -256..255."""
         torch: Any = sys.modules["torch"]
-        nothing = torch.zeros(len(w), dtype=torch.int32)
+        nothing = torch.zeros(len(w), dtype=torch.int32, device="cpu")
 
         def part(scale: float, w: NDArray[np.int8]) -> Callable[[Any], Any]:
-            scales = torch.full((len(w),), scale)
+            scales = torch.full((len(w),), scale, dtype=torch.float32, device="cpu")
             packed = torch.ops.onednn.qlinear_prepack(torch.from_numpy(w), None)
             return lambda rows: torch.ops.onednn.qlinear_pointwise(
                 rows, 1.0, 0, packed, scales, nothing, None, 1.0, 0, torch.float32, "none", [], ""

@@ -100,7 +100,8 @@ class Twin(TwinBase):
         steps, batch = s.shape[:2]
         s = s.flatten(0, 1).to(w.dtype)
         if isinstance(part, Dense):
-            total = s.flatten(1) @ w.T
+            with torch.autocast(s.device.type, enabled=False):  # which would round the integers
+                total = s.flatten(1) @ w.T
             total = wrapped(total, DENSE_BITS) if self._wraps[i] else total
             total = shifted(total, part.w_exp)
         else:

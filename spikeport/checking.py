@@ -75,7 +75,7 @@ def _placement(placement: Placement) -> dict[str, Any]:
 
 def describe_check(result: dict[str, Any]) -> str:
     """The summary for people."""
-    if result["target"] in handover.READERS:
+    if "reader" in result:
         return handover.describe(result)
     lines = [f"{issue['severity']}: {issue['text']}" for issue in result["issues"]]
     if result["placement"]:

@@ -4,7 +4,7 @@ how much more or less other inputs and faults make of it."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -141,7 +141,8 @@ def fault_of(text: str) -> Fault:
 def _read(path: Path, net: FixedNet) -> NDArray[np.int64]:
     """Input of `net` from an .npy file."""
     try:
-        return net.input.check(np.load(path, allow_pickle=False))
+        with open(path, "rb") as file:  # np.load would take archives, too
+            return net.input.check(np.lib.format.read_array(file, allow_pickle=False))
     except (OSError, ValueError, EOFError) as problem:
         raise ValueError(f"{path}: holds no input of this network ({problem})") from None
 
@@ -151,18 +152,22 @@ def _attacked(
 ) -> tuple[NDArray[np.int64], str]:
     """The worst images [T, B, *shape] within `eps` of the vectors, or those that cost most on the
     placement that they shall soak up, and how they were found."""
-    from spikeport.attack_settings import radius  # torch is not needed for the rest
+    import torch  # is not needed for the rest
+
+    from spikeport.attack_settings import radius
     from spikeport.attack_shares import Target
     from spikeport.faulting import ATTACK, worst_images
     from spikeport.sim.attack import Apgd, Sponge
+    from spikeport.sim.twin import Twin
 
     target, within = Target.of(folder, samples), radius(eps)
     if soaks is None:
-        x = worst_images(target, eps=within, seed=seed)
+        x = worst_images(target, Twin(target.bundle.net), eps=within, seed=seed)
         return np.asarray(x, np.int64), f"PGD-{ATTACK.steps}, eps {eps}, seed {seed}"
     net = target.bundle.net
     spec, sponge = Apgd(steps=100), Sponge(net, work(net, soaks))
-    x = worst_images(target, eps=within, seed=seed, spec=spec, sponge=sponge)
+    standing = replace(target, y=torch.zeros_like(target.y))
+    x = worst_images(standing, sponge, eps=within, seed=seed, spec=spec)
     how = f"APGD-{spec.steps} for synaptic operations, eps {eps}, seed {seed}"
     return np.asarray(x, np.int64), how
 

@@ -7,15 +7,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from spikeport.attack_settings import Settings, radius
 from spikeport.attack_shares import Target
 from spikeport.hw.place import place
 from spikeport.hw.target import target as target_of
 from spikeport.sim import apart
 from spikeport.sim import bundle as bundles
-from spikeport.sim.attack import Attack, Budget, Pgd, Sponge
+from spikeport.sim.attack import Attack, Budget, Pgd
 from spikeport.sim.attack.run import attack_views
 from spikeport.sim.faults import KINDS, Campaign, Result, read, report, run, write
 from spikeport.sim.faults.fault import SPIKE
@@ -64,7 +62,8 @@ def faults(
     labels, sets = vectors.labels[:count], {"clean": vectors.inputs[:, :count]}
     if eps is not None:
         progress(f"attack with PGD-{ATTACK.steps} for the worst images")
-        sets["worst"] = worst_images(Target.of(folder, samples), eps=radius(eps), seed=seed)
+        shown = Target.of(folder, samples)
+        sets["worst"] = worst_images(shown, Twin(bundle.net), eps=radius(eps), seed=seed)
     result = read(out) if out is not None and out.exists() else None
     for end in [*range(CHUNK, trials, CHUNK), trials]:
         few = 1 if end <= ALONE else processes
@@ -79,10 +78,11 @@ def faults(
 
 
 def worst_images(
-    target: Target, *, eps: float, seed: int, spec: Attack = ATTACK, sponge: Sponge | None = None
+    target: Target, twin: Twin, *, eps: float, seed: int, spec: Attack = ATTACK
 ) -> Any:
-    """The images within `eps`, pixel units, that `spec` finds worst for the integer network, or,
-    with a `sponge` of it, that cost most, as the integers [T, B, ...] that the chip is shown."""
+    """The images within `eps`, pixel units, that `spec` finds worst for `twin`, which is of the
+    target's integer network, as the integers [T, B, ...] that the chip is shown. Raises ValueError
+    for input that changes from step to step."""
     net = target.bundle.net
     if target.of_events:
         raise ValueError(
@@ -90,9 +90,8 @@ def worst_images(
             " still images; leave it out"
         )
     budget = Budget(eps=eps, levels=net.input.largest)
-    views = list(Settings().views(sponge or Twin(net)).values())
-    y = torch.zeros_like(target.y) if sponge else target.y
-    found = attack_views(views, target.x, y, spec, budget=budget, seed=seed)
+    views = list(Settings().views(twin).values())
+    found = attack_views(views, target.x, target.y, spec, budget=budget, seed=seed)
     return target.shown(found.x_adv)
 
 

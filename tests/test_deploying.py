@@ -172,6 +172,7 @@ def test_a_killed_command_leaves_no_process(
     script, child = tmp_path / "out" / "run.py", tmp_path / "out" / "play.py"
     wait_until(lambda: running(child) or command.poll() is not None)
     stopped = running(child)
+    assert stopped, "the command ended before Lava ran"
     for process in stopped:
         os.kill(process, signal.SIGSTOP)  # else it might finish by itself
     command.send_signal(number)

@@ -91,19 +91,21 @@ def compare(wanted: argparse.Namespace, *, board: bool) -> dict[str, Any]:
     with np.load(HERE / "vectors.npz") as file:
         vectors = {name: file[name] for name in file}
     names, read = [p["name"] for p in net["populations"]], net["readout"]
-    default = [telling(names, read["population"], vectors)] if board else names
-    job = job_of(wanted, names, default, available=vectors["x"].shape[1], board=board)
+    samples, available = wanted.samples, vectors["x"].shape[1]
+    played = {k: v[..., :samples, :] for k, v in vectors.items() if k != "x"}  # [..., B, n]
+    default = [telling(names, read["population"], played)] if board else names
+    job = job_of(wanted, names, default, available=available, board=board)
     job["potentials"] = "logits" in vectors and not board
     samples = job["samples"]
     found, profile = play(net, job, timeout_s=wanted.timeout)
     counts = {
-        name: counted(found[name], vectors[f"spikes.{name}"][:, :samples])
+        name: counted(found[name], played[f"spikes.{name}"])
         for name in job["populations"]
     }
     logits = None
     if job["potentials"]:
         v = found[None].astype(np.int64)
-        logits = counted(v[-1] if read["kind"] == "last_v" else v.sum(0), vectors["logits"])
+        logits = counted(v[-1] if read["kind"] == "last_v" else v.sum(0), played["logits"])
     left = [name for name in names if name not in counts]
     if "logits" in vectors and logits is None:
         left.append(f"{read['population']}, {read['kind']}")
@@ -123,11 +125,12 @@ def compare(wanted: argparse.Namespace, *, board: bool) -> dict[str, Any]:
     }
 
 
-def telling(names: list[str], read: str, vectors: dict[str, Any]) -> str:
-    """The one population to compare on a board, among all `names` in order: the one that is `read`,
-    or, if that never fires, as one whose potentials are read, the last that does."""
+def telling(names: list[str], read: str, played: dict[str, Any]) -> str:
+    """The one population to compare on a board, among all `names` in order, by the spikes of the
+    samples that are `played`: the one that is `read`, or, if that never fires, as one whose
+    potentials are read, the last that does."""
     order = [*names, read]
-    return next((name for name in reversed(order) if vectors[f"spikes.{name}"].any()), read)
+    return next((name for name in reversed(order) if played[f"spikes.{name}"].any()), read)
 
 
 def job_of(
@@ -154,9 +157,8 @@ def job_of(
 
 
 def counted(found: Any, expected: Any) -> dict[str, int]:
-    """How much of `found` differs from the first samples of `expected`; both [..., B, n], and how
-    many of the expected are not 0."""
-    expected = expected[..., : found.shape[-2], :]
+    """How much of `found` differs from `expected`, both [..., B, n], and how many of the expected
+    are not 0."""
     return {
         "differing": int((found != expected).sum()),
         "compared": expected.size,

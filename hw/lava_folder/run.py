@@ -18,19 +18,20 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 RESULT = "result.json"
 SUMS = "SHA256SUMS"
+NEEDS = "it needs Python 3.10 with `pip install lava-nc==0.10.0 lava-dl==0.6.0 setuptools`"
 
 
 def main(words: Sequence[str]) -> int:
     """Run as `words`, the command line, say; the exit code."""
     try:
         check_sums(HERE)
-    except (ValueError, OSError) as problem:
+        from spikeport.hw.lava_folder import compare
+
+        return compare.main(words)
+    except (ValueError, OSError, ImportError) as problem:
         with suppress(OSError):
             (HERE / RESULT).unlink()  # so that it does not pass for this run's
-        return fail(str(problem))
-    from spikeport.hw.lava_folder import compare
-
-    return compare.main(words)
+        return fail(f"{problem}; {NEEDS}" if isinstance(problem, ImportError) else str(problem))
 
 
 def fail(sentence: str) -> int:
@@ -59,8 +60,9 @@ def check_sums(folder: Path) -> None:
             raise ValueError(f"{name} is missing from the folder; deploy again")
         if hashlib.sha256(file.read_bytes()).hexdigest() != expected:
             raise ValueError(f"{name} was changed since the folder was written; deploy again")
-    for file in (*folder.glob("*.py"), *folder.glob("processes/*.py")):
-        if (name := file.relative_to(folder).as_posix()) not in found:
+    for file in sorted(folder.rglob("*")):
+        name = file.relative_to(folder).as_posix()
+        if file.suffix in (".py", ".so") and name not in found:
             raise ValueError(f"{name} is not in {SUMS}, but would be executed; move it elsewhere")
 
 

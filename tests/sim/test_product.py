@@ -220,7 +220,7 @@ def changed_torch(how: str) -> ModuleType:
         ops=SimpleNamespace(onednn=SimpleNamespace(**onednn)),
         nn=SimpleNamespace(functional=SimpleNamespace(**functional)), backends=torch.backends,
         from_numpy=torch.from_numpy, zeros=torch.zeros, full=torch.full, int32=torch.int32,
-        float32=torch.float32,
+        float32=torch.float32, autocast=torch.autocast,
     )  # fmt: skip
     return module
 
