@@ -142,13 +142,13 @@ def read(folder: Path | str) -> Bundle:
         version, sums = content["version"], dict(content["sha256"])
     except (ValueError, KeyError, TypeError):
         raise ValueError(f"{listing}: is damaged; export again") from None
-    if version == VERSION and not {NET, VECTORS} <= sums.keys():
-        raise ValueError(f"{listing}: is damaged; export again")
     if version != VERSION:
         raise ValueError(
             f"{folder}: is a bundle of version {version}, this program reads {VERSION}; export it"
             " again"
         )
+    if not {NET, VECTORS} <= sums.keys():
+        raise ValueError(f"{listing}: is damaged; export again")
     for name, expected in sums.items():
         if not (folder / name).is_file():
             raise FileNotFoundError(f"{folder}: {name} is missing from the bundle; export again")

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from spikeport import handover_speck, handover_spinnaker2, handover_xylo
-from spikeport.export.nir_file import NEURONS, PORT, Graph, load
-from spikeport.handover_rules import Reader, issue
+from spikeport.export.nir_file import NEURONS, PORT, Graph, Node, load
+from spikeport.export.nir_nodes import each
+from spikeport.handover_rules import Reader, issue, kind, size
 from spikeport.hw.rule import Issue
 
 READERS: Mapping[str, Reader] = {
@@ -23,6 +24,8 @@ READERS: Mapping[str, Reader] = {
     "spinnaker2": handover_spinnaker2.READER,
 }
 """By target."""
+
+AXES = {"Linear": 2, "Affine": 2, "Conv1d": 3, "Conv2d": 4}  # of weights
 
 
 def check(source: Path, *, target: str) -> dict[str, Any]:
@@ -34,12 +37,13 @@ def check(source: Path, *, target: str) -> dict[str, Any]:
     path = source / "net.nir" if source.is_dir() else source
     reader, graph = READERS[target], load(path)
     for node in graph.nodes.values():
-        for key in ("tau", "tau_mem", "tau_syn"):
-            if node.array(key, default=1.0).min() <= 0:
-                raise ValueError(
-                    f"{path}: node {node.name!r}: {key} is {node.array(key).min():g} s; time"
-                    " constants must be positive"
-                )
+        try:
+            _sound(node)
+        except ValueError as problem:
+            raise ValueError(f"{path}: node {node.name!r}: {problem}") from None
+    dt_s = graph.about.get("dt_s")
+    if dt_s is not None and not dt_s > 0:
+        raise ValueError(f"{path}: its step dt_s is {dt_s!r} s; it must be positive")
     rules: tuple[Callable[[Graph, Reader], Iterator[Issue]], ...] = (
         _types, _input, _starts, _resets, *reader.rules,
     )  # fmt: skip
@@ -63,6 +67,25 @@ def describe(result: dict[str, Any]) -> str:
         lines += [f"load it with {result['reader']} by", result["load"].rstrip()]
     verdict = "takes" if result["passed"] else "does not take"
     return "\n".join([*lines, f"{result['reader']} {verdict} the network to {result['target']}"])
+
+
+def _sound(node: Node) -> None:
+    """Raise ValueError, without file and node, for numbers that do not belong together, which the
+    rules take for granted."""
+    if node.type in NEURONS:
+        for key in node.values:
+            if key not in ("input_shape", "input_type"):
+                each(node, key, (size(node),))
+        for key in ("tau", "tau_mem", "tau_syn"):
+            if (least := node.array(key, default=1.0).min()) <= 0:
+                raise ValueError(f"{key} is {least:g} s; time constants must be positive")
+    elif kind(node) == "pool":
+        for key in ("kernel_size", "stride", "padding"):
+            if (n := node.array(key).size) not in (1, 2):
+                raise ValueError(f"{key} has {n} values; needed are two, of rows and columns")
+    elif node.type in AXES and node.array("weight").ndim != AXES[node.type]:
+        shape = node.array("weight").shape
+        raise ValueError(f"its weights have shape {shape}; needed are {AXES[node.type]} axes")
 
 
 def _types(graph: Graph, reader: Reader) -> Iterator[Issue]:

@@ -257,6 +257,13 @@ def test_check_of_what_does_not_fit(here: Path, cli: Any) -> None:
     assert {issue["rule"] for issue in found["issues"]} >= {"one_neuron"}
 
 
+def test_a_chip_of_ones_own_may_be_called_like_a_reader(here: Path, cli: Any) -> None:
+    (here / "own.toml").write_text('base = "loihi2"\nname = "speck"\n', "utf-8")
+    done = cli.spikeport("check", "bundle", "--target", "own.toml")
+    assert (done.code, done.stderr) == (0, "")
+    assert done.stdout.endswith("the network fits speck\n")
+
+
 def test_doctor(cli: Any) -> None:
     found = document(cli, "doctor")
     assert (found["passed"], found["spikeport"]) == (True, spikeport.__version__)

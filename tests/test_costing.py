@@ -369,3 +369,11 @@ def test_an_attack_needs_a_seed(tmp_path: Path) -> None:
         costing.cost(tmp_path / "none", target="loihi2", eps="8/255")
     with pytest.raises(ValueError, match="within eps or sponge draws numbers; give it a seed"):
         costing.cost(tmp_path / "none", target="loihi2", sponge="8/255")
+
+
+@pytest.mark.parametrize("name", ["cut.npy", "whole.npz"])
+def test_an_archive_is_no_input(tmp_path: Path, name: str) -> None:
+    np.savez(tmp_path / "whole.npz", x=np.zeros(3))
+    (tmp_path / "cut.npy").write_bytes(b"PK\x03\x04cut")
+    with pytest.raises(ValueError, match=f"{name}: holds no input of this network"):
+        costing.cost(Path("bundle"), target="loihi2", inputs=tmp_path / name)

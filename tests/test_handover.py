@@ -446,3 +446,31 @@ def test_export_says_what_the_reader_makes_of_it(finished: Path, tmp_path: Path,
     assert again.code == 1
     found = json.loads(again.stdout)
     assert {"types", "input"} <= {issue["rule"] for issue in found["issues"]}
+
+
+def changed(node: Any, **values: Any) -> Any:
+    for key, value in values.items():
+        setattr(node, key, np.array(value))
+    return node
+
+
+@pytest.mark.parametrize("target", handover.READERS)
+@pytest.mark.parametrize(
+    ("row", "says"),
+    [
+        (dense(changed(current(3), r=np.ones(4))),
+         "node '2': tau_syn has 3 values, but 4 values arrive"),
+        (pooling(changed(nir.SumPool2d(np.array([2, 2]), np.array([2, 2]), np.array([0, 0])),
+                         stride=[2, 2, 2])),
+         "node '3': stride has 3 values; needed are two, of rows and columns"),
+        (dense(spiking(3), weights=changed(affine(3, 4, 0.0), weight=[2.0])),
+         r"node '1': its weights have shape \(1,\); needed are 2 axes"),
+        (dense(current(3)) | {"dt_s": 0}, "its step dt_s is 0 s; it must be positive"),
+        (dense(current(3)) | {"dt_s": -1e-3}, "its step dt_s is -0.001 s; it must be positive"),
+    ],
+)  # fmt: skip
+def test_numbers_that_do_not_belong_together(
+    row: Row, says: str, target: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=says):
+        checked(row, tmp_path, target)

@@ -98,10 +98,7 @@ def compare(wanted: argparse.Namespace, *, board: bool) -> dict[str, Any]:
     job["potentials"] = "logits" in vectors and not board
     samples = job["samples"]
     found, profile = play(net, job, timeout_s=wanted.timeout)
-    counts = {
-        name: counted(found[name], played[f"spikes.{name}"])
-        for name in job["populations"]
-    }
+    counts = {name: counted(found[name], played[f"spikes.{name}"]) for name in job["populations"]}
     logits = None
     if job["potentials"]:
         v = found[None].astype(np.int64)

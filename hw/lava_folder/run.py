@@ -60,9 +60,9 @@ def check_sums(folder: Path) -> None:
             raise ValueError(f"{name} is missing from the folder; deploy again")
         if hashlib.sha256(file.read_bytes()).hexdigest() != expected:
             raise ValueError(f"{name} was changed since the folder was written; deploy again")
-    for file in sorted(folder.rglob("*")):
-        name = file.relative_to(folder).as_posix()
-        if file.suffix in (".py", ".so") and name not in found:
+    code = ("*.py", "*.so", "*/__init__.py", "processes/*.py", "processes/*.so")
+    for file in (each for pattern in code for each in sorted(folder.glob(pattern))):
+        if (name := file.relative_to(folder).as_posix()) not in found:
             raise ValueError(f"{name} is not in {SUMS}, but would be executed; move it elsewhere")
 
 

@@ -331,6 +331,31 @@ def test_words_of_a_shell() -> None:
     assert options.words(options.for_boards({"profile": False})) == ""
 
 
+def test_without_what_it_needs_it_says_so(tmp_path: Path) -> None:
+    written(late(), folder := tmp_path / "out")
+    (folder / "result.json").write_text('{"passed": true}')
+    bare = [sys.executable, "-S", "-B", str(folder / "run.py")]  # no package is found
+    done = subprocess.run(bare, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        "run.py: No module named 'numpy'; it needs Python 3.10 with `pip install lava-nc==0.10.0"
+        " lava-dl==0.6.0 setuptools`\n"
+    )
+    assert not (folder / "result.json").exists()
+
+
+def test_a_board_compares_what_fires_in_the_samples_played() -> None:
+    from spikeport.hw.lava_folder.compare import telling
+
+    played = {f"spikes.{name}": np.zeros((3, 2, 4), np.uint8) for name in ("a", "b", "out")}
+    names = ["a", "b", "out"]
+    assert telling(names, "out", played) == "out"
+    played["spikes.a"][2, 0, 1] = played["spikes.out"][1, 1, 3] = 1
+    assert telling(names, "out", played) == "out"
+    first = {name: spikes[:, :1] for name, spikes in played.items()}
+    assert telling(names, "out", first) == "a"
+
+
 def damaged_sums(folder: Path) -> None:
     (folder / "SHA256SUMS").write_text("no sums\n")
 
@@ -340,6 +365,7 @@ def bytes_as_sums(folder: Path) -> None:
 
 
 def one_word_more(folder: Path, name: str = "network.txt") -> None:
+    (folder / name).parent.mkdir(exist_ok=True)
     with (folder / name).open("a") as file:
         file.write("!")
 
@@ -370,7 +396,7 @@ def one_word_more(folder: Path, name: str = "network.txt") -> None:
                 partial(one_word_more, name=name),
                 f"{name} is not in SHA256SUMS, but would be executed; move it elsewhere",
             )
-            for name in ("numpy.py", "processes/mine.py")
+            for name in ("numpy.py", "numpy.so", "numpy/__init__.py", "processes/mine.py")
         ),
     ],
 )

@@ -305,6 +305,7 @@ def test_constants_of_ones_own_by_hand(tmp_path: Path) -> None:
         ('status = "measured"', "", "status is None; say it in words"),
         ('"our board"', '"scaled"', "name is 'scaled', which is taken; choose another"),
         ("[synapse]", "[synapse", "is no TOML file"),
+        ("[message_bits]", "[neuron]", "link_bits and message_bits make one term of time; give"),
         (OWN[OWN.index("[synapse]") :], "", "holds no number; known are neuron, synapse"),
     ],
 )

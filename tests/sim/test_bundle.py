@@ -121,6 +121,10 @@ def flip(path: Path) -> None:
     path.write_bytes(bytes(content))
 
 
+def no_sums(path: Path) -> None:
+    path.write_text(json.dumps({"version": 1, "sha256": 5}))
+
+
 def version(path: Path) -> None:
     content = json.loads(path.read_text())
     path.write_text(json.dumps({**content, "version": 9}))
@@ -135,6 +139,7 @@ def version(path: Path) -> None:
         ("checksums.json", Path.unlink, "b: is no bundle (checksums.json is missing); export"
          " again"),
         ("checksums.json", lambda p: p.write_text("{"), "checksums.json: is damaged; export again"),
+        ("checksums.json", no_sums, "checksums.json: is damaged; export again"),
         ("checksums.json", version, "b: is a bundle of version 9, this program reads 1; export it"
          " again"),
     ],
@@ -147,6 +152,9 @@ def test_damage_is_noticed(
     with pytest.raises((ValueError, FileNotFoundError), match=r"\S") as error:
         bundle.read(tmp_path / "b")
     assert str(error.value).endswith(message)
+    if (tmp_path / "b" / "checksums.json").is_file():
+        save(tmp_path / "b", case, note="new")  # takes its place
+        assert bundle.read(tmp_path / "b").path("note").read_text() == "new"
 
 
 def edit(path: Path) -> None:

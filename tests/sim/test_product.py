@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from itertools import product as product_of
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -353,3 +353,43 @@ def test_what_is_worth_it(monkeypatch: pytest.MonkeyPatch) -> None:
     assert made(Conv2d(w=weights(rng, "odd", (16, 4, 5, 5))), (4, 9, 9)).torch == CONV2D
     monkeypatch.setattr(product, "offered", lambda way: False)
     assert wide.torch == ""
+
+
+# What surrounds a call
+
+
+@contextmanager
+def default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+@needs_bytes
+@pytest.mark.parametrize("kind", ["dense", "conv"])
+@pytest.mark.parametrize(
+    "context",
+    [
+        lambda: torch.autocast("cpu"),
+        lambda: default_dtype(torch.float64),
+        lambda: torch.device("meta"),
+    ],
+    ids=["autocast", "float64", "meta"],
+)
+def test_no_context_of_torch_changes_a_sum(context: Callable[[], Any], kind: str) -> None:
+    rng = np.random.default_rng(3)
+    s = (rng.random((9, 32, 6, 6)) < 0.5).astype(np.uint8)
+    if kind == "dense":
+        w = rng.integers(-256, 256, (5, s[0].size))
+        expected = s.reshape(len(s), -1).astype(np.int64) @ w.T
+        with context():
+            found = Int8.of(w)(s)
+    else:
+        conv = Conv2d(w=rng.integers(-256, 256, (4, 32, 3, 3)).astype(np.int16))
+        expected = reference.conv_sum(conv, s.astype(np.int64)).reshape(len(s), -1)
+        with context():
+            found = Convolved.of(conv)(s)
+    assert np.array_equal(found, expected)

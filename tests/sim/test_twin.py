@@ -60,6 +60,15 @@ def test_runs_random_nets_as_the_reference_does(random_net: Any, lava: bool) -> 
     assert rare == (["subtract", "v_init"] if lava else [])
 
 
+def test_autocast_leaves_the_integers_alone(random_net: Any) -> None:
+    for seed in range(20):
+        net, x = random_net(seed, lava=True)
+        net = differentiable(net)
+        with torch.autocast("cpu"):
+            found = Twin(net).run(x)
+        assert differing(reference.run(net, x), found) == 0, f"seed {seed}"
+
+
 def test_logits_are_those_of_the_trace_over_their_unit(random_net: Any) -> None:
     for seed in range(20):
         net, x = random_net(seed, lava=False)
