@@ -93,6 +93,7 @@ def describe(result: dict[str, Any]) -> str:
 
 @with_sentences()
 def main() -> None:
+    """Measure, write, print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--plants", type=int, default=PLANTS, help="of each class of cause")
     parser.add_argument("--out", type=file_to_write, default=OUT)

@@ -71,6 +71,7 @@ weight_bits = {bits}
 
 
 def settings(name: str, data: Path, *, bits: int) -> configs.Config:
+    """The configuration of one network."""
     text = SETTINGS.format(name=name, folder=(data / name).resolve(), bits=bits, epochs=BITS[bits])
     return configs.loads(text, "benchmark")
 

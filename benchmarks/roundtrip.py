@@ -90,6 +90,7 @@ def measure(modules: int) -> dict[str, Any]:
 
 @with_sentences()
 def main() -> None:
+    """Measure and write."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--modules", type=int, default=5000)
     parser.add_argument("--out", type=file_to_write, default=OUT)

@@ -158,6 +158,11 @@ def test_a_tiny_lab_goes_on_where_it_was(
     assert {**again, "seconds": 0} == {**kept, "seconds": 0}
 
 
+def test_a_failed_run_is_told_in_a_sentence(script: Script, first: Any) -> None:
+    _, told = script("lab").run_in_process(first)
+    assert told.startswith(f"spikeport: {first.data / 'mnist'}: train-images-idx3-ubyte is missing")
+
+
 def test_flips_of_a_tiny_run(tiny: tuple[Path, Callable[..., int]], script: Script) -> None:
     folder, _ = tiny
     flips, plan = script("flips"), script("lab_plan")
