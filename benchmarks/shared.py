@@ -67,8 +67,8 @@ def of_tests(name: str) -> ModuleType:
     """The module in that file of `tests/`, which is no package."""
     path = TESTS / name
     spec = importlib.util.spec_from_file_location(f"_of_tests_{path.stem}", path)
-    if spec is None or spec.loader is None:
-        raise ImportError(f"{path} is no Python file")
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)

@@ -158,6 +158,14 @@ def test_a_tiny_lab_goes_on_where_it_was(
     assert {**again, "seconds": 0} == {**kept, "seconds": 0}
 
 
+def test_a_recipe_that_is_not_there_is_refused(
+    tiny: tuple[Path, Callable[..., int]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        tiny[1]("--recipes", "plain", "moonlight")
+    assert "spikeport: recipe is 'moonlight'; known are plain, " in capsys.readouterr().err
+
+
 def test_a_failed_run_is_told_in_a_sentence(script: Script, first: Any) -> None:
     _, told = script("lab").run_in_process(first)
     assert told.startswith(f"spikeport: {first.data / 'mnist'}: train-images-idx3-ubyte is missing")
