@@ -20,6 +20,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from shared import file_to_write, with_sentences
 from where import machine, versions
 
 from spikeport.sim.files import write_text
@@ -70,10 +71,11 @@ def one(weights: int) -> dict[str, Any]:
     }
 
 
+@with_sentences()
 def main() -> None:
     """Run all sizes, print and write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
-    parser.add_argument("--out", type=Path, default=OUT)
+    parser.add_argument("--out", type=file_to_write, default=OUT)
     parser.add_argument("--one", type=int)
     arguments = parser.parse_args()
     if arguments.one:
@@ -96,7 +98,6 @@ def main() -> None:
         "rows": rows,
         "exponents": exponents,
     }
-    arguments.out.parent.mkdir(exist_ok=True)
     write_text(arguments.out, json.dumps(result, indent=2) + "\n")
 
 

@@ -11,7 +11,6 @@ when a bit differs.
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import sys
 import time
@@ -19,11 +18,11 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from shared import file_to_write, of_tests, with_sentences
 from where import machine, versions
 
 from spikeport.hw import lava_inprocess
@@ -34,9 +33,7 @@ from spikeport.sim.synapse import Conv2d, SumPool2d
 from spikeport.sim.topology import blocks, is_loop
 from spikeport.sim.trace import Trace, first_difference
 
-HERE = Path(__file__).parent
-TESTS = HERE.parent / "tests"
-OUT = HERE / "results" / "conformance.json"
+OUT = Path(__file__).parent / "results" / "conformance.json"
 PACKAGES = {"lava": "lava-nc", "nengo-loihi": "nengo-loihi", "brian2-loihi": "brian2-loihi"}
 OTHERS = ("numpy", "numba", "nengo", "brian2")
 STATE_BITS = 32  # of u and of v, as they are stored
@@ -57,20 +54,9 @@ class Case:
     x: NDArray[np.int64]
 
 
-def load(path: Path) -> ModuleType:
-    """The module in a Python file of the tests, which are no package."""
-    spec = importlib.util.spec_from_file_location(f"_conformance_{path.stem}", path)
-    if spec is None or spec.loader is None:
-        raise ImportError(f"{path} is no Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
 def lava_cases(count: int) -> Iterator[Case]:
     """`count` nets in turn of every kind, with Lava's own neurons and with ours."""
-    draw = load(TESTS / "random_nets.py")
+    draw = of_tests("random_nets.py")
     kinds = [(kind, stock) for stock in (True, False) for kind in (None, *draw.FEATURES)]
     for i in range(count):
         kind, stock = kinds[i % len(kinds)]
@@ -82,7 +68,7 @@ def lava_cases(count: int) -> Iterator[Case]:
 
 def emulator_cases(count: int, *, emulator: str) -> Iterator[Case]:
     """`count` nets in turn of every kind of the subset that `emulator` has in common with us."""
-    draw, nets = load(TESTS / "random_nets.py"), load(TESTS / "conformance" / "common_nets.py")
+    draw, nets = of_tests("random_nets.py"), of_tests("conformance/common_nets.py")
     for i in range(count):
         kind = nets.KINDS[i % len(nets.KINDS)]
         seed = FIRST_SEED + i // len(nets.KINDS)
@@ -166,12 +152,13 @@ def measure(name: str, cases: Iterator[Case], *, run: Run, count: int) -> dict[s
     }
 
 
+@with_sentences()
 def main() -> None:
     """Run all three and write."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--lava", type=int, default=4000, help="nets against Lava")
     parser.add_argument("--emulators", type=int, default=480, help="nets against each; 0: none")
-    parser.add_argument("--out", type=Path, default=OUT)
+    parser.add_argument("--out", type=file_to_write, default=OUT)
     arguments = parser.parse_args()
     parts = {
         "lava": measure(
@@ -180,7 +167,7 @@ def main() -> None:
     }
     files = {"nengo-loihi": "nengo_run.py", "brian2-loihi": "brian_run.py"}
     for name, file in files.items() if arguments.emulators else ():
-        run = load(TESTS / "conformance" / file).run
+        run = of_tests(f"conformance/{file}").run
         cases = emulator_cases(arguments.emulators, emulator=name)
         parts[name] = measure(name, cases, run=run, count=arguments.emulators)
     result = {

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from shared import file_to_write, with_sentences
 from where import machine, versions
 
 from spikeport.hw.activity import activity
@@ -27,6 +28,7 @@ from spikeport.hw.place import place
 from spikeport.hw.runtime import runtime
 from spikeport.hw.target import target
 from spikeport.sim import engine, files
+from spikeport.sim.arith import STATE_SHIFT, V_TH_MAX
 from spikeport.sim.net import FixedNet, Input, Population, Projection, Readout
 from spikeport.sim.synapse import Conv2d, ConvGeometry, Dense, SumPool2d, Synapse
 
@@ -65,7 +67,7 @@ def network(shape: tuple[int, ...], synapses: list[Synapse]) -> FixedNet:
     for i, synapse in enumerate(synapses):
         name = f"layer{i}"
         shape = synapse.output_shape(shape)
-        populations.append(Population(name=name, shape=shape, v_th=131071, dv=1024))
+        populations.append(Population(name=name, shape=shape, v_th=V_TH_MAX, dv=1024))
         projections.append(Projection(source=source, target=name, synapse=synapse))
         source = name
         net = FixedNet(
@@ -73,7 +75,7 @@ def network(shape: tuple[int, ...], synapses: list[Synapse]) -> FixedNet:
             readout=Readout(population=name), steps=STEPS,
         )  # fmt: skip
         v = np.asarray(engine.run(net, usual(net), record=True)[name].v)
-        v_th = max(0, int(np.quantile(v, 1 - ABOVE)) >> 6)
+        v_th = max(0, int(np.quantile(v, 1 - ABOVE)) >> STATE_SHIFT)
         populations[-1] = replace(populations[-1], v_th=v_th)
     return replace(net, populations=tuple(populations))
 
@@ -112,10 +114,11 @@ def measured(net: FixedNet, name: str) -> dict[str, Any]:
     return found
 
 
+@with_sentences()
 def main() -> None:
     """Measure, and write the result."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--out", type=Path, default=RESULT)
+    parser.add_argument("--out", type=file_to_write, default=RESULT)
     out = parser.parse_args().out
     rows = []
     for name, make in NETS.items():

@@ -13,6 +13,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from shared import file_to_write, with_sentences
 from where import machine, versions
 
 from spikeport import demo
@@ -50,10 +51,11 @@ def figures(result: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+@with_sentences()
 def main() -> None:
     """Run and write."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--out", type=Path, default=OUT)
+    parser.add_argument("--out", type=file_to_write, default=OUT)
     parser.add_argument("--folder", type=Path, default=None)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
@@ -68,7 +70,6 @@ def main() -> None:
         "versions": versions(PACKAGES),
         **figures(result),
     }
-    arguments.out.parent.mkdir(exist_ok=True)
     write_text(arguments.out, json.dumps(kept, indent=2) + "\n")
 
 

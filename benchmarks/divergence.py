@@ -13,16 +13,14 @@ other seeds.
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import sys
 import time
 from collections import Counter
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
+from shared import HERE, file_to_write, of_tests, with_sentences
 from where import machine, versions
 
 from spikeport.sim import files
@@ -30,27 +28,14 @@ from spikeport.sim.divergence.diagnose import diagnose
 
 FIRST_SEED = 10_000
 PLANTS = 120
-HERE = Path(__file__).parent
 OUT = HERE / "results" / "divergence.json"
 RECORDS = ("spikes", "spikes, u and v")
 OTHERS = ("start", "unknown", "elsewhere", "none")
 
 
-def planted_faults() -> ModuleType:
-    """The module that plants faults, which lies beside the tests."""
-    path = HERE.parent / "tests" / "sim" / "planted_faults.py"
-    spec = importlib.util.spec_from_file_location("planted_faults", path)
-    if spec is None or spec.loader is None:
-        raise ImportError(f"{path} is no Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
 def measure(plants: int) -> dict[str, Any]:
     """Rates, confusion tables and times of `plants` faults of each class."""
-    planted = planted_faults()
+    planted = of_tests("sim/planted_faults.py")
     tables: dict[str, Counter[tuple[str, str]]] = {name: Counter() for name in RECORDS}
     seconds, differing = [], []
     for cause in planted.CAUSES:
@@ -106,10 +91,12 @@ def describe(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+@with_sentences()
 def main() -> None:
+    """Measure, write, print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--plants", type=int, default=PLANTS, help="of each class of cause")
-    parser.add_argument("--out", type=Path, default=OUT)
+    parser.add_argument("--out", type=file_to_write, default=OUT)
     args = parser.parse_args()
     result = {
         "command": f"python benchmarks/divergence.py --plants {args.plants}",
@@ -117,7 +104,6 @@ def main() -> None:
         "versions": versions(("numpy",)),
         **measure(args.plants),
     }
-    args.out.parent.mkdir(parents=True, exist_ok=True)
     files.write_text(args.out, json.dumps(result, indent=2) + "\n")
     sys.stdout.write(describe(result) + "\n")
 

@@ -31,6 +31,7 @@ import engine_nets as nets  # noqa: E402
 import torch  # noqa: E402
 from engine_scaling import scaling  # noqa: E402
 from numpy.typing import NDArray  # noqa: E402
+from shared import file_to_write, with_sentences  # noqa: E402
 from turns import interleaved  # noqa: E402
 from where import machine, versions  # noqa: E402
 
@@ -169,10 +170,11 @@ def ratios(per_step: dict[str, Summary]) -> dict[str, float | None]:
     return over_products | over_engine
 
 
+@with_sentences()
 def main() -> None:
     """Measure and write."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--out", type=Path, default=OUT)
+    parser.add_argument("--out", type=file_to_write, default=OUT)
     out = parser.parse_args().out
     torch.set_num_threads(THREADS)
     result = {
@@ -184,7 +186,6 @@ def main() -> None:
         "cases": [case(name, rate) for name in NETS for rate in nets.RATES],
         "scaling": scaling(),
     }
-    out.parent.mkdir(parents=True, exist_ok=True)
     files.write_text(out, json.dumps(result, indent=2) + "\n")
 
 

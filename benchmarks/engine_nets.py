@@ -158,14 +158,13 @@ def lava_dl_forward(net: FixedNet, x: NDArray[Any]) -> Forward:
             windows = (synapse.kernel, synapse.stride, synapse.padding)
             blocks.append(cuba.Pool(neuron, *windows))
             continue
-        scale = 64 / max(int(population.v_th.max()), 1)  # to the blocks' threshold of 1
         if isinstance(synapse, Dense):
             blocks += [cuba.Flatten()] if len(net.shape_of(projection.source)) == 3 else []
             block, w = cuba.Dense(neuron, *synapse.w.shape[::-1]), synapse.held
         else:
             block = cuba.Conv(neuron, *_sizes(synapse), **asdict(synapse.geometry))
             w = synapse.w
-        found = torch.from_numpy(w.astype(np.float32)) * scale / 64
+        found = torch.from_numpy(w.astype(np.float32)) / float(population.v_th)
         block.synapse.weight.data = found.reshape(block.synapse.weight.shape)
         blocks.append(block)
     spikes = torch.from_numpy(np.moveaxis(x, 0, -1).astype(np.float32))

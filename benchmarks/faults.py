@@ -32,9 +32,11 @@ from typing import Any  # noqa: E402
 
 import numpy as np  # noqa: E402
 from numpy.typing import NDArray  # noqa: E402
+from shared import existing_folder, file_to_write, with_sentences  # noqa: E402
 from where import machine, versions  # noqa: E402
 
 from spikeport.sim import bundle, engine, reference  # noqa: E402
+from spikeport.sim.arith import STATE_SHIFT, V_TH_MAX  # noqa: E402
 from spikeport.sim.faults import (  # noqa: E402
     KINDS,
     Campaign,
@@ -53,7 +55,7 @@ from spikeport.sim.net import FixedNet, Input, Population, Projection, Readout  
 from spikeport.sim.synapse import Conv2d, ConvGeometry, Dense, SumPool2d  # noqa: E402
 
 SEED, STEPS, SIDE, CLASSES = 7, 4, 28, 10
-MAPS, RATE, DV, NEVER = (8, 16), 0.1, 2048, 131071
+MAPS, RATE, DV = (8, 16), 0.1, 2048
 BRIGHT, LOST = 0.2, 0.2  # share of bright pixels; of spikes that a lossy wire drops or doubles
 PROCESSES, CRITICAL = 2, 20
 OUT = Path(__file__).parent / "results" / "faults.json"
@@ -76,7 +78,7 @@ def drawn(images: int) -> Task:
         conv = Conv2d(w=w, geometry=ConvGeometry(padding=(1, 1)))
         pool = SumPool2d(kernel=(2, 2), stride=(2, 2))
         populations += [
-            Population(name=f"conv{i}", shape=(maps, side, side), v_th=NEVER, dv=DV),
+            Population(name=f"conv{i}", shape=(maps, side, side), v_th=V_TH_MAX, dv=DV),
             Population(name=f"pool{i}", shape=(maps, side // 2, side // 2), v_th=0, dv=DV),
         ]
         projections += [
@@ -85,7 +87,7 @@ def drawn(images: int) -> Task:
         ]
         source, side, before = f"pool{i}", side // 2, maps
     w = 2 * rng.normal(0, 40, (CLASSES, before * side * side)).round().clip(-128, 127)
-    populations.append(Population(name="out", shape=(CLASSES,), v_th=NEVER, dv=0))
+    populations.append(Population(name="out", shape=(CLASSES,), v_th=V_TH_MAX, dv=0))
     projections.append(Projection(source=source, target="out", synapse=Dense(w=w, w_exp=-1)))
     net = FixedNet(
         input=Input(shape=(1, SIDE, SIDE), kind="graded", payload_bits=8, scale=255.0),
@@ -101,7 +103,7 @@ def settled(net: FixedNet, name: str, x: NDArray[np.int64]) -> FixedNet:
     """`net` with a threshold at which about RATE of the neurons of `name` spike in a step."""
     v = reference.run(net, x)[name].v
     assert v is not None
-    v_th = int(np.quantile(v, 1 - RATE)) >> 6
+    v_th = int(np.quantile(v, 1 - RATE)) >> STATE_SHIFT
     return replace(
         net,
         populations=tuple(replace(p, v_th=v_th) if p.name == name else p for p in net.populations),
@@ -140,15 +142,16 @@ def figures(result: Result, seconds: float) -> dict[str, Any]:
     }
 
 
+@with_sentences()
 def main() -> None:
     """Run and write."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--trials", type=int, default=10_000)
     parser.add_argument("--images", type=int, default=100)
     parser.add_argument("--processes", type=int, default=PROCESSES)
-    parser.add_argument("--bundle", type=Path, default=None)
-    parser.add_argument("--campaign", type=Path, default=None)
-    parser.add_argument("--out", type=Path, default=OUT)
+    parser.add_argument("--bundle", type=existing_folder, default=None)
+    parser.add_argument("--campaign", type=file_to_write, default=None)
+    parser.add_argument("--out", type=file_to_write, default=OUT)
     a = parser.parse_args()
     net, x, labels = exported(a.bundle, a.images) if a.bundle else drawn(a.images)
     campaign = Campaign(
@@ -176,7 +179,6 @@ def main() -> None:
         },
         **figures(result, seconds),
     }
-    a.out.parent.mkdir(exist_ok=True)
     write_text(a.out, json.dumps(kept, indent=1) + "\n")
     print(report(result), f"{seconds:.1f} s", sep="\n")
 

@@ -21,9 +21,11 @@ from statistics import correlation, mean
 from typing import Any
 
 import torch
-from lab_plan import Job, jobs, recipes
+from lab_plan import SETS, Job, jobs, recipes
 from lab_run import trained
-from lab_summary import over, over_runs
+from lab_summary import over_runs
+from shared import existing_folder, file_to_write, with_sentences
+from spreads import over
 from where import command_line, machine, versions
 
 from spikeport.backends import in_every_step
@@ -163,16 +165,19 @@ def _layer_mean(row: dict[str, Any], keys: Sequence[str]) -> float:
     return float(mean(layers.values()))
 
 
+@with_sentences()
 def main() -> None:
     """Run all, print and write."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--data", type=existing_folder, required=True)
     parser.add_argument("--runs", type=Path, default=None)
-    parser.add_argument("--sets", nargs="+", default=["mnist", "fashion_mnist"])
+    parser.add_argument(
+        "--sets", nargs="+", choices=tuple(SETS), default=["mnist", "fashion_mnist"]
+    )
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--recipes", nargs="+", choices=tuple(recipes()), default=RECIPES)
     parser.add_argument("--tiny", action="store_true", help="the smallest networks")
-    parser.add_argument("--out", type=Path, default=OUT)
+    parser.add_argument("--out", type=file_to_write, default=OUT)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         first = Job(
@@ -194,7 +199,6 @@ def main() -> None:
         "summary": found,
         "runs": rows,
     }
-    given.out.parent.mkdir(parents=True, exist_ok=True)
     files.write_text(given.out, json.dumps(result, indent=1) + "\n")
     print("\n".join(result["sentences"]))
 

@@ -39,6 +39,7 @@ from typing import Any  # noqa: E402
 
 import snntorch  # noqa: E402
 import torch  # noqa: E402
+from shared import file_to_write, with_sentences  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 from torch.nn.functional import cross_entropy  # noqa: E402
 from turns import interleaved  # noqa: E402
@@ -189,10 +190,11 @@ def _rate(net: nn.Module, x: Tensor) -> float:
     return float(sum(s.sum() for s in spikes) / sum(s.numel() for s in spikes))
 
 
+@with_sentences()
 def main() -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
-    parser.add_argument("--out", type=Path, default=OUT)
+    parser.add_argument("--out", type=file_to_write, default=OUT)
     arguments = parser.parse_args()
     torch.set_num_threads(THREADS)
     kept = keep_freed()

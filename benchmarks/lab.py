@@ -24,7 +24,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -33,6 +32,7 @@ import lab_rows
 from lab_plan import PAPER_SETTINGS, RECIPES, SCALES, SETS, Job, jobs, recipes
 from lab_rows import Row
 from lab_summary import compared, described
+from shared import existing_folder, file_to_write, in_threads, with_sentences
 from where import command_line, machine, versions
 
 from spikeport.sim import files
@@ -50,7 +50,7 @@ def run_in_process(job: Job) -> tuple[float, str]:
         env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False,
     )  # fmt: skip
     lines = [f"ended with code {done.returncode}", *done.stderr.strip().splitlines()]
-    told = [line for line in lines if re.match(r"lab_run.py: |[\w.]+Error: ", line)]
+    told = [line for line in lines if re.match(r"spikeport: |[\w.]+Error: ", line)]
     return time.perf_counter() - started, (told or lines)[-1] if done.returncode else ""
 
 
@@ -106,28 +106,23 @@ def work(
     if not workers:
         return write()
     print(f"{len(todo) - len(missing)} of {len(todo)} runs are finished", flush=True)
-    with ThreadPoolExecutor(workers) as pool:
-        try:
-            started = {pool.submit(run_in_process, job): job for job in missing}
-            for count, future in enumerate(as_completed(started), start=1):
-                job, (seconds, problem) = started[future], future.result()
-                name = str(job.folder.relative_to(job.runs))
-                if problem:
-                    failed[name] = problem
-                print(f"{count}/{len(missing)} {name} {seconds:.0f} s {problem}", flush=True)
-                write()
-        except KeyboardInterrupt:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    with in_threads(run_in_process, missing, workers=workers) as ended:
+        for count, (job, done) in enumerate(ended, start=1):
+            seconds, problem = done.result()
+            name = str(job.folder.relative_to(job.runs))
+            if problem:
+                failed[name] = problem
+            print(f"{count}/{len(missing)} {name} {seconds:.0f} s {problem}", flush=True)
+            write()
     return write()
 
 
 def arguments() -> argparse.Namespace:
     """The command line, defaults filled in."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--data", type=existing_folder, required=True)
     parser.add_argument("--runs", type=Path, default=None)
-    parser.add_argument("--out", type=Path, default=OUT)
+    parser.add_argument("--out", type=file_to_write, default=OUT)
     parser.add_argument("--sets", nargs="+", choices=tuple(SETS), default=None)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--recipes", nargs="+", default=None)
@@ -145,29 +140,25 @@ def arguments() -> argparse.Namespace:
     return found
 
 
+@with_sentences()
 def main() -> int:
     """Run all; 0 if every run is finished and no spike differs, 2 for a wrong command line."""
     given = arguments()
-    try:
-        known = recipes(given.recipe_file)
-        names = given.recipes or (PAPER_RECIPES if given.scale == "paper" else tuple(known))
-        if unknown := [name for name in names if name not in known]:
-            raise ValueError(f"recipe is {unknown[0]!r}; known are {', '.join(known)}")
-        with tempfile.TemporaryDirectory() as scratch:
-            first = Job(
-                data=given.data, runs=given.runs or Path(scratch), scale=given.scale, set="digits",
-                recipe=names[0], seed=0, recipe_file=given.recipe_file,
-            )  # fmt: skip
-            todo = jobs(first, sets=given.sets, names=names, seeds=given.seeds)
-            for job in todo:
-                _ = job.config  # a recipe that does not fit is told before anything runs
-            given.out.parent.mkdir(parents=True, exist_ok=True)
-            found = work(
-                todo, workers=given.jobs, out=given.out, command=given.command, again=given.again
-            )
-    except ValueError as error:
-        print(f"lab.py: {error}", file=sys.stderr)
-        return 2
+    known = recipes(given.recipe_file)
+    names = given.recipes or (PAPER_RECIPES if given.scale == "paper" else tuple(known))
+    if unknown := [name for name in names if name not in known]:
+        raise ValueError(f"recipe is {unknown[0]!r}; known are {', '.join(known)}")
+    with tempfile.TemporaryDirectory() as scratch:
+        first = Job(
+            data=given.data, runs=given.runs or Path(scratch), scale=given.scale, set="digits",
+            recipe=names[0], seed=0, recipe_file=given.recipe_file,
+        )  # fmt: skip
+        todo = jobs(first, sets=given.sets, names=names, seeds=given.seeds)
+        for job in todo:
+            _ = job.config  # a recipe that does not fit is told before anything runs
+        found = work(
+            todo, workers=given.jobs, out=given.out, command=given.command, again=given.again
+        )
     print(described(found))
     differing = sum(
         figures["differing_spikes_torch_chip"]

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -28,6 +27,7 @@ from lab_plan import (
     paper_attacks,
     recipes,
 )
+from shared import existing_folder, with_sentences
 from torch import Tensor
 from where import machine
 
@@ -160,10 +160,11 @@ def figures(evaluation: Evaluation, *, worst: bool) -> dict[str, dict[str, float
     return found
 
 
+@with_sentences()
 def main() -> None:
     """Run one job; one sentence on stderr and exit code 2 if it cannot be run."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--data", type=existing_folder, required=True)
     parser.add_argument("--runs", type=Path, required=True)
     parser.add_argument("--scale", choices=tuple(SCALES), default="lab")
     parser.add_argument("--set", choices=tuple(SETS), required=True)
@@ -173,15 +174,11 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=None)
     job = Job(**vars(parser.parse_args()))
     torch.set_num_threads(1)
-    try:
-        known = recipes(job.recipe_file)
-        if job.recipe not in known:
-            raise ValueError(f"recipe is {job.recipe!r}; known are {', '.join(known)}")
-        if finished(job) is None:
-            run(job)
-    except ValueError as error:
-        print(f"lab_run.py: {error}", file=sys.stderr)
-        sys.exit(2)
+    known = recipes(job.recipe_file)
+    if job.recipe not in known:
+        raise ValueError(f"recipe is {job.recipe!r}; known are {', '.join(known)}")
+    if finished(job) is None:
+        run(job)
 
 
 if __name__ == "__main__":

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from statistics import mean, stdev
 from typing import Any
 
 from lab_plan import SHORT_STEPS, TARGETS
+from spreads import over
 
 from spikeport.sim.text import aligned
 
@@ -18,12 +18,6 @@ WITHOUT = {
     "mpd_sgr": "plain", "mpd_sgr_hinge": "plain", "at_mpd_sgr": "at", "sgd_mpd_sgr": "sgd",
 }  # fmt: skip
 """Recipes with MPD-SGR, and what each is without it."""
-
-
-def over(values: Iterable[float]) -> dict[str, float]:
-    """Mean and standard deviation."""
-    found = list(values)
-    return {"mean": mean(found), "std": stdev(found) if len(found) > 1 else 0.0}
 
 
 def over_runs(parts: Sequence[Any]) -> Any:

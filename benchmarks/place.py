@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 from compile_logs import LOGS, Layer, Log, network
+from shared import file_to_write, with_sentences
 from where import machine, versions
 
 from spikeport.hw.cost import Use
@@ -64,23 +65,21 @@ def _printed(log: Log, layer: Layer, row: dict[str, Any], name: str, limits: Use
 def dense_net(synapses: int) -> Any:
     """One square dense layer."""
     n = round(synapses**0.5)
-    row = (0, 0.0, 0.0, 0.0, 0.0)
-    return network((n,), (_layer(n, 8, 0, row),), seed=0)
+    return network((n,), (_layer(n, kernel=0),), seed=0)
 
 
 def conv_net(synapses: int) -> Any:
     """Two layers of 16 channels of 3 x 3, on maps so large that they have so many synapses."""
     side = round((synapses / (2 * 16 * 16 * 9)) ** 0.5)
-    row = (0, 0.0, 0.0, 0.0, 0.0)
-    return network((16, side, side), (_layer(16, 8, 3, row), _layer(16, 8, 3, row)), seed=0)
+    return network((16, side, side), (_layer(16, kernel=3), _layer(16, kernel=3)), seed=0)
 
 
-def _layer(out: int, bits: int, kernel: int, row: tuple[int, float, float, float, float]) -> Layer:
-    cores, a, n, w, m = row
+def _layer(out: int, *, kernel: int) -> Layer:
+    """A layer of 8 bits that no log has a row of."""
     pad = (1, 1) if kernel else (0, 0)
     return Layer(
-        out=out, bits=bits, kernel=kernel, padding=pad, cores=cores, axons_in=a, neurons=n,
-        words=w, axon_map=m,
+        out=out, bits=8, kernel=kernel, padding=pad, cores=0, axons_in=0, neurons=0, words=0,
+        axon_map=0,
     )  # fmt: skip
 
 
@@ -110,10 +109,11 @@ def timed() -> list[dict[str, Any]]:
     return found
 
 
+@with_sentences()
 def main() -> None:
     """Measure, and write the result."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--out", type=Path, default=RESULT)
+    parser.add_argument("--out", type=file_to_write, default=RESULT)
     out = parser.parse_args().out
     result = {
         "command": COMMAND,

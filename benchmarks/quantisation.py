@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from shared import existing_folder, file_to_write, with_sentences
 from where import command_line, machine, versions
 
 from spikeport import exporting
@@ -70,6 +71,7 @@ weight_bits = {bits}
 
 
 def settings(name: str, data: Path, *, bits: int) -> configs.Config:
+    """The configuration of one network."""
     text = SETTINGS.format(name=name, folder=(data / name).resolve(), bits=bits, epochs=BITS[bits])
     return configs.loads(text, "benchmark")
 
@@ -126,14 +128,15 @@ def measure(name: str, data: Path, runs: Path) -> dict[str, Any]:
     return result
 
 
+@with_sentences()
 def main() -> None:
     """Run all, print and write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
-    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--data", type=existing_folder, required=True)
     parser.add_argument("--runs", type=Path, default=None)
     parser.add_argument("--sets", nargs="+", default=["mnist", "fashion_mnist"])
     parser.add_argument("--train-only", action="store_true")
-    parser.add_argument("--out", type=Path, default=OUT)
+    parser.add_argument("--out", type=file_to_write, default=OUT)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         runs = arguments.runs or Path(scratch)
@@ -150,7 +153,6 @@ def main() -> None:
         "settings": SETTINGS.strip(),
         "results": results,
     }
-    arguments.out.parent.mkdir(exist_ok=True)
     files.write_text(arguments.out, json.dumps(result, indent=2) + "\n")
 
 

@@ -26,12 +26,6 @@ def percent(share: float | None) -> str:
     return "not run" if share is None else f"{100 * share:.1f} %"
 
 
-def spread(figure: dict[str, float]) -> str:
-    """Mean and standard deviation of shares, in per cent; the mean alone of a single run."""
-    about = f" ± {100 * figure['std']:.1f}" if figure["std"] else ""
-    return f"{100 * figure['mean']:.1f}{about}"
-
-
 def made_by(result: dict[str, Any]) -> str:
     """Where figures come from."""
     versions = result["versions"]

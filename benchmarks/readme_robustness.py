@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from statistics import mean, stdev
 from typing import Any
 
-from readme_parts import load, made_by, percent, spread, table
+from readme_parts import load, made_by, percent, table
+from spreads import over, points, spread
 
 LAB, SA_PGD = "lab's worst case", "SA-PGD + ASSG"
 
@@ -112,7 +111,7 @@ def harder() -> str:
             known = lab["results"][name].get(recipe, {}).get("T4")
             mine = left.get((name, recipe))
             cells.append(spread(known["robust"]["integer"]["worst case"]) if known else "")
-            cells.append(f"**{_points(mine.values())}**" if mine else "")
+            cells.append(f"**{spread(over(mine.values()))}**" if mine else "")
         rows.append([recipe, *cells])
     gained = []
     for name in sets:
@@ -120,20 +119,13 @@ def harder() -> str:
             mine, other = left.get((name, recipe), {}), left.get((name, networks["over"]), {})
             if both := sorted(set(mine) & set(other)):
                 gains = [mine[seed] - other[seed] for seed in both]
-                gained.append(f"{name} {recipe} over {networks['over']} {_points(gains, '+')}")
+                gained.append(f"{name} {recipe} over {networks['over']} {points(over(gains))}")
     about = (
         f"Per cent of {r['rows'][0]['images']} images that are left, mean and standard deviation"
-        f" over the seeds where there are more than one; {len(r['rows'])} of the lab's {whole}"
+        f" over the seeds where they differ; {len(r['rows'])} of the lab's {whole}"
         f" networks. What MPD-SGR gains, in points, seed by seed: {'; '.join(gained)}."
     )
     return "\n\n".join([table(rows), about, made_by(r)])
-
-
-def _points(shares: Iterable[float], sign: str = "") -> str:
-    """Mean and standard deviation, in per cent."""
-    each = [100 * share for share in shares]
-    about = f" ± {stdev(each):.1f}" if len(each) > 1 else ""
-    return f"{mean(each):{sign}.1f}{about}"
 
 
 def twin() -> str:
@@ -163,7 +155,7 @@ def faults() -> str:
         rows.append([kind["label"], f"{kind['trials']:,}", about])
     about = (
         f"{r['trials']:,} single faults in {r['seconds']:.0f} s on {r['processes']} processes,"
-        f" {r['images']} images each, T = 4, {r['neurons']:,} neurons; without faults"
-        f" {percent(r['accuracy'])}."
+        f" {r['images']} images each, T = {r['steps']}, {r['neurons']:,} neurons ({r['net']}"
+        f" network); without faults {percent(r['accuracy'])}."
     )
     return "\n\n".join([table(rows), about, made_by(r)])

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from readme_parts import load, made_by, spread, table
+from readme_parts import load, made_by, table
+from spreads import points, spread
 
 NETWORKS = ("float", "integer")
 WORST = "worst case"
@@ -72,7 +73,7 @@ def survives() -> str:
                 paper = found["at_eps"]
                 gained = (found["clean"], paper["fgsm"], paper["pgd-7"], found["worst_case"])
                 rows.append([
-                    name, f"{recipe} over {networks['over']}", network, *map(_points, gained),
+                    name, f"{recipe} over {networks['over']}", network, *map(points, gained),
                     "no gain" if left is None else f"{max(left, 0):.2f}",
                 ])  # fmt: skip
     about = (
@@ -90,7 +91,7 @@ def gains() -> str:
     for recipe, sets in r["clean_gains"].items():
         for name, by_steps in sets.items():
             for steps, found in by_steps.items():
-                each = [_points(found[network]) for network in NETWORKS]
+                each = [points(found[network]) for network in NETWORKS]
                 rows.append([recipe, name, steps.removeprefix("T"), *each])
     told = "; ".join(
         f"{recipe} beats plain at every T on {', '.join(found['float']) or 'no set'} (float) and"
@@ -159,10 +160,6 @@ def fused() -> str:
 def _judged(found: dict[str, Any], baseline: bool) -> str:
     mark = {"better": " +", "worse": " -", "tie": ""}["tie" if baseline else found["verdict"]]
     return spread(found["accuracy"]) + mark
-
-
-def _points(figure: dict[str, float]) -> str:
-    return ("+" if figure["mean"] >= 0 else "") + spread(figure)
 
 
 def _mean(by_layer: dict[str, dict[str, float]], *, digits: int = 1) -> str:

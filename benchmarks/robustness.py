@@ -10,7 +10,7 @@ through every rule of the gradient, is run on the integer network alone, on --co
 which of them leaves the least standing. Last, the time of the whole `--standard` with all checks
 and replays, on --timed images of the first set at one radius, for two of the networks with twice
 the steps, for the second on a quarter of them. What is done is kept in --runs, under a digest of
-all that it depends on but the code.
+all that it depends on, machine and versions too, but the code.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from typing import Any
 import lab_rows
 from lab_plan import SETS, Job
 from lab_run import trained
+from shared import existing_folder, file_to_write, with_sentences
 from where import command_line, machine, versions
 
 from spikeport import attacking, exporting
@@ -171,9 +172,11 @@ def done(job: Job, wanted: dict[Callable[..., dict[str, Any]], Asked]) -> dict[s
 
 
 def digest(job: Job, asked: Asked) -> str:
-    """SHA-256 of what figures depend on: the run, what is asked of it, and what the standard is."""
+    """SHA-256 of what figures depend on: the run, what is asked of it, what the standard is, the
+    machine, whose times are kept too, and the versions."""
     least = (asked.specs(CLASSES), WINDOWS, SHARPNESS) if isinstance(asked, Settings) else ()
-    return hashlib.sha256(repr((lab_rows.digest(job), asked, least)).encode()).hexdigest()
+    known = (lab_rows.digest(job), asked, least, machine(), versions(PACKAGES))
+    return hashlib.sha256(repr(known).encode()).hexdigest()
 
 
 def _radius(radius: dict[str, Any]) -> dict[str, Any]:
@@ -197,16 +200,19 @@ def _radius(radius: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+@with_sentences()
 def main() -> None:
     """Measure, write, print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
-    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--data", type=existing_folder, required=True)
     parser.add_argument("--runs", type=Path, required=True)
-    parser.add_argument("--sets", nargs="+", default=["mnist", "fashion_mnist"])
+    parser.add_argument(
+        "--sets", nargs="+", choices=tuple(SETS), default=["mnist", "fashion_mnist"]
+    )
     parser.add_argument("--images", type=int, default=500, help="0: leave the standard out")
     parser.add_argument("--compare", type=int, default=128, help="0: leave the comparison out")
     parser.add_argument("--timed", type=int, default=1000, help="0: leave the time out")
-    parser.add_argument("--out", type=Path, default=OUT)
+    parser.add_argument("--out", type=file_to_write, default=OUT)
     asked = parser.parse_args()
     wanted = [
         Job(data=asked.data, runs=asked.runs, scale="lab", set=name, recipe=recipe, seed=SEED)

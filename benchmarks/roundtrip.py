@@ -13,19 +13,17 @@ from __future__ import annotations
 
 import argparse
 import copy
-import importlib.util
 import json
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import snntorch
 import torch
+from shared import file_to_write, of_tests, with_sentences
 from where import machine, versions
 
 from spikeport.export import compile as compile_net
@@ -34,20 +32,9 @@ from spikeport.sim import files
 from spikeport.sim.floating import NEVER
 
 OUT = Path(__file__).parent / "results" / "roundtrip.json"
-MODULES = Path(__file__).parent.parent / "tests" / "random_modules.py"
+MODULES = "random_modules.py"
 PACKAGES = ("numpy", "torch", "snntorch", "nir")
 TYPES = (torch.float32, torch.float64)
-
-
-def random_modules() -> ModuleType:
-    """The file that draws modules, which lies with the tests."""
-    spec = importlib.util.spec_from_file_location("random_modules", MODULES)
-    if spec is None or spec.loader is None:
-        raise ImportError(f"{MODULES} is no Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 def round_trip(drawn: Any, case: Any) -> Iterator[tuple[torch.dtype, Agreement]]:
@@ -73,7 +60,7 @@ def round_trip(drawn: Any, case: Any) -> Iterator[tuple[torch.dtype, Agreement]]
 
 def measure(modules: int) -> dict[str, Any]:
     """All figures, ready for JSON."""
-    drawn = random_modules()
+    drawn = of_tests(MODULES)
     counts: Counter[str] = Counter()
     figures: dict[str, dict[str, float]] = {
         str(kind): {"spikes": 0, "ties": 0, "differences": 0, "off": 0.0} for kind in TYPES
@@ -101,10 +88,12 @@ def measure(modules: int) -> dict[str, Any]:
     }
 
 
+@with_sentences()
 def main() -> None:
+    """Measure and write."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--modules", type=int, default=5000)
-    parser.add_argument("--out", type=Path, default=OUT)
+    parser.add_argument("--out", type=file_to_write, default=OUT)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     result = {
@@ -113,7 +102,6 @@ def main() -> None:
         "versions": versions(PACKAGES),
         **measure(arguments.modules),
     }
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
     files.write_text(arguments.out, json.dumps(result, indent=2) + "\n")
 
 

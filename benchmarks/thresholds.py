@@ -31,8 +31,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from lab_summary import over
 from quantisation import accuracy
+from shared import existing_folder, file_to_write, with_sentences
+from spreads import over
 from where import command_line, machine, versions
 
 from spikeport.backends import in_every_step
@@ -235,13 +236,14 @@ def verdict(gains: list[float]) -> str:
     return "worse" if sure and max(gains) < 0 else "tie"
 
 
+@with_sentences()
 def main() -> None:
     """Run all, print and write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
-    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--data", type=existing_folder, required=True)
     parser.add_argument("--runs", type=Path, default=None)
     parser.add_argument("--sets", nargs="+", default=["mnist", "fashion_mnist"])
-    parser.add_argument("--out", type=Path, default=OUT)
+    parser.add_argument("--out", type=file_to_write, default=OUT)
     arguments = parser.parse_args()
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)))
     with tempfile.TemporaryDirectory() as scratch:
@@ -258,7 +260,6 @@ def main() -> None:
         "summary": {name: summary(found) for name, found in rows.items()},
         "runs": rows,
     }
-    arguments.out.parent.mkdir(exist_ok=True)
     files.write_text(arguments.out, json.dumps(result, indent=2) + "\n")
 
 

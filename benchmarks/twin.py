@@ -44,10 +44,11 @@ from typing import Any  # noqa: E402
 
 import torch  # noqa: E402
 from fused import CLASSES, PACKAGES, SEED, SHAPE, STEPS, Loop, fused_net, stepped_net  # noqa: E402
+from shared import file_to_write, with_sentences  # noqa: E402
 from torch import Tensor  # noqa: E402
 from torch.nn.functional import cross_entropy  # noqa: E402
 from turns import interleaved  # noqa: E402
-from where import machine, versions  # noqa: E402
+from where import goes_on, machine, versions  # noqa: E402
 
 from spikeport.export import compile  # noqa: E402
 from spikeport.sim import files  # noqa: E402
@@ -163,23 +164,11 @@ def _rate(twin: Twin, x: Tensor) -> float:
     return sum(int(s.sum()) for s in spikes) / sum(s.size for s in spikes)
 
 
-def beside(path: Path, label: dict[str, Any]) -> dict[str, Any]:
-    """The result at `path`, if new figures may stand beside its own: ValueError where it was
-    measured on another machine, or otherwise, than `label` says."""
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    for name, here in label.items():
-        if found[name] != here:
-            raise ValueError(
-                f"{path}: {name} is {found[name]}, here it is {here}; measure all anew, without"
-                " --memory"
-            )
-    return found
-
-
+@with_sentences()
 def main() -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
-    parser.add_argument("--out", type=Path, default=OUT)
+    parser.add_argument("--out", type=file_to_write, default=OUT)
     parser.add_argument("--memory", action="store_true", help="measure memory alone")
     parser.add_argument("--one", type=int, nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -192,11 +181,7 @@ def main() -> None:
         "threads": THREADS,
     }  # fmt: skip
     if arguments.memory:
-        try:
-            result = beside(arguments.out, label)
-        except ValueError as error:
-            parser.error(str(error))
-        result["memory"] = memory()
+        result = goes_on(arguments.out, label) | {"memory": memory()}
     else:
         found = memory()
         result = {

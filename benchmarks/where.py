@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 from argparse import ArgumentParser, Namespace
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,23 @@ def command_line(parser: ArgumentParser, given: Namespace, *, apart: Collection[
         elif value is not True:
             words += map(str, value if isinstance(value, (list, tuple)) else [value])
     return " ".join(words)
+
+
+def goes_on(path: Path, label: Mapping[str, Any]) -> dict[str, Any]:
+    """The result in `path`, if new figures may stand beside its own; ValueError where it is none,
+    or was made otherwise than `label` says: on another machine, of other versions or settings."""
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        made = {name: found[name] for name in label}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path}: no result to go on with ({error!r}); measure anew") from error
+    for name, here in json.loads(json.dumps(label)).items():
+        if made[name] != here:
+            raise ValueError(
+                f"{path}: {name} is {made[name]}, here it is {here}; give another --out, or"
+                " measure all anew"
+            )
+    return found
 
 
 def machine() -> dict[str, Any]:

@@ -14,6 +14,9 @@ import typer
 from spikeport.cli import app
 
 ROOT = Path(__file__).resolve().parents[1]
+PAGES = sorted((ROOT / "docs").glob("*.md"))
+OTHERS = {"--help", "--full", "--paper", "--again", "--runs", "--bundle", "--populations"}
+"""Options of every command, of scripts in `benchmarks`, and of a deployment folder's `run.py`."""
 
 
 @pytest.fixture
@@ -43,6 +46,23 @@ def test_its_commands_and_options_exist(text: str) -> None:
         command = group.commands[name]  # type: ignore[attr-defined]
         known = {option for p in command.params for option in p.opts}
         assert {word for word in words if word.startswith("--")} <= known
+
+
+@pytest.mark.parametrize("page", ["README.md", *(f"docs/{path.name}" for path in PAGES)])
+def test_commands_and_options_that_pages_name_exist(page: str) -> None:
+    group = typer.main.get_command(app)
+    known = {
+        name: {option for p in command.params for option in (*p.opts, *p.secondary_opts)}
+        for name, command in group.commands.items()  # type: ignore[attr-defined]
+    }
+    found = (ROOT / page).read_text("utf-8")
+    for name, words in re.findall(r"\bspikeport ([a-z]+)\b([^`\n#]*)", found):
+        if name in known:
+            assert set(re.findall(r"--[a-z][a-z-]*", words)) <= known[name] | {"--help"}, words
+    for name in re.findall(r"`spikeport ([a-z]+)", found):
+        assert name in known, name
+    anywhere = set[str]().union(*known.values(), OTHERS)
+    assert set(re.findall(r"(?<=`)--[a-z][a-z-]*", found)) - anywhere == set()
 
 
 def test_two_commands_are_make_targets(text: str) -> None:

@@ -97,7 +97,7 @@ def test_a_tiny_lab_goes_on_where_it_was(
     tiny: tuple[Path, Callable[..., int]], script: Script, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder, lab = tiny
-    out = folder / "out" / "lab.json"
+    out = folder / "lab.json"
     options = ("--recipes", "mpd_sgr", "--seeds", "5", "--out", str(out))
     assert lab(*options) == 0
     printed = capsys.readouterr().out
@@ -148,13 +148,27 @@ def test_a_tiny_lab_goes_on_where_it_was(
     assert json.loads(out.read_text("utf-8"))["finished"] == 0
     assert list(map(json.loads, lines.read_text("utf-8").splitlines())) == [row]
     lines.write_text("{}", "utf-8")
-    assert lab(*options) == 2
+    with pytest.raises(SystemExit, match="2"):
+        lab(*options)
     assert "holds no runs of the lab" in capsys.readouterr().err
     place.write_text(json.dumps(kept | {"settings": {"robust": None}}), "utf-8")
     assert run.finished(job) is None
     # Evaluated again, not trained again: the same figures.
     again = run.run(job)
     assert {**again, "seconds": 0} == {**kept, "seconds": 0}
+
+
+def test_a_recipe_that_is_not_there_is_refused(
+    tiny: tuple[Path, Callable[..., int]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        tiny[1]("--recipes", "plain", "moonlight")
+    assert "spikeport: recipe is 'moonlight'; known are plain, " in capsys.readouterr().err
+
+
+def test_a_failed_run_is_told_in_a_sentence(script: Script, first: Any) -> None:
+    _, told = script("lab").run_in_process(first)
+    assert told.startswith(f"spikeport: {first.data / 'mnist'}: train-images-idx3-ubyte is missing")
 
 
 def test_flips_of_a_tiny_run(tiny: tuple[Path, Callable[..., int]], script: Script) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from spikeport.sim.attack import Fgsm
+from spikeport.sim.attack import Fgsm, SaPgd
 from spikeport.sim.attack.search import Aimed
 from spikeport.sim.surrogate import Surrogate
 
@@ -54,14 +54,19 @@ def test_every_setting_changes_what_figures_are_kept_under(script: Script, job: 
     assert " at 0x" not in repr(asked)  # no address, which differs from process to process
 
 
-def test_the_standard_itself_is_part_of_it(
+def test_the_standard_and_where_it_is_made_are_part_of_it(
     script: Script, job: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     robustness = script("robustness")
     least = robustness.minimum([0.1], images=20)
     before = robustness.digest(job, least)
-    monkeypatch.setattr(robustness, "SHARPNESS", (0.4,))
-    assert robustness.digest(job, least) != before
+    for name, other in (
+        ("SHARPNESS", (0.4,)), ("machine", dict), ("versions", lambda _: {"torch": "0.1"}),
+    ):  # fmt: skip
+        with monkeypatch.context() as patch:
+            patch.setattr(robustness, name, other)
+            assert robustness.digest(job, least) != before
+    assert robustness.digest(job, least) == before
 
 
 def test_what_was_asked_so_is_not_measured_again(script: Script, job: Any) -> None:
@@ -87,9 +92,10 @@ def test_the_windows_are_the_standards(script: Script) -> None:
     assert script("robustness").SHARPENED == ("assg-0.35", "assg-0.425", "assg-0.475")
 
 
-def called(main: Callable[[], None], *options: str) -> None:
+def called(main: Callable[[], None], folder: Path, *options: str) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sys.argv", ["harder.py", "--data", "d", "--runs", "r", *options])
+        places = ["--data", str(folder), "--runs", str(folder / "runs")]
+        patch.setattr("sys.argv", ["harder.py", *places, *options])
         main()
 
 
@@ -103,16 +109,45 @@ def test_rows_of_another_attack_are_not_overwritten(
     assert harder.known(out) == (["one", "two"], {row["run"]: row})
     assert json.loads(out.read_text("utf-8"))["command"] == "one && two"
 
-    other = out.read_text("utf-8").replace('"steps": 100', '"steps": 50')
-    for text, said in ((other, "were attacked with"), ("[]", "holds no rows of harder.py")):
+    mine = out.read_text("utf-8")
+    for text, said in (
+        (mine.replace('"steps": 100', '"steps": 50'), "settings is {'attack': "),
+        (mine.replace('"torch": "', '"torch": "0.'), "versions is {"),
+        (mine.replace('"cores": ', '"cores": 9'), "machine is {"),
+        (mine.replace('"rows"', '"lines"'), "holds no rows of harder.py"),
+        ("[]", "no result to go on with"),
+    ):
+        assert text != mine
         out.write_text(text, "utf-8")
         with pytest.raises(ValueError, match=said):
             harder.known(out)
-        with pytest.raises(SystemExit) as stopped:
-            called(harder.main, "--out", str(out))
-        assert stopped.value.code == 2
+        with pytest.raises(SystemExit, match="2"):
+            called(harder.main, tmp_path, "--out", str(out))
         assert said in capsys.readouterr().err
         assert out.read_text("utf-8") == text
+
+
+def test_a_network_that_fails_costs_none_but_itself(
+    script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    harder, out = script("harder"), tmp_path / "harder.json"
+    monkeypatch.setattr(harder, "in_process", harder.attacked)
+    monkeypatch.setattr(harder, "ATTACK", SaPgd(steps=1))
+    small = replace(script("lab_plan").SCALES["lab"], attacked=20)
+    monkeypatch.setitem(harder.SCALES, "lab", small)
+    asked = ("--sets", "mnist", "digits", "--recipes", "plain", "--seeds", "0", "--jobs", "1")
+    with pytest.raises(SystemExit, match="1 of 2 networks failed: lab/mnist/plain-T4-seed0"):
+        called(harder.main, tmp_path, "--out", str(out), *asked)
+    printed = capsys.readouterr().out
+    assert "lab/mnist/plain-T4-seed0: ValueError: " in printed
+    assert "mnist: no such folder" in printed
+    (row,) = json.loads(out.read_text("utf-8"))["rows"]
+    assert (row["run"], row["images"]) == ("lab/digits/plain-T3-seed0", 20)
+    assert row["left"] <= row["clean"]
+    with pytest.raises(SystemExit, match="1 of 1 networks failed"):
+        called(harder.main, tmp_path, "--out", str(out), *asked)
+    assert "1 of 2 networks are done" in capsys.readouterr().out
 
 
 def test_the_published_rows_go_on(script: Script) -> None:

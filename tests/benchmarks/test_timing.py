@@ -104,11 +104,3 @@ def test_the_unit_of_the_largest_size(script: Script) -> None:
     largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * script("twin").RSS_BYTES
     # Linux hands the largest size on through exec, so that the second may be a little larger.
     assert 0.9 <= largest / (kib * 1024) < 10
-
-
-def test_memory_joins_no_result_of_another_machine(script: Script, tmp_path: Path) -> None:
-    twin, file = script("twin"), tmp_path / "twin.json"
-    file.write_text('{"machine": {"cores": 2}, "threads": 1, "steps": 8}', "utf-8")
-    assert twin.beside(file, {"machine": {"cores": 2}, "threads": 1})["steps"] == 8
-    with pytest.raises(ValueError, match=r"twin.json: machine is {'cores': 2}, here it is"):
-        twin.beside(file, {"machine": {"cores": 4}, "threads": 1})

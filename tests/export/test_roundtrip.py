@@ -49,7 +49,7 @@ def roundtrip(load_file: Callable[[Path], ModuleType]) -> Any:
 @pytest.fixture(scope="module")
 def drawn(roundtrip: Any) -> Any:
     """tests/random_modules.py."""
-    return roundtrip.random_modules()
+    return roundtrip.of_tests(roundtrip.MODULES)
 
 
 @pytest.mark.parametrize("first", range(0, MODULES, PER_TEST))
