@@ -38,6 +38,7 @@ CODE = {
         "lava_folder/processes/__init__.py",
         "lava_folder/processes/adapters.py",
         "lava_folder/processes/recorder.py",
+        "lava_axes.py",
         "lava_board.py",
         "lava_file.py",
         "lava_guard.py",

@@ -16,9 +16,9 @@ import numpy as np
 from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
+from spikeport.hw.lava_axes import lava_shape, to_rows
 from spikeport.hw.lava_file import create
 from spikeport.sim.net import FixedNet
-from spikeport.sim.synapse import Shape
 from spikeport.sim.trace import PopulationTrace
 
 PARTS = {"spikes": np.uint8, "u": np.int32, "v": np.int32, "progress": np.int64}
@@ -176,15 +176,3 @@ def recordings(
 def stems(folder: Path) -> Iterator[Path]:
     """Where the files of a job's recordings lie, population by population."""
     return (folder / f"population{i}" for i in count())
-
-
-def lava_shape(shape: Shape) -> Shape:
-    """(C, H, W) -> (x, y, channel); (n,) stays."""
-    return shape[::-1]
-
-
-def to_rows(maps: NDArray[Any]) -> NDArray[Any]:
-    """[rows, *shape in Lava's order] -> [rows, n in C order of (C, H, W)]."""
-    if maps.ndim == 4:
-        maps = maps.transpose(0, 3, 2, 1)
-    return maps.reshape(len(maps), -1)

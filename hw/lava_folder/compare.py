@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from spikeport.hw.lava_axes import to_rows
 from spikeport.hw.lava_board import board_status
 from spikeport.hw.lava_folder import options
 from spikeport.hw.lava_folder.run import RESULT, SUMS, fail, sums
@@ -195,9 +196,7 @@ def window(folder: Path, part: str, net: dict[str, Any], *, depth: int, samples:
     parts = []
     for execution in range(samples // size):
         rows = np.load(folder / f"{execution}.{part}.npy")[depth : depth + size * steps]
-        if rows.ndim == 4:  # maps (x, y, channel)
-            rows = rows.transpose(0, 3, 2, 1)
-        parts.append(rows.reshape(size, steps, -1))
+        parts.append(to_rows(rows).reshape(size, steps, -1))
     return np.concatenate(parts).swapaxes(0, 1)
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from spikeport.hw.lava_axes import columns
 from spikeport.hw.lava_import import quiet
 from spikeport.hw.lava_watch import execute, fail, guard
 
@@ -58,7 +59,7 @@ def _play(
     from spikeport.hw.lava_folder.processes.recorder import PotentialRecorder, Recorder
 
     steps, shape = graph.chip_steps(net, x.shape[1]), tuple(net["input"]["port"])
-    source = RingBuffer(data=columns(x, shape, steps))
+    source = RingBuffer(data=columns(x, port=shape, steps=steps))
     adapter = InputAdapter(shape=shape, message_bits=net["input"]["message_bits"])
     source.s_out.connect(adapter.inp)
     neurons = graph.connect(HERE, net, adapter.out)
@@ -83,15 +84,6 @@ def _play(
     ProcessServer().reset_server()  # Lava would keep all processes and their data
     VarServer().reset_server()
     return found
-
-
-def columns(x: Any, shape: tuple[int, ...], steps: int) -> Any:
-    """What the source plays of `x` [T, B, *shape of the input]: int32 [*`shape`, `steps`], sample
-    after sample, silence last."""
-    rows = x.swapaxes(0, 1).reshape(-1, *reversed(shape)).astype(np.int32)
-    silence = np.zeros((steps - len(rows), *rows.shape[1:]), np.int32)
-    # Reversing all axes turns maps over and puts time last at once.
-    return np.concatenate([rows, silence]).transpose()
 
 
 if __name__ == "__main__":
