@@ -36,7 +36,8 @@ placement.json   for every core: ranges [first, end) of its neurons along each a
 run.py           checks the folder, then compare.py starts Lava, compares, tells; options.py is
                  its command line, play.py the child in which Lava runs
 graph.py         the network as Lava processes; board.py what differs on a board; processes/ the
-                 adapters between Python and chip, and the recorder; lava_*.py keep Lava in check
+                 adapters between Python and chip, and the recorder; lava_axes.py orders axes as
+                 Lava does, the other lava_*.py keep it in check; files.py writes the result
 SHA256SUMS       check the folder with `sha256sum -c SHA256SUMS`; run.py does so first
 
 The digest {full}

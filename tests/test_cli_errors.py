@@ -886,7 +886,11 @@ DEPLOYING = [
     case("parent is a file", "deploy bundle --board oheo-gulch --out tiny.toml/new", "tiny.toml"),
     case("name too long", f"deploy bundle --board oheo-gulch --out {'x' * 300}", "name too long"),
     case("rule broken", "deploy bundle --board kapoho-bay --out new", "does not fit kapoho-bay"),
-    case("no samples", f"{DEPLOY} --samples 0", "samples is 0; it must be at least 1"),
+    case("no samples", f"{DEPLOY} --samples 0", "samples is 0; allowed are 1.."),
+    case(
+        "more samples than vectors", f"{DEPLOY} --samples 1000",
+        "samples is 1000; allowed are 1..8, the test vectors of bundle; export with more",
+    ),
     case("no time", f"{DEPLOY} --timeout 0", "timeout is 0; allowed are 0 to"),
     case("unknown host", f"{DEPLOY} --host ssh", "--host is 'ssh'; allowed are slurm, ethernet"),
     case("no address", f"{DEPLOY} --host ethernet", "--host ethernet needs --address, the host of"),
@@ -1271,9 +1275,42 @@ def test_a_killed_command_leaves_no_lava(
     wait_until(lambda: has_segments(short) or command.poll() is not None)
     assert lava_children(short)
     command.send_signal(number)
-    assert command.wait(30) != 0
+    assert command.wait(30) == -number
     wait_until(lambda: not lava_children(short))
     wait_until(lambda: segments() <= old)
+
+
+def interruptible() -> None:
+    """In a child: take SIGINT, which a suite in the background of a shell ignores."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+@pytest.mark.lava
+def test_a_stopped_command_is_a_sentence_and_leaves_no_lava(
+    here: Path, short: Path, cli: Any
+) -> None:
+    long_run(cli)
+    before, old = cli.snapshot(here), segments()
+    command = subprocess.Popen(
+        [sys.executable, "-m", "spikeport", *shlex.split(LONG), "--json"],
+        cwd=here,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "TMPDIR": str(short)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=interruptible,
+    )
+    wait_until(lambda: has_segments(short) or command.poll() is not None)
+    assert lava_children(short)
+    command.send_signal(signal.SIGINT)
+    assert command.communicate(timeout=60) == (
+        "", "spikeport: stopped by the user; what was already written is whole\n"
+    )  # fmt: skip
+    assert command.returncode == 130
+    assert lava_children(short) == set()
+    assert not list(short.iterdir())
+    assert segments() <= old
+    assert cli.snapshot(here) == before
 
 
 def wait_until(so: Callable[[], bool]) -> None:

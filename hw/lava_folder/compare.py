@@ -1,13 +1,12 @@
 """What run.py does once the folder is known to be whole: run the network and compare every spike.
 
-Exit code 0: no spike differs, 1: some do, 2: it could not run, and there is no result.json.
+Exit codes are those of run.py; without a comparison there is no result.json.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -22,6 +21,7 @@ from spikeport.hw.lava_folder import options
 from spikeport.hw.lava_folder.run import RESULT, SUMS, fail, sums
 from spikeport.hw.lava_guard import check_timeout, guarded
 from spikeport.hw.lava_import import LavaError, require
+from spikeport.sim.files import write_text
 
 HERE = Path(__file__).resolve().parent
 BOARD = "board, a path that was written without one and has never run before"
@@ -36,11 +36,9 @@ def main(words: Sequence[str]) -> int:
         check_timeout(wanted.timeout)
         require()
         result = compare(wanted, board=on_board(wanted))
-        write(out, json.dumps(result, indent=1) + "\n")
+        write_text(out, json.dumps(result, indent=1) + "\n")
     except (LavaError, ValueError, OSError) as problem:
         return fail(str(problem))
-    except KeyboardInterrupt:
-        return fail("stopped by the user; nothing was written")
     print("\n".join(describe(result)))
     return 0 if result["passed"] else 1
 
@@ -54,27 +52,12 @@ def make_room(out: Path) -> None:
         if out.exists() and not out.is_file():
             raise ValueError(f"--out {out} is no file; name another")
         out.unlink(missing_ok=True)
-        beside = _beside(out)
-        beside.touch()
-        beside.unlink()
+        write_text(out, "")
+        out.unlink()
     except OSError as problem:
         raise ValueError(
-            f"--out {out} cannot be written ({problem.strerror}); name another file"
+            f"--out {out} cannot be written ({problem.strerror or problem}); name another file"
         ) from None
-
-
-def write(out: Path, text: str) -> None:
-    """Write `text` to `out`, all of it or nothing."""
-    beside = _beside(out)
-    try:
-        beside.write_text(text, encoding="utf-8")
-        os.replace(beside, out)
-    finally:
-        beside.unlink(missing_ok=True)
-
-
-def _beside(out: Path) -> Path:
-    return out.with_name(f".{out.name}.{os.getpid()}")
 
 
 def on_board(wanted: argparse.Namespace) -> bool:

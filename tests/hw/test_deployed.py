@@ -269,7 +269,11 @@ NO_BOARD = "for boards only, and no board can be used: Lava-Loihi, the extension
             "and --simulator was given; leave them out to use the simulator\n",
         ),
         ("--out .", "--out {out} is no file; name another\n"),
-        ("--out {out}/none/x", "(No such file or directory); name another file\n"),
+        (
+            "--out {out}/none/x",
+            "({out}/none/x: the folder {out}/none does not exist; create it first); name another"
+            " file\n",
+        ),
         ("--out {out}/run.py/x", "(Not a directory); name another file\n"),
         ("--out {out}/run.py", "--out {out}/run.py is a file of the deployment; name another\n"),
         ("--out {out}/SHA256SUMS", "SHA256SUMS is a file of the deployment; name another\n"),
@@ -436,7 +440,8 @@ def test_a_stopped_run_is_a_sentence_and_leaves_nothing(tmp_path: Path) -> None:
         time.sleep(0.02)
     run.send_signal(signal.SIGINT)
     said = run.communicate(timeout=60)[1]
-    assert (run.returncode, said) == (2, "run.py: stopped by the user; nothing was written\n")
+    sentence = "run.py: stopped by the user; what was already written is whole\n"
+    assert (run.returncode, said) == (130, sentence)
     assert {path.name for path in folder.iterdir()} == before
 
 
@@ -597,18 +602,15 @@ def test_spikeport_hands_the_boards_options_on(
     monkeypatch.setenv("ADAPTERS", str(tmp_path / "adapters"))
     written(late(), folder := tmp_path / "out")
     given = {"host": "slurm", "partition": "gulch", "generation": "N3C1", "profile": True}
-    ran, problem = deploying.run_folder(folder, samples=1, timeout_s=60, given=given)
-    assert problem is None
-    assert ran is not None
+    ran = deploying.run_folder(folder, samples=1, timeout_s=60, given=given)
+    assert isinstance(ran, dict)
     assert ran["ran_on"].startswith("board, ")
     assert ran["profile"]["avg_time_per_step_us"] == [4.5]
     assert set((tmp_path / "adapters").read_text().splitlines()) == {
         "PyToNxAdapter 5 0", "NxToPyAdapter 6 0", "gulch N3C1",
     }  # fmt: skip
     given["partition"] = "tide"
-    ran, problem = deploying.run_folder(folder, samples=1, timeout_s=60, given=given)
-    assert ran is None
-    assert problem is not None
+    problem = deploying.run_folder(folder, samples=1, timeout_s=60, given=given)
     assert "partition tide is not found or is down" in problem
 
 
