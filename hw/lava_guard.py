@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,7 +15,6 @@ from spikeport.hw.lava_group import end
 from spikeport.hw.lava_import import LavaError
 
 ERROR_FILE = "error"
-LONGEST_TMPDIR = 70
 LONGEST_S = 1e6  # the operating system cannot wait for ever longer
 
 
@@ -64,9 +62,7 @@ def _environment() -> dict[str, str]:
     paths = [str(top.parents[1 if "." in __name__ else 0]), os.environ.get("PYTHONPATH", "")]
     # One thread each: Lava's dozen processes else fight for the cores.
     threads = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-    # Lava's sockets lie in the temporary folder, and their paths may have 108 bytes at most.
-    short = {"TMPDIR": "/tmp"} if len(tempfile.gettempdir()) > LONGEST_TMPDIR else {}
-    return os.environ | threads | short | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    return os.environ | threads | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
 
 
 def _reason(folder: Path, log: Path, code: int) -> str:

@@ -1149,18 +1149,6 @@ def long_run(cli: Any) -> None:
     assert done.code == 0
 
 
-def segments() -> set[str]:
-    """Shared-memory segments of Lava runs that no living process maps."""
-    names = {path.name for path in lava_group.SEGMENTS.glob("psm_spikeport-lava-*")}
-    for maps in lava_group.PROC.glob("[0-9]*/maps"):
-        try:
-            text = maps.read_text()
-        except OSError:
-            continue  # it ended while we looked
-        names = {name for name in names if name not in text}
-    return names
-
-
 def has_segments(here: Path) -> bool:
     """Whether a job in this folder shares memory by now."""
     jobs = list(here.glob("spikeport-lava-*"))
@@ -1181,14 +1169,14 @@ def lava_children(here: Path) -> set[int]:
 
 
 @pytest.mark.lava
+@pytest.mark.usefixtures("nothing_left")
 def test_lava_that_takes_too_long(here: Path, cli: Any) -> None:
     long_run(cli)
-    before, old = cli.snapshot(here), segments()
+    before = cli.snapshot(here)
     done = cli.spikeport(*shlex.split(f"{LONG} --timeout 1.5 --json"))
     expect_sentence(done, "Lava did not finish within 1.5 s (chip step")
     assert cli.snapshot(here) == before
     assert lava_children(here) == set()
-    assert segments() <= old
 
 
 # In a process of its own: the exit code and the streams as a shell sees them.
@@ -1259,12 +1247,12 @@ def short() -> Iterator[Path]:
 
 
 @pytest.mark.lava
+@pytest.mark.usefixtures("nothing_left")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_a_killed_command_leaves_no_lava(
     here: Path, short: Path, cli: Any, number: signal.Signals
 ) -> None:
     long_run(cli)
-    old = segments()
     command = subprocess.Popen(
         [sys.executable, "-m", "spikeport", *shlex.split(LONG)],
         cwd=here,
@@ -1277,7 +1265,6 @@ def test_a_killed_command_leaves_no_lava(
     command.send_signal(number)
     assert command.wait(30) == -number
     wait_until(lambda: not lava_children(short))
-    wait_until(lambda: segments() <= old)
 
 
 def interruptible() -> None:
@@ -1286,11 +1273,12 @@ def interruptible() -> None:
 
 
 @pytest.mark.lava
+@pytest.mark.usefixtures("nothing_left")
 def test_a_stopped_command_is_a_sentence_and_leaves_no_lava(
     here: Path, short: Path, cli: Any
 ) -> None:
     long_run(cli)
-    before, old = cli.snapshot(here), segments()
+    before = cli.snapshot(here)
     command = subprocess.Popen(
         [sys.executable, "-m", "spikeport", *shlex.split(LONG), "--json"],
         cwd=here,
@@ -1309,7 +1297,6 @@ def test_a_stopped_command_is_a_sentence_and_leaves_no_lava(
     assert command.returncode == 130
     assert lava_children(short) == set()
     assert not list(short.iterdir())
-    assert segments() <= old
     assert cli.snapshot(here) == before
 
 

@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -30,7 +30,7 @@ from spikeport.sim.net import FixedNet, Input, Population, Projection, Readout
 from spikeport.sim.synapse import Conv2d, ConvGeometry, Dense
 from spikeport.sim.trace import Trace
 
-pytestmark = pytest.mark.lava
+pytestmark = [pytest.mark.lava, pytest.mark.usefixtures("nothing_left")]
 
 LAYER: dict[str, Any] = {"v_th": np.array(40), "du": np.array(400), "dv": np.array(100)}
 
@@ -115,38 +115,14 @@ def without(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     return run
 
 
-def orphaned() -> set[Path]:
-    """Segments of shared memory of such runs that no living process maps."""
-    found = {path for path in SEGMENTS.glob("psm_deployed-*")}
-    for maps in PROC.glob("[0-9]*/maps"):
-        try:
-            text = maps.read_text()
-        except OSError:
-            continue  # it ended while we looked
-        found = {path for path in found if path.name not in text}
-    return found
-
-
-@pytest.fixture(autouse=True)
-def nothing_left() -> Iterator[None]:
-    """No segment of shared memory of a run stays. Others may run folders beside us: what they have
-    made but not mapped yet does not stay."""
-    before = orphaned()
-    yield
-    left = orphaned() - before
-    if left:
-        time.sleep(1)
-    assert not left & orphaned()
-
-
-def test_what_stays_is_seen() -> None:
-    before = orphaned()
+def test_what_stays_is_seen(orphans: Callable[[], set[str]]) -> None:
+    before = orphans()
     with (SEGMENTS / f"psm_deployed-{os.getpid()}_x").open("w+b") as file:
         file.write(b"segment")
         file.flush()
-        assert orphaned() - before == {Path(file.name)}
+        assert file.name in orphans() - before
         with mmap.mmap(file.fileno(), 0):
-            assert not orphaned() - before
+            assert file.name not in orphans()
     Path(file.name).unlink()
 
 

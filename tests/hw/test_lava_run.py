@@ -10,7 +10,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,31 +33,6 @@ from spikeport.sim.trace import first_difference
 
 RandomNet = Callable[..., tuple[FixedNet, NDArray[np.int64]]]
 CHILD = Path(__file__).parent / "failing_child.py"
-SEGMENTS = Path("/dev/shm")
-
-
-def orphans() -> set[str]:
-    """Names of shared-memory segments that no living process maps; others may be using theirs."""
-    names = {path.name for path in SEGMENTS.glob("psm_*")}
-    for maps in Path("/proc").glob("[0-9]*/maps"):
-        try:
-            text = maps.read_text()
-        except OSError:
-            continue  # it ended while we looked
-        names = {name for name in names if name not in text}
-    return names
-
-
-@pytest.fixture
-def nothing_left() -> Iterator[None]:
-    """The test leaves no shared-memory segment behind that nobody uses. Other processes of the
-    machine have such segments too, for a moment: between making one and mapping it, say."""
-    before = orphans()
-    yield
-    deadline = time.monotonic() + 10
-    while (left := orphans() - before) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert left == set()
 
 
 def command(folder: Path, how: str) -> list[str]:
