@@ -18,8 +18,9 @@ Lava-Loihi is installed, Intel's extension for members of its research community
 the same graph runs on Lava's CPU simulator, and it says so. It compares every spike of every
 population (on a board of the readout, or the last that fires where it never does, unless
 --populations says more) with the expected ones, prints the differences, writes result.json and
-exits with 0 if there are none. Lava runs in a process group of its own with a time-out, of which
-nothing stays behind. What concerns boards was written without one and has never run.
+exits with 0 if there are none, 1 if there are some, 2 if it could not run, 130 after Ctrl-C. Lava
+runs in a process group of its own with a time-out, of which nothing stays behind. What concerns
+boards was written without one and has never run.
 
 {netx}
 network.json     steps T of a sample, and every population's name, shape (C, H, W) or (n,), and

@@ -6,9 +6,12 @@ Stands on its own: deployment folders carry this file.
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from spikeport.hw.lava_group import end
@@ -48,12 +51,26 @@ def guarded(command: Sequence[str], folder: Path, *, timeout_s: float) -> None:
         except subprocess.TimeoutExpired:
             raise TimeoutError from None
         finally:
-            end(child.pid, folder)
-            child.wait()
-            if child.stdin is not None:
-                child.stdin.close()
+            with undisturbed():
+                end(child.pid, folder)
+                child.wait()
+                if child.stdin is not None:
+                    child.stdin.close()
     if reason is not None:
         raise LavaError(f"Lava failed: {reason}")
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Inside, Ctrl-C does nothing: a second one must not stop what the first one began to end."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # Python raises KeyboardInterrupt in the main thread only
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _environment() -> dict[str, str]:
@@ -70,7 +87,8 @@ def _reason(folder: Path, log: Path, code: int) -> str:
     error = folder / ERROR_FILE
     if error.exists():
         return error.read_text(encoding="utf-8")
+    if code < 0:  # which explains itself; the last line may be any chatter of an import
+        return f"its process was ended by signal {-code}"
     lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
     printed = next((line.strip() for line in reversed(lines) if line.strip()), "")
-    how = f"its process was ended by signal {-code}" if code < 0 else f"exit code {code}"
-    return f"{how}: {printed}" if printed else how
+    return f"exit code {code}: {printed}" if printed else f"exit code {code}"

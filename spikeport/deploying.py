@@ -19,7 +19,7 @@ from spikeport.hw import deploy as folders
 from spikeport.hw import lava_import
 from spikeport.hw.constants import RUNTIMES
 from spikeport.hw.lava_folder import compare, options
-from spikeport.hw.lava_guard import check_timeout
+from spikeport.hw.lava_guard import check_timeout, undisturbed
 from spikeport.sim import bundle as bundles
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -120,8 +120,9 @@ def run_folder(
     try:
         _, said = script.communicate()
     except KeyboardInterrupt:
-        script.send_signal(signal.SIGINT)
-        script.communicate()  # until Lava has ended
+        with undisturbed():
+            script.send_signal(signal.SIGINT)
+            script.communicate()  # until Lava has ended
         raise
     result = folder / "result.json"
     if script.returncode in (0, 1) and result.exists():

@@ -9,7 +9,8 @@ import argparse
 import json
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,8 @@ def main(words: Sequence[str]) -> int:
         check_timeout(wanted.timeout)
         require()
         result = compare(wanted, board=on_board(wanted))
-        write_text(out, json.dumps(result, indent=1) + "\n")
+        with writing(out):
+            write_text(out, json.dumps(result, indent=1) + "\n")
     except (LavaError, ValueError, OSError) as problem:
         return fail(str(problem))
     print("\n".join(describe(result)))
@@ -48,16 +50,22 @@ def make_room(out: Path) -> None:
     file can be written there."""
     if out in {HERE / name for name in (SUMS, *sums(HERE))}:
         raise ValueError(f"--out {out} is a file of the deployment; name another")
-    try:
+    with writing(out):
         if out.exists() and not out.is_file():
             raise ValueError(f"--out {out} is no file; name another")
         out.unlink(missing_ok=True)
         write_text(out, "")
         out.unlink()
+
+
+@contextmanager
+def writing(out: Path) -> Iterator[None]:
+    """Inside, an error of the system is the ValueError that `out` cannot be written."""
+    try:
+        yield
     except OSError as problem:
-        raise ValueError(
-            f"--out {out} cannot be written ({problem.strerror or problem}); name another file"
-        ) from None
+        why = problem.strerror or problem
+        raise ValueError(f"--out {out} cannot be written ({why}); name another file") from None
 
 
 def on_board(wanted: argparse.Namespace) -> bool:
@@ -122,7 +130,7 @@ def job_of(
     if wanted.populations is not None:
         chosen = wanted.populations.split(",")
     if unknown := [name for name in chosen if name not in names]:
-        raise ValueError(f"there is no population {unknown[0]!r}; there are {', '.join(names)}")
+        raise ValueError(f"--populations names {unknown[0]!r}; allowed are {', '.join(names)}")
     samples = available if wanted.samples is None else wanted.samples
     if not 1 <= samples <= available:
         raise ValueError(f"--samples is {samples}; allowed are 1..{available}")

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from spikeport.hw.lava_axes import columns
+from spikeport.hw.lava_folder.run import NEEDS
 from spikeport.hw.lava_import import quiet
 from spikeport.hw.lava_watch import execute, fail, guard
 
@@ -42,6 +43,8 @@ def main(job: Path) -> None:
         if wanted["profile"]:
             found = {name: [each[name] for each in profiles] for name in profiles[0]}
             (job / "profile.json").write_text(json.dumps(found), encoding="utf-8")
+    except ImportError as problem:  # Lava is there, but not all of it, or not what it needs
+        fail(job, f"{problem}; {NEEDS}")
     except Exception as problem:
         fail(job, f"{type(problem).__name__}: {problem}")
 

@@ -207,7 +207,7 @@ NO_BOARD = "for boards only, and no board can be used: Lava-Loihi, the extension
         ("--timeout -1", "timeout is -1; allowed are 0 to 1e+06 seconds\n"),
         ("--timeout nan", "timeout is nan; allowed are 0 to 1e+06 seconds\n"),
         ("--timeout inf", "timeout is inf; allowed are 0 to 1e+06 seconds\n"),
-        ("--populations out,in", "there is no population 'in'; there are out\n"),
+        ("--populations out,in", "--populations names 'in'; allowed are out\n"),
         ("--host ethernet", "--host ethernet needs --address, the host of the board\n"),
         ("--host ssh", "--host is 'ssh'; allowed are slurm, ethernet\n"),
         (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import signal
@@ -161,7 +162,8 @@ def test_a_group_that_is_killed_leaves_nothing(tmp_path: Path, number: signal.Si
 
     killer = threading.Thread(target=kill)
     killer.start()
-    with pytest.raises(LavaError, match=rf"^Lava failed: its process was ended by signal {number}"):
+    message = rf"^Lava failed: its process was ended by signal {number}$"
+    with pytest.raises(LavaError, match=message):
         lava_guard.guarded(command(tmp_path, "hang"), tmp_path, timeout_s=60)
     killer.join()
     assert group_of(tmp_path) == set()
@@ -180,11 +182,45 @@ def test_a_parent_that_is_killed_leaves_nothing(tmp_path: Path, number: signal.S
     parent = subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.DEVNULL)
     wait_for(tmp_path / "ready")
     parent.send_signal(number)
+    while number == signal.SIGINT and parent.poll() is None:  # as users do who cannot wait
+        time.sleep(0.02)
+        parent.send_signal(number)
     assert parent.wait(30) != 0
     deadline = time.monotonic() + 15
     while group_of(tmp_path) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert group_of(tmp_path) == set()
+
+
+def test_ctrl_c_waits_where_a_group_is_being_ended() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    for inside in (lava_guard.undisturbed, contextlib.nullcontext):
+        heard = False
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            with inside():
+                os.kill(os.getpid(), signal.SIGINT)
+            assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        except KeyboardInterrupt:
+            heard = True
+        finally:
+            signal.signal(signal.SIGINT, before)
+        assert heard == (inside is contextlib.nullcontext)
+
+
+def test_groups_are_ended_from_other_threads_too(tmp_path: Path) -> None:
+    failed: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            lava_guard.guarded(command(tmp_path, "print"), tmp_path, timeout_s=60)
+        except LavaError as problem:
+            failed.append(problem)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    assert [str(problem) for problem in failed] == ["Lava failed: exit code 7: the last words"]
 
 
 # Without Lava
@@ -200,7 +236,8 @@ def test_a_parent_that_is_killed_leaves_nothing(tmp_path: Path, number: signal.S
         ),
         (
             (3, 10, 9),
-            "Lava is not installed; install it with `pip install lava-nc==0.10.0`",
+            "Lava is not installed; install it with `pip install lava-nc==0.10.0 lava-dl==0.6.0"
+            " setuptools`",
         ),
     ],
 )
