@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import mmap
@@ -322,6 +323,43 @@ def test_without_what_it_needs_it_says_so(tmp_path: Path) -> None:
         " lava-dl==0.6.0 setuptools`\n"
     )
     assert not (folder / "result.json").exists()
+
+
+def test_without_a_part_of_lava_it_says_what_it_needs(
+    tmp_path: Path, without: Callable[..., Any]
+) -> None:
+    part = tmp_path / "board" / "lava" / "lib" / "dl"
+    part.mkdir(parents=True)
+    (part / "__init__.py").write_text(
+        "raise ModuleNotFoundError(\"No module named 'lava.lib.dl'\")"
+    )
+    written(maps(), folder := tmp_path / "out")
+    done = without(folder)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        "run.py: Lava failed: No module named 'lava.lib.dl'; it needs Python 3.10 with `pip install"
+        " lava-nc==0.10.0 lava-dl==0.6.0 setuptools`\n"
+    )
+
+
+def test_a_disk_that_fills_up_at_the_end_is_a_sentence(
+    late_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from spikeport.hw.lava_folder import compare
+
+    def full(out: Path, text: str) -> None:
+        if text:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(out))
+        out.touch()
+
+    monkeypatch.setattr(compare, "HERE", late_folder)
+    monkeypatch.setattr(compare, "write_text", full)
+    assert compare.main(["--simulator", "--samples", "1"]) == 2
+    told = (
+        f"run.py: --out {late_folder / 'result.json'} cannot be written (No space left on device)"
+    )
+    assert capsys.readouterr().err == f"{told}; name another file\n"
+    assert not (late_folder / "result.json").exists()
 
 
 def test_a_board_compares_what_fires_in_the_samples_played() -> None:
