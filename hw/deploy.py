@@ -37,7 +37,7 @@ CODE = {
             "lava_axes.py", "lava_board.py", "lava_file.py", "lava_guard.py", "lava_watch.py",
             "lava_group.py", "lava_import.py",
         ),
-        "sim": ("files.py",),
+        "sim": ("files.py", "interrupt.py"),
     }.items()
     for name in names
 }  # fmt: skip

@@ -38,7 +38,8 @@ run.py           checks the folder, then compare.py starts Lava, compares, tells
                  its command line, play.py the child in which Lava runs
 graph.py         the network as Lava processes; board.py what differs on a board; processes/ the
                  adapters between Python and chip, and the recorder; lava_axes.py orders axes as
-                 Lava does, the other lava_*.py keep it in check; files.py writes the result
+                 Lava does, the other lava_*.py keep it in check; files.py writes the result,
+                 interrupt.py hears Ctrl-C
 SHA256SUMS       check the folder with `sha256sum -c SHA256SUMS`; run.py does so first
 
 The digest {full}

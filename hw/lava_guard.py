@@ -6,16 +6,14 @@ Stands on its own: deployment folders carry this file.
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 from spikeport.hw.lava_group import end
 from spikeport.hw.lava_import import LavaError
+from spikeport.sim.interrupt import undisturbed
 
 ERROR_FILE = "error"
 LONGEST_S = 1e6  # the operating system cannot wait for ever longer
@@ -58,19 +56,6 @@ def guarded(command: Sequence[str], folder: Path, *, timeout_s: float) -> None:
                     child.stdin.close()
     if reason is not None:
         raise LavaError(f"Lava failed: {reason}")
-
-
-@contextmanager
-def undisturbed() -> Iterator[None]:
-    """Inside, Ctrl-C does nothing: a second one must not stop what the first one began to end."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # Python raises KeyboardInterrupt in the main thread only
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def _environment() -> dict[str, str]:

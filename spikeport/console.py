@@ -18,6 +18,8 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from spikeport.sim.interrupt import heard
+
 # No emoji: a colon in a path is a colon.
 out = Console(highlight=False, emoji=False)
 err = Console(stderr=True, highlight=False, emoji=False)
@@ -40,7 +42,8 @@ def sentences() -> Iterator[None]:
     """Turn bad input into one sentence and exit code 2, and Ctrl-C into one and `STOPPED`;
     everything unexpected keeps its trace."""
     try:
-        yield
+        with heard():
+            yield
     except (ValueError, OSError, OverflowError) as problem:
         code = getattr(problem, "errno", None)
         if code in DISK:

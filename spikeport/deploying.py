@@ -19,8 +19,9 @@ from spikeport.hw import deploy as folders
 from spikeport.hw import lava_import
 from spikeport.hw.constants import RUNTIMES
 from spikeport.hw.lava_folder import compare, options
-from spikeport.hw.lava_guard import check_timeout, undisturbed
+from spikeport.hw.lava_guard import check_timeout
 from spikeport.sim import bundle as bundles
+from spikeport.sim.interrupt import undisturbed
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 FIRST = 64  # test vectors that the script plays, and whose cost is told, where nobody says
@@ -53,13 +54,7 @@ def deploy(
         advice = f"{options.WITHOUT}, or add --no-run, which writes them into the README"
         options.refuse(given, why=why, advice=advice)
     bundle = bundles.read(source)
-    held = bundle.vectors.samples
-    count = min(FIRST, held) if samples is None else samples
-    if not 1 <= count <= held:
-        raise ValueError(
-            f"samples is {count}; allowed are 1..{held}, the test vectors of {source}; export with"
-            " more --vectors"
-        )
+    count = _count(samples, bundle.vectors.samples, source)
     written = folders.write_folder(
         bundle.net,
         folder,
@@ -68,15 +63,8 @@ def deploy(
         reports=lambda: cost_reports(source, board=board, samples=count),
         words=options.words(given),
     )
-    found: dict[str, Any] | str
-    if not run:
-        state, found = "not asked", "--no-run was given"
-    elif absent := lava_import.available():
-        state, found = "no Lava", absent
-    else:
-        found = run_folder(folder, samples=count, timeout_s=timeout_s, given=given)
-        state = "failed" if isinstance(found, str) else "compared"
-    ran = None if isinstance(found, str) else found
+    state, found = _idle(run) or run_folder(folder, samples=count, timeout_s=timeout_s, given=given)
+    ran = found if state == "compared" else None
     return {
         "passed": ran["passed"] if ran else state != "failed",
         "folder": str(folder),
@@ -86,6 +74,25 @@ def deploy(
         "ran": ran,
         "missing": ran["missing"] if ran else found,
     }
+
+
+def _idle(run: bool) -> tuple[str, Any] | None:
+    """Why the folder's script is not to run: the summary's state and a sentence; None if it is."""
+    if not run:
+        return "not asked", "--no-run was given"
+    absent = lava_import.available()
+    return None if absent is None else ("no Lava", absent)
+
+
+def _count(samples: int | None, held: int, source: Path) -> int:
+    """How many of the `held` test vectors of the bundle `source` are asked for."""
+    count = min(FIRST, held) if samples is None else samples
+    if not 1 <= count <= held:
+        raise ValueError(
+            f"samples is {count}; allowed are 1..{held}, the test vectors of {source}; export with"
+            " more --vectors"
+        )
+    return count
 
 
 def cost_reports(source: Path, *, board: str, samples: int) -> dict[str, str]:
@@ -102,9 +109,9 @@ def cost_reports(source: Path, *, board: str, samples: int) -> dict[str, str]:
 
 def run_folder(
     folder: Path, *, samples: int, timeout_s: float, given: Mapping[str, Any]
-) -> dict[str, Any] | str:
-    """What the script of `folder` finds, run with this Python, or one sentence on why it could not
-    run."""
+) -> tuple[str, Any]:
+    """Run the script of `folder` with this Python: "compared" and what it found, or "failed" and a
+    sentence that says why."""
     file = folder.resolve() / "run.py"
     words = ["--samples", str(samples), "--timeout", str(timeout_s)]
     words += shlex.split(options.words(given))
@@ -126,9 +133,9 @@ def run_folder(
         raise
     result = folder / "result.json"
     if script.returncode in (0, 1) and result.exists():
-        return dict(json.loads(result.read_text(encoding="utf-8")))
+        return "compared", json.loads(result.read_text(encoding="utf-8"))
     lines = said.strip().splitlines() or [f"{file}: exit code {script.returncode}"]
-    return lines[-1].removeprefix("run.py: ")
+    return "failed", lines[-1].removeprefix("run.py: ")
 
 
 def _end_with_us() -> None:

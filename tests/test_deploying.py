@@ -117,7 +117,7 @@ def test_run_time_constants_are_of_the_boards_chip() -> None:
     assert set(chips) <= {board.chip.name for board in BOARDS.values()}
 
 
-def failing(finished: Path, tmp_path: Path, text: str) -> dict[str, Any] | str:
+def failing(finished: Path, tmp_path: Path, text: str) -> tuple[str, Any]:
     """What is made of a folder whose script is `text`, with an older result beside it."""
     deploy(finished, tmp_path / "out", run=False)
     (tmp_path / "out" / "run.py").write_text(text)
@@ -131,11 +131,11 @@ def test_a_result_counts_only_if_the_script_says_so(
 ) -> None:
     end = f"os.kill(os.getpid(), {-code})" if code < 0 else f"sys.exit({code})"
     text = f"import os, sys\nprint('run.py: the disk is full', file=sys.stderr, flush=True)\n{end}"
-    assert failing(finished, tmp_path, text) == "the disk is full"
+    assert failing(finished, tmp_path, text) == ("failed", "the disk is full")
 
 
 def test_a_script_that_ends_well_is_believed(finished: Path, tmp_path: Path) -> None:
-    assert failing(finished, tmp_path, "raise SystemExit(0)") == {"passed": True}
+    assert failing(finished, tmp_path, "raise SystemExit(0)") == ("compared", {"passed": True})
 
 
 def running(file: Path) -> list[int]:

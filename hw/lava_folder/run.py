@@ -27,9 +27,12 @@ def main(words: Sequence[str]) -> int:
     """Run as `words`, the command line, say; the exit code."""
     try:
         check_sums(HERE)
-        from spikeport.hw.lava_folder import compare
+        from spikeport.sim.interrupt import heard
 
-        return compare.main(words)
+        with heard():
+            from spikeport.hw.lava_folder import compare
+
+            return compare.main(words)
     except KeyboardInterrupt:
         return fail("stopped by the user; what was already written is whole", code=STOPPED)
     except (ValueError, OSError, ImportError) as problem:

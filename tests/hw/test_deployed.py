@@ -616,15 +616,16 @@ def test_spikeport_hands_the_boards_options_on(
     monkeypatch.setenv("ADAPTERS", str(tmp_path / "adapters"))
     written(late(), folder := tmp_path / "out")
     given = {"host": "slurm", "partition": "gulch", "generation": "N3C1", "profile": True}
-    ran = deploying.run_folder(folder, samples=1, timeout_s=60, given=given)
-    assert isinstance(ran, dict)
+    state, ran = deploying.run_folder(folder, samples=1, timeout_s=60, given=given)
+    assert state == "compared"
     assert ran["ran_on"].startswith("board, ")
     assert ran["profile"]["avg_time_per_step_us"] == [4.5]
     assert set((tmp_path / "adapters").read_text().splitlines()) == {
         "PyToNxAdapter 5 0", "NxToPyAdapter 6 0", "gulch N3C1",
     }  # fmt: skip
     given["partition"] = "tide"
-    problem = deploying.run_folder(folder, samples=1, timeout_s=60, given=given)
+    state, problem = deploying.run_folder(folder, samples=1, timeout_s=60, given=given)
+    assert state == "failed"
     assert "partition tide is not found or is down" in problem
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
 import os
 import signal
@@ -190,22 +189,6 @@ def test_a_parent_that_is_killed_leaves_nothing(tmp_path: Path, number: signal.S
     while group_of(tmp_path) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert group_of(tmp_path) == set()
-
-
-def test_ctrl_c_waits_where_a_group_is_being_ended() -> None:
-    before = signal.getsignal(signal.SIGINT)
-    for inside in (lava_guard.undisturbed, contextlib.nullcontext):
-        heard = False
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        try:
-            with inside():
-                os.kill(os.getpid(), signal.SIGINT)
-            assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-        except KeyboardInterrupt:
-            heard = True
-        finally:
-            signal.signal(signal.SIGINT, before)
-        assert heard == (inside is contextlib.nullcontext)
 
 
 def test_groups_are_ended_from_other_threads_too(tmp_path: Path) -> None:
