@@ -16,6 +16,10 @@ from spikeport.hw.lava_import import LavaError
 from spikeport.sim.interrupt import undisturbed
 
 ERROR_FILE = "error"
+MOSTLY = {  # why Linux sends SIGBUS and SIGKILL
+    7: " (mostly because /dev/shm is full)",
+    9: " (mostly because no memory is left)",
+}
 LONGEST_S = 1e6  # the operating system cannot wait for ever longer
 
 
@@ -58,6 +62,13 @@ def guarded(command: Sequence[str], folder: Path, *, timeout_s: float) -> None:
         raise LavaError(f"Lava failed: {reason}")
 
 
+def ended(code: int) -> str:
+    """How a process ended whose exit code is not 0, by Python's rule that -9 is signal 9."""
+    if code > 0:
+        return f"ended with exit code {code}"
+    return f"was ended by signal {-code}{MOSTLY.get(-code, '')}"
+
+
 def _environment() -> dict[str, str]:
     """Ours, with the folder from which this very module came first among the child's paths."""
     top = Path(str(sys.modules[__name__.partition(".")[0]].__file__)).resolve()
@@ -73,7 +84,7 @@ def _reason(folder: Path, log: Path, code: int) -> str:
     if error.exists():
         return error.read_text(encoding="utf-8")
     if code < 0:  # which explains itself; the last line may be any chatter of an import
-        return f"its process was ended by signal {-code}"
+        return f"its process {ended(code)}"
     lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
     printed = next((line.strip() for line in reversed(lines) if line.strip()), "")
     return f"exit code {code}: {printed}" if printed else f"exit code {code}"

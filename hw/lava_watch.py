@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from spikeport.hw.lava_group import end, segment_prefix, temporary
-from spikeport.hw.lava_guard import ERROR_FILE
+from spikeport.hw.lava_guard import ERROR_FILE, ended
 from spikeport.hw.lava_import import quiet
 
 WATCH_S = 0.1
@@ -90,7 +90,7 @@ def _cause(runtime: Any) -> str | None:
         if actor.exception is not None:
             return str(actor.exception[1]).strip().splitlines()[-1]
         if not actor._is_done and actor.exitcode:
-            return f"a process of Lava's died with exit code {actor.exitcode}"
+            return f"a process of Lava's {ended(actor.exitcode)}"
     return None
 
 

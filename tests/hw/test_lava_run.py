@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from spikeport.hw import (
     lava_job,
     lava_record,
     lava_run,
+    lava_watch,
 )
 from spikeport.hw.lava_run import LavaError, available
 from spikeport.sim import reference
@@ -161,7 +163,8 @@ def test_a_group_that_is_killed_leaves_nothing(tmp_path: Path, number: signal.Si
 
     killer = threading.Thread(target=kill)
     killer.start()
-    message = rf"^Lava failed: its process was ended by signal {number}$"
+    why = r" \(mostly because no memory is left\)" if number == signal.SIGKILL else ""
+    message = rf"^Lava failed: its process was ended by signal {number}{why}$"
     with pytest.raises(LavaError, match=message):
         lava_guard.guarded(command(tmp_path, "hang"), tmp_path, timeout_s=60)
     killer.join()
@@ -189,6 +192,21 @@ def test_a_parent_that_is_killed_leaves_nothing(tmp_path: Path, number: signal.S
     while group_of(tmp_path) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert group_of(tmp_path) == set()
+
+
+@pytest.mark.parametrize(
+    ("code", "says"),
+    [
+        (3, "ended with exit code 3"),
+        (-signal.SIGTERM, "was ended by signal 15"),
+        (-signal.SIGBUS, "was ended by signal 7 (mostly because /dev/shm is full)"),
+    ],
+)
+def test_how_a_process_of_lavas_ended(code: int, says: str) -> None:
+    dead = SimpleNamespace(exception=None, _is_done=False, exitcode=code)
+    alive = SimpleNamespace(exception=None, _is_done=False, exitcode=None)
+    runtime = SimpleNamespace(_messaging_infrastructure=SimpleNamespace(actors=[alive, dead]))
+    assert lava_watch._cause(runtime) == f"a process of Lava's {says}"
 
 
 def test_groups_are_ended_from_other_threads_too(tmp_path: Path) -> None:
