@@ -888,7 +888,8 @@ DEPLOYING = [
     case("rule broken", "deploy bundle --board kapoho-bay --out new", "does not fit kapoho-bay"),
     case("no samples", f"{DEPLOY} --samples 0", "samples is 0; allowed are 1.."),
     case(
-        "more samples than vectors", f"{DEPLOY} --samples 1000",
+        "more samples than vectors",
+        f"{DEPLOY} --samples 1000",
         "samples is 1000; allowed are 1..8, the test vectors of bundle; export with more",
     ),
     case("no time", f"{DEPLOY} --timeout 0", "timeout is 0; allowed are 0 to"),
