@@ -25,33 +25,28 @@ from spikeport.sim.net import FixedNet
 
 __all__ = ["BOARDS", "Board", "board_status", "write_folder"]
 
-HERE = Path(__file__).resolve().parent
+ROOT = Path(__file__).resolve().parents[1]
 CODE = {
-    name: HERE / source
-    for source in (
-        "lava_folder/run.py",
-        "lava_folder/compare.py",
-        "lava_folder/options.py",
-        "lava_folder/play.py",
-        "lava_folder/graph.py",
-        "lava_folder/board.py",
-        "lava_folder/processes/__init__.py",
-        "lava_folder/processes/adapters.py",
-        "lava_folder/processes/recorder.py",
-        "lava_board.py",
-        "lava_file.py",
-        "lava_guard.py",
-        "lava_watch.py",
-        "lava_group.py",
-        "lava_import.py",
-    )
-    for name in [source.removeprefix("lava_folder/")]
-}
+    name: ROOT / folder / name
+    for folder, names in {
+        "hw/lava_folder": (
+            "run.py", "compare.py", "options.py", "play.py", "graph.py", "board.py",
+            "processes/__init__.py", "processes/adapters.py", "processes/recorder.py",
+        ),
+        "hw": (
+            "lava_axes.py", "lava_board.py", "lava_file.py", "lava_guard.py", "lava_watch.py",
+            "lava_group.py", "lava_import.py",
+        ),
+        "sim": ("files.py", "interrupt.py"),
+    }.items()
+    for name in names
+}  # fmt: skip
 # In the folder the modules lie side by side.
 SHORTER = (
     ("from spikeport.hw.lava_folder import ", "import "),
     ("spikeport.hw.lava_folder.", ""),
     ("spikeport.hw.", ""),
+    ("spikeport.sim.", ""),
 )
 
 

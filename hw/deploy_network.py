@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikeport.hw.early import HELD
+from spikeport.hw.lava_axes import lava_shape
 from spikeport.hw.lava_limits import message_bits, unconnected
 from spikeport.hw.lava_record import alone
 from spikeport.sim.net import FixedNet, Population, Projection
@@ -37,7 +38,7 @@ def header(net: FixedNet, *, netx: dict[str, int] | None) -> dict[str, Any]:
         "readout": {"population": net.readout.population, "kind": net.readout.kind},
         "input": {
             "shape": list(net.input.shape),
-            "port": list(net.input.shape[::-1]) if read_as_map else [net.input.size],
+            "port": list(lava_shape(net.input.shape)) if read_as_map else [net.input.size],
             "message_bits": message_bits(net, "input"),
         },
         "populations": [

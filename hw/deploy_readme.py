@@ -18,8 +18,9 @@ Lava-Loihi is installed, Intel's extension for members of its research community
 the same graph runs on Lava's CPU simulator, and it says so. It compares every spike of every
 population (on a board of the readout, or the last that fires where it never does, unless
 --populations says more) with the expected ones, prints the differences, writes result.json and
-exits with 0 if there are none. Lava runs in a process group of its own with a time-out, of which
-nothing stays behind. What concerns boards was written without one and has never run.
+exits with 0 if there are none, 1 if there are some, 2 if it could not run, 130 after Ctrl-C. Lava
+runs in a process group of its own with a time-out, of which nothing stays behind. What concerns
+boards was written without one and has never run.
 
 {netx}
 network.json     steps T of a sample, and every population's name, shape (C, H, W) or (n,), and
@@ -36,7 +37,9 @@ placement.json   for every core: ranges [first, end) of its neurons along each a
 run.py           checks the folder, then compare.py starts Lava, compares, tells; options.py is
                  its command line, play.py the child in which Lava runs
 graph.py         the network as Lava processes; board.py what differs on a board; processes/ the
-                 adapters between Python and chip, and the recorder; lava_*.py keep Lava in check
+                 adapters between Python and chip, and the recorder; lava_axes.py orders axes as
+                 Lava does, the other lava_*.py keep it in check; files.py writes the result,
+                 interrupt.py hears Ctrl-C
 SHA256SUMS       check the folder with `sha256sum -c SHA256SUMS`; run.py does so first
 
 The digest {full}

@@ -1,12 +1,13 @@
-"""Process groups that leave nothing behind: no process, no shared-memory segment.
+"""Process groups that leave nothing behind: no process, no shared-memory segment, no socket.
 
-The leader of a group is started in a session of its own. The names of its segments begin with a
-prefix that both sides derive from the job's folder, so that segments of others are never touched.
+The leader of a group is started in a session of its own. What it leaves is found by names that both
+sides derive from the job's folder, so that nothing of others is ever touched.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -20,6 +21,12 @@ POLL_S = 0.05
 def segment_prefix(folder: Path) -> str:
     """Beginning of the names of all shared-memory segments of the job in `folder`."""
     return f"psm_{folder.name}_"
+
+
+def temporary(folder: Path) -> Path:
+    """Temporary folder of the job in `folder`. Lava's sockets lie there, and their paths may have
+    108 bytes at most: hence not below `folder`."""
+    return Path("/tmp") / segment_prefix(folder)
 
 
 def members(group: int) -> set[int]:
@@ -39,7 +46,8 @@ def members(group: int) -> set[int]:
 
 
 def end(group: int, folder: Path, *, spare: frozenset[int | None] = frozenset()) -> None:
-    """End all processes of `group` but `spare`, then remove the segments of the job in `folder`.
+    """End all processes of `group` but `spare`, then remove the segments and sockets of the job in
+    `folder`.
 
     SIGTERM first: it lets Python's resource tracker live, which removes segments by itself.
     """
@@ -51,6 +59,7 @@ def end(group: int, folder: Path, *, spare: frozenset[int | None] = frozenset())
             time.sleep(POLL_S)
     for segment in SEGMENTS.glob(f"{segment_prefix(folder)}*"):
         segment.unlink(missing_ok=True)
+    shutil.rmtree(temporary(folder), ignore_errors=True)
 
 
 def _signal(pid: int, number: signal.Signals) -> None:

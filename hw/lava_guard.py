@@ -8,15 +8,18 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from spikeport.hw.lava_group import end
 from spikeport.hw.lava_import import LavaError
+from spikeport.sim.interrupt import undisturbed
 
 ERROR_FILE = "error"
-LONGEST_TMPDIR = 70
+MOSTLY = {  # why Linux sends SIGBUS and SIGKILL
+    7: " (mostly because /dev/shm is full)",
+    9: " (mostly because no memory is left)",
+}
 LONGEST_S = 1e6  # the operating system cannot wait for ever longer
 
 
@@ -50,12 +53,20 @@ def guarded(command: Sequence[str], folder: Path, *, timeout_s: float) -> None:
         except subprocess.TimeoutExpired:
             raise TimeoutError from None
         finally:
-            end(child.pid, folder)
-            child.wait()
-            if child.stdin is not None:
-                child.stdin.close()
+            with undisturbed():
+                end(child.pid, folder)
+                child.wait()
+                if child.stdin is not None:
+                    child.stdin.close()
     if reason is not None:
         raise LavaError(f"Lava failed: {reason}")
+
+
+def ended(code: int) -> str:
+    """How a process ended whose exit code is not 0, by Python's rule that -9 is signal 9."""
+    if code > 0:
+        return f"ended with exit code {code}"
+    return f"was ended by signal {-code}{MOSTLY.get(-code, '')}"
 
 
 def _environment() -> dict[str, str]:
@@ -64,9 +75,7 @@ def _environment() -> dict[str, str]:
     paths = [str(top.parents[1 if "." in __name__ else 0]), os.environ.get("PYTHONPATH", "")]
     # One thread each: Lava's dozen processes else fight for the cores.
     threads = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-    # Lava's sockets lie in the temporary folder, and their paths may have 108 bytes at most.
-    short = {"TMPDIR": "/tmp"} if len(tempfile.gettempdir()) > LONGEST_TMPDIR else {}
-    return os.environ | threads | short | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    return os.environ | threads | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
 
 
 def _reason(folder: Path, log: Path, code: int) -> str:
@@ -74,7 +83,8 @@ def _reason(folder: Path, log: Path, code: int) -> str:
     error = folder / ERROR_FILE
     if error.exists():
         return error.read_text(encoding="utf-8")
+    if code < 0:  # which explains itself; the last line may be any chatter of an import
+        return f"its process {ended(code)}"
     lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
     printed = next((line.strip() for line in reversed(lines) if line.strip()), "")
-    how = f"its process was ended by signal {-code}" if code < 0 else f"exit code {code}"
-    return f"{how}: {printed}" if printed else how
+    return f"exit code {code}: {printed}" if printed else f"exit code {code}"

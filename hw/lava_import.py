@@ -25,7 +25,10 @@ def available() -> str | None:
                 f"Lava 0.10.0 runs on Python 3.10 only and this is Python {version}; make a"
                 " Python 3.10 environment and install spikeport there"
             )
-        return "Lava is not installed; install it with `pip install lava-nc==0.10.0`"
+        return (
+            "Lava is not installed; install it with `pip install lava-nc==0.10.0 lava-dl==0.6.0"
+            " setuptools`"
+        )
     return None
 
 

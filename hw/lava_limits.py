@@ -9,7 +9,7 @@ from spikeport.sim.synapse import Conv2d, ConvGeometry, Dense, Shape, largest_su
 
 # Lava keeps the geometry of a convolution in 8-bit signed integers, which overflow silently.
 GEOMETRY_LIMIT = 127
-SUM_LIMIT = 1 << 31
+SUM_LIMIT = 1 << 31  # Lava adds up in 32 bits
 
 
 class LavaLimitError(ValueError):

@@ -16,13 +16,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from spikeport.hw import lava_axes
 from spikeport.hw.early import HELD, intruders
+from spikeport.hw.lava_axes import lava_shape, to_lava
 from spikeport.hw.lava_import import quiet
 from spikeport.hw.lava_limits import refuse_synapses, unconnected
-from spikeport.hw.lava_record import alone, chip_steps, lava_shape
+from spikeport.hw.lava_record import alone, chip_steps
 from spikeport.hw.lava_synapses import Wiring
 from spikeport.sim.net import FixedNet, Population
-from spikeport.sim.synapse import Shape
 
 with quiet():
     from lava.magma.core.process.process import ProcessServer
@@ -71,12 +72,9 @@ def build(net: FixedNet, x: NDArray[np.int64]) -> LavaNet:
 
 
 def columns(net: FixedNet, x: NDArray[np.int64]) -> NDArray[np.int32]:
-    """What the source plays of `x` [T, B, *shape]: [*lava shape, chip steps], silence last."""
-    rows = x.swapaxes(0, 1).reshape(-1, *x.shape[2:]).astype(np.int32)
-    silence = chip_steps(net, x.shape) - len(rows)
-    quiet_rows = np.zeros((silence, *x.shape[2:]), np.int32)
-    # Reversing all axes turns the map over and puts time last at once.
-    return np.concatenate([rows, quiet_rows]).transpose()
+    """What the source plays of `x` [T, B, *shape], see `lava_axes.columns`."""
+    port = lava_shape(net.input.shape)
+    return lava_axes.columns(x, port=port, steps=chip_steps(net, x.shape))
 
 
 @contextmanager
@@ -89,11 +87,6 @@ def forgetting() -> Iterator[None]:
     finally:
         for items, size in zip(kept, sizes, strict=True):
             del items[size:]
-
-
-def to_lava(values: NDArray[Any], shape: Shape) -> NDArray[Any]:
-    """Values [n] in C order of `shape` in Lava's axis order."""
-    return values.reshape(shape).transpose()
 
 
 def _window_lif(population: Population, *, first_step: int, interval: int) -> Any:

@@ -6,7 +6,7 @@ sample n at chip step 1 + d + n * T + t; all before and after is start-up and ru
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
@@ -16,9 +16,9 @@ import numpy as np
 from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
-from spikeport.hw.lava_file import create
+from spikeport.hw import lava_file
+from spikeport.hw.lava_axes import lava_shape, to_rows
 from spikeport.sim.net import FixedNet
-from spikeport.sim.synapse import Shape
 from spikeport.sim.trace import PopulationTrace
 
 PARTS = {"spikes": np.uint8, "u": np.int32, "v": np.int32, "progress": np.int64}
@@ -73,18 +73,16 @@ class Recording:
         return cls(window=window, **{name: np.zeros(sizes[name], PARTS[name]) for name in PARTS})
 
     @classmethod
-    def in_files(cls, window: Window, stem: Path, *, mode: str) -> Recording:
-        """A recording in the files `stem`.spikes.npy and so on; mode "w+" creates, "r+" opens."""
+    def create(cls, window: Window, stem: Path) -> Recording:
+        """An empty recording in the new files `stem`.spikes.npy and so on."""
         sizes = window.sizes()
-        return cls(
-            window=window,
-            **{
-                name: create(f"{stem}.{name}.npy", PARTS[name], sizes[name])
-                if mode == "w+"
-                else open_memmap(f"{stem}.{name}.npy", mode)
-                for name in PARTS
-            },
-        )
+        parts = {n: lava_file.create(f"{stem}.{n}.npy", PARTS[n], sizes[n]) for n in PARTS}
+        return cls(window=window, **parts)
+
+    @classmethod
+    def open(cls, window: Window, stem: Path) -> Recording:
+        """The recording that another process created in files, to go on with."""
+        return cls(window=window, **{n: open_memmap(f"{stem}.{n}.npy", "r+") for n in PARTS})
 
     def of(self, samples: range) -> Recording:
         """This recording for the execution that plays `samples`; the arrays are the same."""
@@ -162,29 +160,21 @@ def windows(net: FixedNet, x: NDArray[np.int64], *, record: bool) -> dict[str, W
 
 
 def recordings(
-    net: FixedNet, x: NDArray[np.int64], folder: Path, *, record: bool, mode: str
+    net: FixedNet,
+    x: NDArray[np.int64],
+    folder: Path,
+    *,
+    record: bool,
+    each: Callable[[Window, Path], Recording],
 ) -> dict[str, Recording]:
     """A recording for each population of `net`, which input `x` [T, B, *shape] runs through, in
-    files of `folder`; modes as of `Recording.in_files`."""
+    files of `folder`; each: `Recording.create` or `Recording.open`."""
     found = windows(net, x, record=record).items()
     return {
-        name: Recording.in_files(window, stem, mode=mode)
-        for (name, window), stem in zip(found, stems(folder), strict=False)
+        name: each(window, stem) for (name, window), stem in zip(found, stems(folder), strict=False)
     }
 
 
 def stems(folder: Path) -> Iterator[Path]:
     """Where the files of a job's recordings lie, population by population."""
     return (folder / f"population{i}" for i in count())
-
-
-def lava_shape(shape: Shape) -> Shape:
-    """(C, H, W) -> (x, y, channel); (n,) stays."""
-    return shape[::-1]
-
-
-def to_rows(maps: NDArray[Any]) -> NDArray[Any]:
-    """[rows, *shape in Lava's order] -> [rows, n in C order of (C, H, W)]."""
-    if maps.ndim == 4:
-        maps = maps.transpose(0, 3, 2, 1)
-    return maps.reshape(len(maps), -1)

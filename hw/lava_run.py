@@ -15,7 +15,7 @@ from spikeport.hw import lava_job
 from spikeport.hw.lava_guard import guarded
 from spikeport.hw.lava_import import LavaError, available, require
 from spikeport.hw.lava_limits import refuse_synapses
-from spikeport.hw.lava_record import chip_steps, executions, recordings
+from spikeport.hw.lava_record import Recording, chip_steps, executions, recordings
 from spikeport.sim.net import FixedNet
 from spikeport.sim.trace import Trace
 
@@ -36,7 +36,7 @@ def run(net: FixedNet, x: Any, *, timeout_s: float, record: bool = True) -> Trac
         folder = Path(name)
         job = folder / "job.npz"
         lava_job.save(job, net, checked, record=record)
-        found = recordings(net, checked, folder, record=record, mode="w+")
+        found = recordings(net, checked, folder, record=record, each=Recording.create)
         command = [sys.executable, "-m", "spikeport.hw.lava_child", str(job), name]
         try:
             guarded(command, folder, timeout_s=timeout_s)

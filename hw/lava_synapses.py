@@ -1,7 +1,6 @@
 """Projections as Lava's stock connection processes.
 
-Lava's maps are (x, y, channel); a map (C, H, W) of ours is its transpose. Lava's convolution flips
-its kernel and knows no delay: its source is held back by connections that each cost one step.
+Lava's convolution knows no delay: its source is held back by connections that each cost one step.
 """
 
 from __future__ import annotations
@@ -9,12 +8,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.sparse import csr_matrix, identity
 
+from spikeport.hw.lava_axes import conv_weight, flattened, lava_shape, mapped
 from spikeport.hw.lava_import import quiet
 from spikeport.hw.lava_limits import message_bits
-from spikeport.hw.lava_record import lava_shape
 from spikeport.sim.net import FixedNet
 from spikeport.sim.synapse import Conv2d, Dense, Shape, lowered
 
@@ -44,15 +42,15 @@ class Wiring:
             self._late(source, delay).connect(process.s_in)
         else:
             process = _dense(synapse, delay=delay, message_bits=bits)
-            _flattened(self._held[source, 0]).connect(process.s_in)
-        _mapped(process.a_out, self.net.shape_of(target)).connect(self.inputs[target])
+            flattened(self._held[source, 0]).connect(process.s_in)
+        mapped(process.a_out, self.net.shape_of(target)).connect(self.inputs[target])
 
     def tie(self, name: str) -> None:
         """Connect the input to population `name` without effect."""
         size = (self.net.population(name).size, self.net.input.size)
         nothing = Sparse(weights=csr_matrix(size, dtype=np.int32))
-        _flattened(self._held["input", 0]).connect(nothing.s_in)
-        _mapped(nothing.a_out, self.net.shape_of(name)).connect(self.inputs[name])
+        flattened(self._held["input", 0]).connect(nothing.s_in)
+        mapped(nothing.a_out, self.net.shape_of(name)).connect(self.inputs[name])
 
     def _late(self, source: str, delay: int) -> Any:
         """Output port of `source`, held back by `delay` steps."""
@@ -90,20 +88,3 @@ def _conv(conv: Conv2d, shape: Shape, *, message_bits: int) -> Any:
         groups=geometry.groups,
         num_message_bits=message_bits,
     )
-
-
-def conv_weight(w: NDArray[np.integer[Any]]) -> NDArray[np.int32]:
-    """[C_out, C_in, kH, kW] of a cross-correlation -> [C_out, kx, ky, C_in] of a convolution."""
-    return w[:, :, ::-1, ::-1].transpose(0, 3, 2, 1).astype(np.int32)
-
-
-def _flattened(port: Any) -> Any:
-    """`port` as a dense synapse sees it: maps in C order of (C, H, W)."""
-    return port if len(port.shape) == 1 else port.transpose([2, 1, 0]).flatten()
-
-
-def _mapped(port: Any, shape: Shape) -> Any:
-    """The output of a dense synapse as the maps (C, H, W) of its target, if it has maps."""
-    if len(port.shape) == len(shape):
-        return port
-    return port.reshape(shape).transpose([2, 1, 0])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,21 +16,24 @@ from multiprocessing import resource_tracker, shared_memory
 from pathlib import Path
 from typing import Any
 
-from spikeport.hw.lava_group import end, segment_prefix
-from spikeport.hw.lava_guard import ERROR_FILE
+from spikeport.hw.lava_group import end, segment_prefix, temporary
+from spikeport.hw.lava_guard import ERROR_FILE, ended
 from spikeport.hw.lava_import import quiet
 
 WATCH_S = 0.1
 
 
 def guard(folder: Path) -> None:
-    """Lead a process group, name its segments after `folder`, end it when the parent is gone."""
+    """Lead a process group whose segments and sockets are named after `folder`, and end it when the
+    parent is gone."""
     if os.getpgrp() != os.getpid():
         os.setpgid(0, 0)
     prefix = f"/{segment_prefix(folder)}"
     # CPython 3.10, the only Python that Lava 0.10 runs on, has no public way to name the segments
     # that a SharedMemoryManager makes.
     vars(shared_memory).update(_SHM_NAME_PREFIX=prefix, _SHM_SAFE_NAME_LENGTH=len(prefix) + 8)
+    temporary(folder).mkdir(0o700, exist_ok=True)
+    tempfile.tempdir = str(temporary(folder))
     threading.Thread(target=_end_when_orphaned, args=(folder,), daemon=True).start()
 
 
@@ -86,7 +90,7 @@ def _cause(runtime: Any) -> str | None:
         if actor.exception is not None:
             return str(actor.exception[1]).strip().splitlines()[-1]
         if not actor._is_done and actor.exitcode:
-            return f"a process of Lava's died with exit code {actor.exitcode}"
+            return f"a process of Lava's {ended(actor.exitcode)}"
     return None
 
 

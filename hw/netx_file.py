@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikeport.hw import netx_weights
-from spikeport.hw.lava_limits import LavaLimitError, message_bits, refuse
+from spikeport.hw.lava_axes import to_lava
+from spikeport.hw.lava_limits import SUM_LIMIT, LavaLimitError, message_bits, refuse
 from spikeport.sim.arith import DELAY_MAX
 from spikeport.sim.files import hdf5
 from spikeport.sim.lif import tick
@@ -24,7 +25,6 @@ from spikeport.sim.synapse import Conv2d, Dense, Shape, lowered
 
 BIAS_EXP = 6  # set by NetX, so that a bias counts in units of weights
 BIAS_UNIT = 1 << BIAS_EXP
-SUM_LIMIT = 1 << 31  # Lava adds up in 32 bits
 
 
 def write(net: FixedNet, path: Path | str) -> dict[str, int]:
@@ -286,4 +286,4 @@ def _bias(population: Population, *, per_channel: bool) -> dict[str, Any]:
     if (maps == maps[:, :1]).all():
         return {"bias": maps[:, 0]}
     # NetX takes one bias a neuron in the order of Lava's maps.
-    return {"bias": units.reshape(population.shape).transpose()}
+    return {"bias": to_lava(units, population.shape)}

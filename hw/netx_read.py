@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikeport.hw import netx_weights
+from spikeport.hw.lava_axes import lava_shape, to_rows
 from spikeport.hw.lava_limits import refuse
 from spikeport.hw.netx_file import BIAS_EXP
 from spikeport.hw.netx_layers import Layer, layers
@@ -263,8 +264,8 @@ def _delays(delay: NDArray[np.int64], shape: Shape, *, where: str) -> NDArray[np
 def _bias(bias: NDArray[np.int64], shape: Shape, *, where: str) -> dict[str, Any]:
     """bias and bias_exp of neurons of `shape`, from biases in weights as NetX takes them."""
     flat = len(shape) == 1
-    if not flat and bias.shape == shape[::-1]:  # one a neuron, in the order of Lava's maps
-        bias = bias.transpose().reshape(-1)
+    if not flat and bias.shape == lava_shape(shape):  # one a neuron, in the order of Lava's maps
+        bias = to_rows(bias[None])[0]
     elif not flat and bias.shape == shape[:1]:
         bias = np.repeat(bias, shape[1] * shape[2])
     elif bias.shape and not (flat and bias.shape == shape):

@@ -1,7 +1,7 @@
 """Integer primitives of a Loihi core, as Lava 0.10's `fixed_pt` models compute them.
 
-Every function takes and returns 64-bit integer arrays and uses operators only, so that the same
-formula runs on numpy arrays and on torch tensors (the twin and quantisation-aware training).
+Every function of states takes and returns 64-bit integer arrays and uses operators only, so that
+the same formula runs on numpy arrays and torch tensors (the twin, quantisation-aware training).
 
 Sources: lava-nc 0.10.0 `lava/proc/lif/models.py`, `lava/utils/weightutils.py`,
 `lava/proc/conv/utils.py`, each measured against the running simulator.
@@ -70,16 +70,16 @@ def shift_sum(total: Ints, w_exp: int) -> Ints:
     return total >> -w_exp
 
 
-def weight_on_chip(w: NDArray[Any]) -> NDArray[Any]:
+def weight_on_chip(w: NDArray[Any]) -> NDArray[np.int16]:
     """What a Dense synapse holds after being given `w`, 8 weight bits, sign mode from the data.
 
     Mixed signs: clipped to [-256, 255], then floored to even (3 -> 2, -3 -> -4), because the
     lowest bit pays for the sign. One sign only: magnitude clipped to 255, nothing dropped.
-    Source: lava-nc 0.10.0 `weightutils.truncate_weights`. int16, which holds all of it, stays
-    int16; any other type becomes int64.
+    Source: lava-nc 0.10.0 `weightutils.truncate_weights`.
     """
     w = np.asarray(w)
-    w = w if w.dtype == np.int16 else w.astype(np.int64)
+    if w.dtype != np.int16:
+        w = w.astype(np.int64).clip(-WEIGHT_LIMIT, WEIGHT_LIMIT).astype(np.int16)
     if w.min(initial=0) >= 0:
         return w.clip(0, WEIGHT_LIMIT - 1)
     if w.max(initial=0) <= 0:

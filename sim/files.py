@@ -1,4 +1,7 @@
-"""Writing files so that a reader never meets half of one."""
+"""Writing files so that a reader never meets half of one.
+
+Stands on its own: deployment folders carry this file.
+"""
 
 from __future__ import annotations
 

@@ -168,7 +168,9 @@ def deploy(
         "deployment"
     ),
     run: Annotated[bool, typer.Option(help="Run the folder's own script.")] = True,
-    samples: Annotated[int, typer.Option(help="Test vectors that it plays, at most.")] = 64,
+    samples: Annotated[
+        int | None, typer.Option(help="Test vectors that it plays; the first 64 if not said.")
+    ] = None,
     timeout: Timeout = 600.0,
     host: Annotated[str | None, _for_board("slurm or ethernet; else the environment says.")] = None,
     partition: Annotated[str | None, _for_board("SLURM partition.")] = None,

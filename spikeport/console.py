@@ -1,6 +1,7 @@
 """What all commands share: how they print, and how bad input becomes a sentence.
 
-Exit codes: 0 done, 1 a check failed, 2 bad input (one sentence on standard error).
+Exit codes: 0 done, 1 a check failed, 2 bad input, 130 stopped by Ctrl-C; the last two with one
+sentence on standard error.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from spikeport.sim.interrupt import heard
+
 # No emoji: a colon in a path is a colon.
 out = Console(highlight=False, emoji=False)
 err = Console(stderr=True, highlight=False, emoji=False)
@@ -27,6 +30,8 @@ DISK = frozenset({
     errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.ELOOP,
 })  # fmt: skip
 
+STOPPED = 130  # 128 + SIGINT: what a shell reports of a command that Ctrl-C ends
+
 BundlePath = Annotated[Path, typer.Argument(help="Folder that `spikeport export` wrote.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document, nothing else.")]
 Timeout = Annotated[float, typer.Option(help="Hard limit of a multi-process Lava run, seconds.")]
@@ -34,9 +39,11 @@ Timeout = Annotated[float, typer.Option(help="Hard limit of a multi-process Lava
 
 @contextmanager
 def sentences() -> Iterator[None]:
-    """Turn bad input into one sentence and exit code 2; everything unexpected keeps its trace."""
+    """Turn bad input into one sentence and exit code 2, and Ctrl-C into one and `STOPPED`;
+    everything unexpected keeps its trace."""
     try:
-        yield
+        with heard():
+            yield
     except (ValueError, OSError, OverflowError) as problem:
         code = getattr(problem, "errno", None)
         if code in DISK:
@@ -52,7 +59,7 @@ def sentences() -> Iterator[None]:
             raise
         fail(str(problem))
     except KeyboardInterrupt:
-        fail("stopped by the user; what was already written is whole")
+        fail("stopped by the user; what was already written is whole", code=STOPPED)
 
 
 def _raised_by_us(problem: BaseException) -> bool:
@@ -75,10 +82,10 @@ def refuse_empty(arguments: Sequence[str]) -> None:
         raise ValueError(f"{which} is empty; give it a value, or leave it out")
 
 
-def fail(sentence: str) -> None:
-    """End with exit code 2 and one sentence."""
+def fail(sentence: str, *, code: int = 2) -> None:
+    """End with one sentence and exit code `code`."""
     err.print(f"spikeport: {' '.join(sentence.split())}", soft_wrap=True, markup=False)
-    raise SystemExit(2)
+    raise SystemExit(code)
 
 
 def show(result: Any, as_json: bool, describe: Any) -> None:

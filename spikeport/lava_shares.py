@@ -18,7 +18,7 @@ import numpy as np
 from spikeport.hw import lava_inprocess, lava_job
 from spikeport.hw.lava_import import LavaError, require
 from spikeport.hw.lava_limits import refuse_synapses
-from spikeport.hw.lava_record import chip_steps, recordings
+from spikeport.hw.lava_record import Recording, chip_steps, recordings
 from spikeport.sim import apart
 from spikeport.sim.net import FixedNet
 from spikeport.sim.trace import Trace
@@ -47,7 +47,7 @@ def run(net: FixedNet, x: Any, *, jobs: int, record: bool = True) -> Trace:
         folder = Path(name)
         small = checked.astype(np.min_scalar_type(net.input.largest))
         lava_job.save(folder / JOB, net, small, record=record)
-        found = recordings(net, checked, folder, record=record, mode="w+")
+        found = recordings(net, checked, folder, record=record, each=Recording.create)
         told = [str(folder / f"{span.start}-{span.stop}") for span in spans]
         task = f"{play_share.__module__}:{play_share.__name__}"
         with closing(
@@ -76,5 +76,5 @@ def play_share(told: str) -> None:
     first, last = map(int, part.name.split("-"))
     net, x, record = lava_job.load(part.with_name(JOB))
     checked = net.input.check(x)
-    found = recordings(net, checked, part.parent, record=record, mode="r+")
+    found = recordings(net, checked, part.parent, record=record, each=Recording.open)
     lava_inprocess.play(net, checked, found, samples=range(first, last))

@@ -7,7 +7,8 @@ import importlib.util
 import os
 import socket
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -103,6 +104,38 @@ def planted(monkeypatch: pytest.MonkeyPatch) -> Callable[..., ModuleType]:
 def random_net() -> Callable[..., object]:
     """`random_net(seed, kind=None, lava=True) -> (FixedNet, x)`, see `random_nets.py`."""
     return load(HERE / "random_nets.py").random_net  # type: ignore[no-any-return]
+
+
+def orphaned() -> set[str]:
+    """Paths of shared-memory segments and of socket folders of Lava runs that no living process
+    uses; others may be using theirs."""
+    found = {str(path) for place in ("/dev/shm", "/tmp") for path in Path(place).glob("psm_*")}
+    for table in (Path("/proc/net/unix"), *Path("/proc").glob("[0-9]*/maps")):
+        try:
+            text = table.read_text()
+        except OSError:
+            continue  # it ended while we looked
+        found = {path for path in found if path not in text}
+    return found
+
+
+@pytest.fixture(scope="session")
+def orphans() -> Callable[[], set[str]]:
+    """`orphans()`: see `orphaned`."""
+    return orphaned
+
+
+@pytest.fixture
+def nothing_left() -> Iterator[None]:
+    """The test leaves nothing of Lava behind that nobody uses. Other processes of the machine have
+    such things too, for a moment: between making a segment and mapping it, say."""
+    before = orphaned()
+    yield
+    left, deadline = orphaned() - before, time.monotonic() + 30
+    while left and time.monotonic() < deadline:
+        time.sleep(0.1)
+        left &= orphaned()
+    assert left == set()
 
 
 @pytest.fixture(scope="session")

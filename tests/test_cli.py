@@ -201,16 +201,18 @@ def test_faults(here: Path, cli: Any) -> None:
 
 def test_deploy(here: Path, cli: Any) -> None:
     found = document(cli, "deploy bundle --board oheo-gulch --out board --no-run")
-    assert found.keys() == {"passed", "folder", "board", "files", "ran", "missing"}
+    assert found.keys() == {"passed", "folder", "board", "files", "state", "ran", "missing"}
     files = {p.relative_to(here / "board").as_posix() for p in (here / "board").rglob("*.*")}
     assert set(found["files"]) == files | {"SHA256SUMS"}
     assert {"vectors.npz", "run.py", "placement.txt", "cost.txt", "cost.json"} <= files
-    assert (found["ran"], found["missing"]) == (None, "--no-run was given")
+    assert (found["passed"], found["state"], found["ran"]) == (True, "not asked", None)
+    assert found["missing"] == "--no-run was given"
 
 
 @pytest.mark.lava
 def test_deploy_runs_the_folder(here: Path, cli: Any) -> None:
     found = document(cli, "deploy bundle --board oheo-gulch --out board --samples 2")
+    assert found["state"] == "compared"
     assert found["ran"] == json.loads((here / "board" / "result.json").read_text())
     assert (found["ran"]["samples"], found["ran"]["ran_on"]) == (2, "Lava's CPU simulator")
     with np.load(here / "board" / "vectors.npz") as vectors:

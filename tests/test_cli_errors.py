@@ -886,7 +886,12 @@ DEPLOYING = [
     case("parent is a file", "deploy bundle --board oheo-gulch --out tiny.toml/new", "tiny.toml"),
     case("name too long", f"deploy bundle --board oheo-gulch --out {'x' * 300}", "name too long"),
     case("rule broken", "deploy bundle --board kapoho-bay --out new", "does not fit kapoho-bay"),
-    case("no samples", f"{DEPLOY} --samples 0", "samples is 0; it must be at least 1"),
+    case("no samples", f"{DEPLOY} --samples 0", "samples is 0; allowed are 1.."),
+    case(
+        "more samples than vectors",
+        f"{DEPLOY} --samples 1000",
+        "samples is 1000; allowed are 1..8, the test vectors of bundle; export with more",
+    ),
     case("no time", f"{DEPLOY} --timeout 0", "timeout is 0; allowed are 0 to"),
     case("unknown host", f"{DEPLOY} --host ssh", "--host is 'ssh'; allowed are slurm, ethernet"),
     case("no address", f"{DEPLOY} --host ethernet", "--host ethernet needs --address, the host of"),
@@ -1145,18 +1150,6 @@ def long_run(cli: Any) -> None:
     assert done.code == 0
 
 
-def segments() -> set[str]:
-    """Shared-memory segments of Lava runs that no living process maps."""
-    names = {path.name for path in lava_group.SEGMENTS.glob("psm_spikeport-lava-*")}
-    for maps in lava_group.PROC.glob("[0-9]*/maps"):
-        try:
-            text = maps.read_text()
-        except OSError:
-            continue  # it ended while we looked
-        names = {name for name in names if name not in text}
-    return names
-
-
 def has_segments(here: Path) -> bool:
     """Whether a job in this folder shares memory by now."""
     jobs = list(here.glob("spikeport-lava-*"))
@@ -1177,14 +1170,14 @@ def lava_children(here: Path) -> set[int]:
 
 
 @pytest.mark.lava
+@pytest.mark.usefixtures("nothing_left")
 def test_lava_that_takes_too_long(here: Path, cli: Any) -> None:
     long_run(cli)
-    before, old = cli.snapshot(here), segments()
+    before = cli.snapshot(here)
     done = cli.spikeport(*shlex.split(f"{LONG} --timeout 1.5 --json"))
     expect_sentence(done, "Lava did not finish within 1.5 s (chip step")
     assert cli.snapshot(here) == before
     assert lava_children(here) == set()
-    assert segments() <= old
 
 
 # In a process of its own: the exit code and the streams as a shell sees them.
@@ -1255,12 +1248,12 @@ def short() -> Iterator[Path]:
 
 
 @pytest.mark.lava
+@pytest.mark.usefixtures("nothing_left")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_a_killed_command_leaves_no_lava(
     here: Path, short: Path, cli: Any, number: signal.Signals
 ) -> None:
     long_run(cli)
-    old = segments()
     command = subprocess.Popen(
         [sys.executable, "-m", "spikeport", *shlex.split(LONG)],
         cwd=here,
@@ -1271,9 +1264,41 @@ def test_a_killed_command_leaves_no_lava(
     wait_until(lambda: has_segments(short) or command.poll() is not None)
     assert lava_children(short)
     command.send_signal(number)
-    assert command.wait(30) != 0
+    assert command.wait(30) == -number
     wait_until(lambda: not lava_children(short))
-    wait_until(lambda: segments() <= old)
+
+
+def interruptible() -> None:
+    """In a child: take SIGINT, which a suite in the background of a shell ignores."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+@pytest.mark.lava
+@pytest.mark.usefixtures("nothing_left")
+def test_a_stopped_command_is_a_sentence_and_leaves_no_lava(
+    here: Path, short: Path, cli: Any
+) -> None:
+    long_run(cli)
+    before = cli.snapshot(here)
+    command = subprocess.Popen(
+        [sys.executable, "-m", "spikeport", *shlex.split(LONG), "--json"],
+        cwd=here,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "TMPDIR": str(short)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=interruptible,
+    )
+    wait_until(lambda: has_segments(short) or command.poll() is not None)
+    assert lava_children(short)
+    command.send_signal(signal.SIGINT)
+    assert command.communicate(timeout=60) == (
+        "", "spikeport: stopped by the user; what was already written is whole\n"
+    )  # fmt: skip
+    assert command.returncode == 130
+    assert lava_children(short) == set()
+    assert not list(short.iterdir())
+    assert cli.snapshot(here) == before
 
 
 def wait_until(so: Callable[[], bool]) -> None:

@@ -30,7 +30,7 @@ def deploy(finished: Path, folder: Path, **options: Any) -> dict[str, Any]:
 @pytest.mark.lava
 def test_a_run_that_takes_too_long_has_not_passed(finished: Path, tmp_path: Path) -> None:
     found = deploy(finished, tmp_path / "out", timeout_s=0.5)
-    assert (found["passed"], found["ran"]) == (False, None)
+    assert (found["passed"], found["state"], found["ran"]) == (False, "failed", None)
     assert found["missing"] == (
         "Lava did not finish within 0.5 s; give it a longer --timeout or fewer --samples"
     )
@@ -43,7 +43,8 @@ def test_without_lava_the_folder_is_written_and_that_is_said(
 ) -> None:
     monkeypatch.setattr(lava_import, "available", lambda: "Lava is away")
     found = deploy(finished, tmp_path / "out")
-    assert (found["passed"], found["ran"], found["missing"]) == (True, None, "Lava is away")
+    assert (found["passed"], found["state"], found["ran"]) == (True, "no Lava", None)
+    assert found["missing"] == "Lava is away"
     assert "its run.py did not run: Lava is away" in deploying.describe_deployment(found)
 
 
@@ -111,12 +112,12 @@ def test_there_is_no_run_time_bound_of_loihi_1(finished: Path) -> None:
 
 def test_run_time_constants_are_of_the_boards_chip() -> None:
     """A set that is published for a chip belongs into its folders; two would need a choice."""
-    assert {c.chip: c.name for c in RUNTIMES.values()} == deploying.RUNTIMES
-    assert len(RUNTIMES) == len(deploying.RUNTIMES)
-    assert set(deploying.RUNTIMES) <= {board.chip.name for board in BOARDS.values()}
+    chips = [constants.chip for constants in RUNTIMES.values()]
+    assert len(set(chips)) == len(chips)
+    assert set(chips) <= {board.chip.name for board in BOARDS.values()}
 
 
-def failing(finished: Path, tmp_path: Path, text: str) -> tuple[Any, str | None]:
+def failing(finished: Path, tmp_path: Path, text: str) -> tuple[str, Any]:
     """What is made of a folder whose script is `text`, with an older result beside it."""
     deploy(finished, tmp_path / "out", run=False)
     (tmp_path / "out" / "run.py").write_text(text)
@@ -130,11 +131,11 @@ def test_a_result_counts_only_if_the_script_says_so(
 ) -> None:
     end = f"os.kill(os.getpid(), {-code})" if code < 0 else f"sys.exit({code})"
     text = f"import os, sys\nprint('run.py: the disk is full', file=sys.stderr, flush=True)\n{end}"
-    assert failing(finished, tmp_path, text) == (None, "the disk is full")
+    assert failing(finished, tmp_path, text) == ("failed", "the disk is full")
 
 
 def test_a_script_that_ends_well_is_believed(finished: Path, tmp_path: Path) -> None:
-    assert failing(finished, tmp_path, "raise SystemExit(0)") == ({"passed": True}, None)
+    assert failing(finished, tmp_path, "raise SystemExit(0)") == ("compared", {"passed": True})
 
 
 def running(file: Path) -> list[int]:
@@ -183,3 +184,44 @@ def test_a_killed_command_leaves_no_process(
         os.kill(process, signal.SIGCONT)
     wait_until(lambda: not running(child))
     assert not list((tmp_path / "out").glob("*result*"))
+
+
+@pytest.mark.lava
+def test_a_stopped_command_waits_until_lava_has_ended(finished: Path, tmp_path: Path) -> None:
+    words = ["deploy", str(finished / "bundle"), "--board", "oheo-gulch", "--out", "out"]
+    command = subprocess.Popen(
+        [sys.executable, "-m", "spikeport", *words],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A suite that runs in the background of a shell ignores SIGINT.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    child = tmp_path / "out" / "play.py"
+    wait_until(lambda: running(child) or command.poll() is not None)
+    command.send_signal(signal.SIGINT)
+    sentence = "spikeport: stopped by the user; what was already written is whole\n"
+    assert command.communicate(timeout=60) == ("", sentence)
+    assert command.returncode == 130
+    assert not running(child)
+    assert not running(tmp_path / "out" / "run.py")
+    assert not list((tmp_path / "out").glob("*result*"))
+    assert {path.name for path in tmp_path.iterdir()} == {"out"}
+
+
+def test_samples_are_those_of_the_bundle(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle, here = finished / "bundle", "oheo-gulch"
+    for first, samples, played in ((64, None, 8), (3, None, 3), (3, 8, 8), (3, 1, 1)):
+        monkeypatch.setattr(deploying, "FIRST", first)
+        folder = tmp_path / f"{first} {samples}"
+        deploying.deploy(bundle, folder, board=here, run=False, samples=samples)
+        found = json.loads((folder / "cost.json").read_text())
+        assert found["runs"]["vectors"]["samples"] == played
+    message = r"^samples is 9; allowed are 1\.\.8, the test vectors of .*; export with more --vec"
+    with pytest.raises(ValueError, match=message):
+        deploying.deploy(bundle, tmp_path / "x", board=here, samples=9)
+    assert not (tmp_path / "x").exists()

@@ -1,26 +1,28 @@
 """What run.py does once the folder is known to be whole: run the network and compare every spike.
 
-Exit code 0: no spike differs, 1: some do, 2: it could not run, and there is no result.json.
+Exit codes are those of run.py; without a comparison there is no result.json.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from spikeport.hw.lava_axes import to_rows
 from spikeport.hw.lava_board import board_status
 from spikeport.hw.lava_folder import options
 from spikeport.hw.lava_folder.run import RESULT, SUMS, fail, sums
 from spikeport.hw.lava_guard import check_timeout, guarded
 from spikeport.hw.lava_import import LavaError, require
+from spikeport.sim.files import write_text
 
 HERE = Path(__file__).resolve().parent
 BOARD = "board, a path that was written without one and has never run before"
@@ -35,11 +37,10 @@ def main(words: Sequence[str]) -> int:
         check_timeout(wanted.timeout)
         require()
         result = compare(wanted, board=on_board(wanted))
-        write(out, json.dumps(result, indent=1) + "\n")
+        with writing(out):
+            write_text(out, json.dumps(result, indent=1) + "\n")
     except (LavaError, ValueError, OSError) as problem:
         return fail(str(problem))
-    except KeyboardInterrupt:
-        return fail("stopped by the user; nothing was written")
     print("\n".join(describe(result)))
     return 0 if result["passed"] else 1
 
@@ -49,31 +50,22 @@ def make_room(out: Path) -> None:
     file can be written there."""
     if out in {HERE / name for name in (SUMS, *sums(HERE))}:
         raise ValueError(f"--out {out} is a file of the deployment; name another")
-    try:
+    with writing(out):
         if out.exists() and not out.is_file():
             raise ValueError(f"--out {out} is no file; name another")
         out.unlink(missing_ok=True)
-        beside = _beside(out)
-        beside.touch()
-        beside.unlink()
-    except OSError as problem:
-        raise ValueError(
-            f"--out {out} cannot be written ({problem.strerror}); name another file"
-        ) from None
+        write_text(out, "")
+        out.unlink()
 
 
-def write(out: Path, text: str) -> None:
-    """Write `text` to `out`, all of it or nothing."""
-    beside = _beside(out)
+@contextmanager
+def writing(out: Path) -> Iterator[None]:
+    """Inside, an error of the system is the ValueError that `out` cannot be written."""
     try:
-        beside.write_text(text, encoding="utf-8")
-        os.replace(beside, out)
-    finally:
-        beside.unlink(missing_ok=True)
-
-
-def _beside(out: Path) -> Path:
-    return out.with_name(f".{out.name}.{os.getpid()}")
+        yield
+    except OSError as problem:
+        why = problem.strerror or problem
+        raise ValueError(f"--out {out} cannot be written ({why}); name another file") from None
 
 
 def on_board(wanted: argparse.Namespace) -> bool:
@@ -138,7 +130,7 @@ def job_of(
     if wanted.populations is not None:
         chosen = wanted.populations.split(",")
     if unknown := [name for name in chosen if name not in names]:
-        raise ValueError(f"there is no population {unknown[0]!r}; there are {', '.join(names)}")
+        raise ValueError(f"--populations names {unknown[0]!r}; allowed are {', '.join(names)}")
     samples = available if wanted.samples is None else wanted.samples
     if not 1 <= samples <= available:
         raise ValueError(f"--samples is {samples}; allowed are 1..{available}")
@@ -195,9 +187,7 @@ def window(folder: Path, part: str, net: dict[str, Any], *, depth: int, samples:
     parts = []
     for execution in range(samples // size):
         rows = np.load(folder / f"{execution}.{part}.npy")[depth : depth + size * steps]
-        if rows.ndim == 4:  # maps (x, y, channel)
-            rows = rows.transpose(0, 3, 2, 1)
-        parts.append(rows.reshape(size, steps, -1))
+        parts.append(to_rows(rows).reshape(size, steps, -1))
     return np.concatenate(parts).swapaxes(0, 1)
 
 

@@ -1,8 +1,8 @@
 """The network of this folder as connected Lava processes.
 
-From the NetX file where there is one, else from the arrays of network.npz. Lava's maps are
-(x, y, channel), the transpose of our (C, H, W). A population at depth d gets input step t
-of sample n at chip step n * T + t + d + 1, counted from 1, and is reset just before its first.
+From the NetX file where there is one, else from the arrays of network.npz. A
+population at depth d gets input step t of sample n at chip step n * T + t + d + 1, counted from 1,
+and is reset just before its first.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ import numpy as np
 from lava.proc.conv.process import Conv
 from lava.proc.dense.process import DelayDense, Dense
 from lava.proc.lif.process import LIFReset
+
+from spikeport.hw.lava_axes import conv_weight, flattened, lava_shape, mapped, to_lava
 
 
 def connect(folder: Path, net: dict[str, Any], inp: Any) -> dict[str, Any]:
@@ -50,9 +52,9 @@ def _from_arrays(net: dict[str, Any], arrays: Any, inp: Any) -> dict[str, Any]:
         if c["kind"] == "conv":
             synapse = _conv(c, weights, source.shape)
         else:
-            synapse, source = _dense(c, weights), _flat(source)
+            synapse, source = _dense(c, weights), flattened(source)
         source.connect(synapse.s_in)
-        _mapped(synapse.a_out, shapes[target]).connect(neurons[target].a_in)
+        mapped(synapse.a_out, shapes[target]).connect(neurons[target].a_in)
     return neurons
 
 
@@ -65,10 +67,10 @@ def _neurons(net: dict[str, Any], number: int, arrays: Any) -> Any:
     def value(name: str) -> Any:
         found = arrays[f"populations.{number}.{name}"]
         # A numpy scalar makes Lava hang, hence Python's int.
-        return int(found) if found.ndim == 0 else found.reshape(p["shape"]).transpose()
+        return int(found) if found.ndim == 0 else to_lava(found, p["shape"])
 
     return LIFReset(
-        shape=tuple(reversed(p["shape"])),
+        shape=lava_shape(tuple(p["shape"])),
         v=net["start"],
         du=value("du"),
         dv=value("dv"),
@@ -90,9 +92,8 @@ def _dense(c: dict[str, Any], weights: Any) -> Any:
 
 
 def _conv(c: dict[str, Any], weights: Any, source: tuple[int, ...]) -> Any:
-    # Lava's convolution flips its kernel; its axes are [out, x, y, in].
     return Conv(
-        weight=weights[:, :, ::-1, ::-1].transpose(0, 3, 2, 1).astype(np.int32),
+        weight=conv_weight(weights),
         input_shape=source,
         stride=c["stride"][::-1],
         padding=c["padding"][::-1],
@@ -100,13 +101,3 @@ def _conv(c: dict[str, Any], weights: Any, source: tuple[int, ...]) -> Any:
         groups=c["groups"],
         num_message_bits=c["message_bits"],
     )
-
-
-def _flat(port: Any) -> Any:
-    """`port` as dense synapses see it: maps in C order of (C, H, W)."""
-    return port if len(port.shape) == 1 else port.transpose([2, 1, 0]).flatten()
-
-
-def _mapped(port: Any, shape: tuple[int, ...]) -> Any:
-    """The output of a synapse as the maps of its target, if the target has maps."""
-    return port if len(port.shape) == len(shape) else port.reshape(shape).transpose([2, 1, 0])

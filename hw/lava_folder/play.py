@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from spikeport.hw.lava_axes import columns
+from spikeport.hw.lava_folder.run import NEEDS
 from spikeport.hw.lava_import import quiet
 from spikeport.hw.lava_watch import execute, fail, guard
 
@@ -41,6 +43,8 @@ def main(job: Path) -> None:
         if wanted["profile"]:
             found = {name: [each[name] for each in profiles] for name in profiles[0]}
             (job / "profile.json").write_text(json.dumps(found), encoding="utf-8")
+    except ImportError as problem:  # Lava is there, but not all of it, or not what it needs
+        fail(job, f"{problem}; {NEEDS}")
     except Exception as problem:
         fail(job, f"{type(problem).__name__}: {problem}")
 
@@ -58,7 +62,7 @@ def _play(
     from spikeport.hw.lava_folder.processes.recorder import PotentialRecorder, Recorder
 
     steps, shape = graph.chip_steps(net, x.shape[1]), tuple(net["input"]["port"])
-    source = RingBuffer(data=columns(x, shape, steps))
+    source = RingBuffer(data=columns(x, port=shape, steps=steps))
     adapter = InputAdapter(shape=shape, message_bits=net["input"]["message_bits"])
     source.s_out.connect(adapter.inp)
     neurons = graph.connect(HERE, net, adapter.out)
@@ -83,15 +87,6 @@ def _play(
     ProcessServer().reset_server()  # Lava would keep all processes and their data
     VarServer().reset_server()
     return found
-
-
-def columns(x: Any, shape: tuple[int, ...], steps: int) -> Any:
-    """What the source plays of `x` [T, B, *shape of the input]: int32 [*`shape`, `steps`], sample
-    after sample, silence last."""
-    rows = x.swapaxes(0, 1).reshape(-1, *reversed(shape)).astype(np.int32)
-    silence = np.zeros((steps - len(rows), *rows.shape[1:]), np.int32)
-    # Reversing all axes turns maps over and puts time last at once.
-    return np.concatenate([rows, silence]).transpose()
 
 
 if __name__ == "__main__":

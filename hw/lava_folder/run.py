@@ -4,7 +4,8 @@
 
 Needs Python 3.10 with lava-nc 0.10 and lava-dl 0.6. With Lava-Loihi installed it runs on a board,
 else on Lava's CPU simulator, and says which. Writes result.json; exit code 0: no spike differs, 1:
-some do, 2: it could not run. Nothing else of the folder is imported before it is known to be whole.
+some do, 2: it could not run, 130: Ctrl-C stopped it. Nothing else of the folder is imported before
+it is known to be whole.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 RESULT = "result.json"
 SUMS = "SHA256SUMS"
+STOPPED = 130  # 128 + SIGINT, as of a command of a shell
 NEEDS = "it needs Python 3.10 with `pip install lava-nc==0.10.0 lava-dl==0.6.0 setuptools`"
 
 
@@ -25,19 +27,24 @@ def main(words: Sequence[str]) -> int:
     """Run as `words`, the command line, say; the exit code."""
     try:
         check_sums(HERE)
-        from spikeport.hw.lava_folder import compare
+        from spikeport.sim.interrupt import heard
 
-        return compare.main(words)
+        with heard():
+            from spikeport.hw.lava_folder import compare
+
+            return compare.main(words)
+    except KeyboardInterrupt:
+        return fail("stopped by the user; what was already written is whole", code=STOPPED)
     except (ValueError, OSError, ImportError) as problem:
         with suppress(OSError):
             (HERE / RESULT).unlink()  # so that it does not pass for this run's
         return fail(f"{problem}; {NEEDS}" if isinstance(problem, ImportError) else str(problem))
 
 
-def fail(sentence: str) -> int:
+def fail(sentence: str, *, code: int = 2) -> int:
     """Say why there is no result; the exit code."""
     print(f"run.py: {sentence}", file=sys.stderr)
-    return 2
+    return code
 
 
 def sums(folder: Path) -> dict[str, str]:

@@ -41,7 +41,7 @@ class PyRecorderModel(PyLoihiProcessModel):  # type: ignore[misc]
 
     def __init__(self, proc_params: Any) -> None:
         super().__init__(proc_params)
-        self.recording = Recording.in_files(proc_params["window"], proc_params["stem"], mode="r+")
+        self.recording = Recording.open(proc_params["window"], proc_params["stem"])
 
     def run_spk(self) -> None:
         self.recording.note_spikes(self.time_step, self.s_in.recv())

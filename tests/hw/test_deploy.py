@@ -45,9 +45,10 @@ def vectors(net: FixedNet, x: Any = X) -> Vectors:
 
 
 CODE = [
-    "board.py", "compare.py", "graph.py", "lava_board.py", "lava_file.py", "lava_group.py",
-    "lava_guard.py", "lava_import.py", "lava_watch.py", "options.py", "play.py",
-    "processes/__init__.py", "processes/adapters.py", "processes/recorder.py", "run.py",
+    "board.py", "compare.py", "files.py", "graph.py", "interrupt.py", "lava_axes.py",
+    "lava_board.py", "lava_file.py", "lava_group.py", "lava_guard.py", "lava_import.py",
+    "lava_watch.py", "options.py", "play.py", "processes/__init__.py", "processes/adapters.py",
+    "processes/recorder.py", "run.py",
 ]  # fmt: skip
 OTHERS = ["network.txt", "placement.json", "placement.txt", "vectors.npz", "README.txt"]
 

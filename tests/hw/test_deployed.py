@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import mmap
@@ -12,7 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -30,7 +31,7 @@ from spikeport.sim.net import FixedNet, Input, Population, Projection, Readout
 from spikeport.sim.synapse import Conv2d, ConvGeometry, Dense
 from spikeport.sim.trace import Trace
 
-pytestmark = pytest.mark.lava
+pytestmark = [pytest.mark.lava, pytest.mark.usefixtures("nothing_left")]
 
 LAYER: dict[str, Any] = {"v_th": np.array(40), "du": np.array(400), "dv": np.array(100)}
 
@@ -115,38 +116,14 @@ def without(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     return run
 
 
-def orphaned() -> set[Path]:
-    """Segments of shared memory of such runs that no living process maps."""
-    found = {path for path in SEGMENTS.glob("psm_deployed-*")}
-    for maps in PROC.glob("[0-9]*/maps"):
-        try:
-            text = maps.read_text()
-        except OSError:
-            continue  # it ended while we looked
-        found = {path for path in found if path.name not in text}
-    return found
-
-
-@pytest.fixture(autouse=True)
-def nothing_left() -> Iterator[None]:
-    """No segment of shared memory of a run stays. Others may run folders beside us: what they have
-    made but not mapped yet does not stay."""
-    before = orphaned()
-    yield
-    left = orphaned() - before
-    if left:
-        time.sleep(1)
-    assert not left & orphaned()
-
-
-def test_what_stays_is_seen() -> None:
-    before = orphaned()
+def test_what_stays_is_seen(orphans: Callable[[], set[str]]) -> None:
+    before = orphans()
     with (SEGMENTS / f"psm_deployed-{os.getpid()}_x").open("w+b") as file:
         file.write(b"segment")
         file.flush()
-        assert orphaned() - before == {Path(file.name)}
+        assert file.name in orphans() - before
         with mmap.mmap(file.fileno(), 0):
-            assert not orphaned() - before
+            assert file.name not in orphans()
     Path(file.name).unlink()
 
 
@@ -231,7 +208,7 @@ NO_BOARD = "for boards only, and no board can be used: Lava-Loihi, the extension
         ("--timeout -1", "timeout is -1; allowed are 0 to 1e+06 seconds\n"),
         ("--timeout nan", "timeout is nan; allowed are 0 to 1e+06 seconds\n"),
         ("--timeout inf", "timeout is inf; allowed are 0 to 1e+06 seconds\n"),
-        ("--populations out,in", "there is no population 'in'; there are out\n"),
+        ("--populations out,in", "--populations names 'in'; allowed are out\n"),
         ("--host ethernet", "--host ethernet needs --address, the host of the board\n"),
         ("--host ssh", "--host is 'ssh'; allowed are slurm, ethernet\n"),
         (
@@ -269,7 +246,11 @@ NO_BOARD = "for boards only, and no board can be used: Lava-Loihi, the extension
             "and --simulator was given; leave them out to use the simulator\n",
         ),
         ("--out .", "--out {out} is no file; name another\n"),
-        ("--out {out}/none/x", "(No such file or directory); name another file\n"),
+        (
+            "--out {out}/none/x",
+            "({out}/none/x: the folder {out}/none does not exist; create it first); name another"
+            " file\n",
+        ),
         ("--out {out}/run.py/x", "(Not a directory); name another file\n"),
         ("--out {out}/run.py", "--out {out}/run.py is a file of the deployment; name another\n"),
         ("--out {out}/SHA256SUMS", "SHA256SUMS is a file of the deployment; name another\n"),
@@ -342,6 +323,43 @@ def test_without_what_it_needs_it_says_so(tmp_path: Path) -> None:
         " lava-dl==0.6.0 setuptools`\n"
     )
     assert not (folder / "result.json").exists()
+
+
+def test_without_a_part_of_lava_it_says_what_it_needs(
+    tmp_path: Path, without: Callable[..., Any]
+) -> None:
+    part = tmp_path / "board" / "lava" / "lib" / "dl"
+    part.mkdir(parents=True)
+    (part / "__init__.py").write_text(
+        "raise ModuleNotFoundError(\"No module named 'lava.lib.dl'\")"
+    )
+    written(maps(), folder := tmp_path / "out")
+    done = without(folder)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        "run.py: Lava failed: No module named 'lava.lib.dl'; it needs Python 3.10 with `pip install"
+        " lava-nc==0.10.0 lava-dl==0.6.0 setuptools`\n"
+    )
+
+
+def test_a_disk_that_fills_up_at_the_end_is_a_sentence(
+    late_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from spikeport.hw.lava_folder import compare
+
+    def full(out: Path, text: str) -> None:
+        if text:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(out))
+        out.touch()
+
+    monkeypatch.setattr(compare, "HERE", late_folder)
+    monkeypatch.setattr(compare, "write_text", full)
+    assert compare.main(["--simulator", "--samples", "1"]) == 2
+    told = (
+        f"run.py: --out {late_folder / 'result.json'} cannot be written (No space left on device)"
+    )
+    assert capsys.readouterr().err == f"{told}; name another file\n"
+    assert not (late_folder / "result.json").exists()
 
 
 def test_a_board_compares_what_fires_in_the_samples_played() -> None:
@@ -436,7 +454,8 @@ def test_a_stopped_run_is_a_sentence_and_leaves_nothing(tmp_path: Path) -> None:
         time.sleep(0.02)
     run.send_signal(signal.SIGINT)
     said = run.communicate(timeout=60)[1]
-    assert (run.returncode, said) == (2, "run.py: stopped by the user; nothing was written\n")
+    sentence = "run.py: stopped by the user; what was already written is whole\n"
+    assert (run.returncode, said) == (130, sentence)
     assert {path.name for path in folder.iterdir()} == before
 
 
@@ -597,18 +616,16 @@ def test_spikeport_hands_the_boards_options_on(
     monkeypatch.setenv("ADAPTERS", str(tmp_path / "adapters"))
     written(late(), folder := tmp_path / "out")
     given = {"host": "slurm", "partition": "gulch", "generation": "N3C1", "profile": True}
-    ran, problem = deploying.run_folder(folder, samples=1, timeout_s=60, given=given)
-    assert problem is None
-    assert ran is not None
+    state, ran = deploying.run_folder(folder, samples=1, timeout_s=60, given=given)
+    assert state == "compared"
     assert ran["ran_on"].startswith("board, ")
     assert ran["profile"]["avg_time_per_step_us"] == [4.5]
     assert set((tmp_path / "adapters").read_text().splitlines()) == {
         "PyToNxAdapter 5 0", "NxToPyAdapter 6 0", "gulch N3C1",
     }  # fmt: skip
     given["partition"] = "tide"
-    ran, problem = deploying.run_folder(folder, samples=1, timeout_s=60, given=given)
-    assert ran is None
-    assert problem is not None
+    state, problem = deploying.run_folder(folder, samples=1, timeout_s=60, given=given)
+    assert state == "failed"
     assert "partition tide is not found or is down" in problem
 
 

@@ -36,8 +36,9 @@ def written(net: FixedNet, folder: Path) -> dict[str, Any]:
 
 def spikes(net: FixedNet, x: NDArray[np.int64], folder: Path) -> dict[str, NDArray[Any]]:
     """What the folder's graph does with `x`: [T, B, n] by population."""
+    from spikeport.hw.lava_axes import columns
     from spikeport.hw.lava_driver import Driver
-    from spikeport.hw.lava_folder import compare, graph, play
+    from spikeport.hw.lava_folder import compare, graph
     from spikeport.hw.lava_folder.processes.adapters import InputAdapter
     from spikeport.hw.lava_import import quiet
     from spikeport.hw.lava_net import forgetting
@@ -50,7 +51,7 @@ def spikes(net: FixedNet, x: NDArray[np.int64], folder: Path) -> dict[str, NDArr
         with quiet(), forgetting(), np.errstate(over="ignore"):
             from lava.proc.io.source import RingBuffer
 
-            source = RingBuffer(data=play.columns(part, shape, steps))
+            source = RingBuffer(data=columns(part, port=shape, steps=steps))
             adapter = InputAdapter(shape=shape, message_bits=header["input"]["message_bits"])
             source.s_out.connect(adapter.inp)
             neurons = graph.connect(folder, header, adapter.out)

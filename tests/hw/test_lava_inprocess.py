@@ -200,7 +200,7 @@ def test_mutant_wrong_flatten_order(monkeypatch: pytest.MonkeyPatch) -> None:
     x[0, 0, 1, 0, 2] = 1
     assert not differs(net, x)
     monkeypatch.setattr(
-        lava_synapses, "_flattened", lambda port: port.flatten() if port.shape[1:] else port
+        lava_synapses, "flattened", lambda port: port.flatten() if port.shape[1:] else port
     )
     assert differs(net, x)
 

@@ -91,7 +91,14 @@ def test_exponent_on_minus_five(w_exp: int, expected: int) -> None:
     ids=["mixed", "excitatory", "inhibitory", "zero", "one negative weight changes all"],
 )
 def test_weights_on_chip(given_weights: list[int], held: list[int]) -> None:
-    assert arith.weight_on_chip(np.array(given_weights)).tolist() == held
+    for kind in (np.int16, np.int64, np.float64):
+        found = arith.weight_on_chip(np.array(given_weights, kind))
+        assert found.dtype == np.int16
+        assert found.tolist() == held
+
+
+def test_weights_beyond_16_bits_are_clipped_not_wrapped() -> None:
+    assert arith.weight_on_chip(np.array([65536, -65537])).tolist() == [254, -256]
 
 
 @given(st.lists(st.integers(-128, 127), min_size=1, max_size=20))
