@@ -86,21 +86,22 @@ class Placement:
         """The largest share of any limit on any core."""
         return max(core.use.share(self.target.limits) for core in self.cores)
 
+    def groups(self) -> dict[tuple[str, ...], list[int]]:
+        """The numbers of the cores that hold each set of populations, in the order of the cores."""
+        found: dict[tuple[str, ...], list[int]] = {}
+        for number, core in enumerate(self.cores):
+            found.setdefault(core.populations, []).append(number)
+        return found
+
     def rows(self) -> list[dict[str, Any]]:
-        """For each set of populations that a core holds, in the order of the cores: its names, the
-        most that a core takes and what all of them take (each a Use), and the number of cores."""
-        groups: dict[tuple[str, ...], list[Use]] = {}
-        for core in self.cores:
-            groups.setdefault(core.populations, []).append(core.use)
-        return [
-            {
-                "populations": names,
-                "most": Use(*map(max, zip(*uses, strict=True))),
-                "total": Use(*map(sum, zip(*uses, strict=True))),
-                "cores": len(uses),
-            }
-            for names, uses in groups.items()
-        ]
+        """For each of `groups` its names, the most that a core takes and what all of them take
+        (each a Use), and the number of cores."""
+        rows = []
+        for names, numbers in self.groups().items():
+            uses = [self.cores[number].use for number in numbers]
+            most, total = (Use(*map(f, zip(*uses, strict=True))) for f in (max, sum))
+            rows.append({"populations": names, "most": most, "total": total, "cores": len(uses)})
+        return rows
 
     def table(self) -> list[list[str]]:
         """Rows as Intel's compiler prints them: the fullest core of every layer in per cent of

@@ -217,11 +217,8 @@ def _estimate(e: Estimate) -> dict[str, Any]:
 
 def _layers(found: Activity, between: Band) -> list[dict[str, Any]]:
     """What the cores of each set of populations do and take, a sample."""
-    groups: dict[tuple[str, ...], list[int]] = {}
-    for number, core in enumerate(found.placement.cores):
-        groups.setdefault(core.populations, []).append(number)
     rows = []
-    for names, at in groups.items():
+    for names, at in found.placement.groups().items():
         counts = {"spikes": found.spikes, "synapses": found.synapses, "sent": found.sent}
         each = [float(e.cores[at].sum()) for e in between.estimates]
         rows.append({

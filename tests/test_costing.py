@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -288,10 +288,10 @@ def test_a_roofline_can_be_read() -> None:
     axes = figure.axes[0]
     texts = [label.get_text() for label in axes.get_xticklabels()]
     assert {"1", "10"} <= set(texts)
-    seconds = {label.get_text().replace("\N{MINUS SIGN}", "-") for label in axes.get_yticklabels()}
-    assert {"1e-09", "1e-08", "1e-07", "1e-06"} <= seconds
+    seconds = {label.get_text() for label in axes.get_yticklabels()}
+    assert {"1 ns", "10 ns", "100 ns", "1 \N{MICRO SIGN}s"} <= seconds
     assert "a chip step" in axes.get_xlabel()
-    assert axes.get_ylabel() == "seconds a chip step, at least"
+    assert axes.get_ylabel() == "time of a chip step, at least"
     words = figure.get_suptitle()
     assert " ".join(words.split()).endswith("stated factors, not measured")
     assert figure._suptitle.get_window_extent().width < figure.bbox.width
@@ -330,13 +330,48 @@ def run_of_two() -> Activity:
     return activity(net, x, engine.run(net, x, record=True), place(net, goal))
 
 
+def test_the_floor_plan_names_the_layers() -> None:
+    """Cores carry the number of what they hold, and the legend says what that is."""
+    pytest.importorskip("matplotlib", reason="comes with Lava, or with the extra pictures")
+    from spikeport.pictures import figures
+
+    plan = figures(run_of_two(), None)["floor_plan"].axes[0]
+    assert [text.get_text() for text in plan.texts] == ["1"] * 4 + ["2"]
+    legend = [text.get_text() for text in plan.get_legend().get_texts()]
+    assert legend == ["1  a", "2  b"]
+    colours = [tuple(each) for each in plan.collections[-1].get_facecolor()]
+    shown = [patch.get_facecolor() for patch in plan.get_legend().get_patches()]
+    assert colours == [shown[0]] * 4 + [shown[1]]
+
+
+def test_a_floor_plan_of_many_layers_names_the_first() -> None:
+    """Names of 64 letters are cut, and what has no room in the legend is counted."""
+    pytest.importorskip("matplotlib", reason="comes with Lava, or with the extra pictures")
+    from spikeport.floor_plan import LETTERS, NAMED, floor_plan
+
+    whole = run_of(3)
+    (core,) = whole.placement.cores
+    names = ["a" * 64, *map(str, range(99))]
+    cores = [replace(core, slices=(replace(core.slices[0], population=n),)) for n in names]
+    counts = {
+        f.name: np.repeat(getattr(whole, f.name), 100, axis=-1)
+        for f in fields(whole)
+        if f.name not in ("placement", "links")
+    }
+    placement = replace(whole.placement, cores=tuple(cores))
+    plan = floor_plan(replace(whole, placement=placement, **counts)).axes[0]
+    legend = [text.get_text() for text in plan.get_legend().get_texts()]
+    assert legend[0] == f"1  {'a' * (LETTERS - 1)}\N{HORIZONTAL ELLIPSIS}"
+    assert legend[NAMED:] == ["and 30 more"]
+
+
 def test_chips_are_drawn_apart() -> None:
     pytest.importorskip("matplotlib", reason="comes with Lava, or with the extra pictures")
-    from spikeport.pictures import tile_corners
+    from spikeport.floor_plan import tile_corners
 
-    corners = tile_corners(run_of(1100, goal=MANY))
-    assert len(set(corners)) == len(corners) == 9 * 32
-    assert tile_corners(run_of(1))[31] == (7.0, 3.0)
+    corners = tile_corners(run_of(1100, goal=MANY).placement).tolist()
+    assert len(set(map(tuple, corners))) == len(corners) == 9 * 32
+    assert tile_corners(run_of(1).placement)[31].tolist() == [7.0, 3.0]
 
 
 def test_drawings_without_a_place_are_refused_before_anything_runs(tmp_path: Path) -> None:
