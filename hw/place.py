@@ -62,11 +62,15 @@ class Placement:
     target: Target
     cores: tuple[Loaded, ...]
 
+    def slices(self, population: str) -> list[tuple[int, Slice]]:
+        """What holds neurons of `population`: the number of the core, and which it holds."""
+        parts = ((number, part) for number, core in enumerate(self.cores) for part in core.slices)
+        return [(number, part) for number, part in parts if part.population == population]
+
     def core_of(self, population: str) -> NDArray[np.int64]:
         """int64 [n]: the core of each neuron of `population`. Raises ValueError for a name that
         the network does not have."""
-        parts = [(c, s) for c, core in enumerate(self.cores) for s in core.slices]
-        parts = [(c, s) for c, s in parts if s.population == population]
+        parts = self.slices(population)
         if not parts:
             raise ValueError(f"there is no population {population!r} in this placement")
         found = np.empty(sum(s.size for _, s in parts), np.int64)

@@ -16,7 +16,6 @@ from spikeport.hw.place import Placement
 # Where the four cores lie in their tile: x, y.
 CORNERS = ((0.05, 0.05), (0.5, 0.05), (0.05, 0.5), (0.5, 0.5))
 SIDE, TILE = 0.4, 0.95
-SQUARE = np.array([(0, 0), (1, 0), (1, 1), (0, 1)])
 GAP = 1.0  # between chips, in tiles
 SHAPES = 500  # cores that an SVG file draws one by one; more become an image in it
 LINES, NAMED, LETTERS = 14, 70, 30  # of the legend: a column, layers in all, a name
@@ -41,11 +40,11 @@ def floor_plan(a: Activity) -> Any:
     figure = Figure(figsize=(10, 3 * rows), layout="constrained")
     grid = figure.add_gridspec(rows, 2)
     tile_at = tile_corners(placement)
-    squares = core_corners(placement, tile_at)[:, None] + SIDE * SQUARE
-    _layers(figure.add_subplot(grid[0, :]), placement, tile_at, squares)
+    core_at = core_corners(placement, tile_at)
+    _layers(figure.add_subplot(grid[0, :]), placement, tile_at, core_at)
     for i, (title, values) in enumerate(panels.items()):
         axes = figure.add_subplot(grid[1 + i // 2, i % 2])
-        filled = _cores(axes, tile_at, squares, cmap="viridis")
+        filled = _cores(axes, tile_at, core_at, cmap="viridis")
         filled.set_array(values)
         filled.set_clim(0, max(float(values.max()), 1e-30))
         unit = EngFormatter(unit="J") if title.startswith("joules") else None
@@ -76,27 +75,32 @@ def core_corners(placement: Placement, tile_at: Each) -> Each:
     return np.asarray(tile_at[[tile_of(core, per_chip) for core in cores]] + inside)
 
 
-def _cores(axes: Any, tile_at: Each, squares: Each, **look: Any) -> Any:
-    """`squares` [cores, 4, 2], and outlines of all tiles; what draws the squares."""
-    from matplotlib.collections import PolyCollection
-
-    many = len(squares) > SHAPES
-    outlines = tile_at[:, None] + TILE * SQUARE
-    axes.add_collection(
-        PolyCollection(
-            outlines, facecolor="none", edgecolor="lightgrey", linewidth=0.5, rasterized=many
-        )
-    )
-    filled = axes.add_collection(
-        PolyCollection(squares, edgecolor="none", rasterized=many, **look), autolim=False
-    )
+def _cores(axes: Any, tile_at: Each, core_at: Each, **look: Any) -> Any:
+    """Squares for all cores, and outlines of all tiles; what draws the cores."""
     (left, top), (right, bottom) = tile_at.min(0), tile_at.max(0) + 1
     axes.set(xlim=(left - 0.2, right + 0.2), ylim=(bottom + 0.2, top - 0.2), aspect="equal")
     axes.axis("off")
-    return filled
+    many = len(core_at) > SHAPES
+    _squares(
+        axes, tile_at, TILE, rasterized=many, facecolor="none", edgecolor="lightgrey", linewidth=0.5
+    )
+    return _squares(axes, core_at, SIDE, rasterized=many, edgecolor="none", **look)
 
 
-def _layers(axes: Any, placement: Placement, tile_at: Each, squares: Each) -> None:
+def _squares(axes: Any, at: Each, side: float, **look: Any) -> Any:
+    """One square drawn at each of `at` [n, 2], its corner: far faster than n shapes."""
+    from matplotlib.collections import PathCollection
+    from matplotlib.path import Path
+    from matplotlib.transforms import Affine2D, AffineDeltaTransform
+
+    drawn = PathCollection(
+        [Path.unit_rectangle()], offsets=at, offset_transform=axes.transData, **look
+    )
+    drawn.set_transform(Affine2D().scale(side) + AffineDeltaTransform(axes.transData))
+    return axes.add_collection(drawn, autolim=False)
+
+
+def _layers(axes: Any, placement: Placement, tile_at: Each, core_at: Each) -> None:
     """What every core holds: a colour and, where there is room, a number each set of populations
     that share a core, and beside the plan their names."""
     from matplotlib import colormaps
@@ -104,14 +108,14 @@ def _layers(axes: Any, placement: Placement, tile_at: Each, squares: Each) -> No
 
     groups = placement.groups()
     colours = colormaps["tab20"].colors
-    number = np.empty(len(squares), int)
+    number = np.empty(len(core_at), int)
     for i, cores in enumerate(groups.values()):
         number[cores] = i
     look = np.array(colours)[number % len(colours)]
-    _cores(axes, tile_at, squares, facecolor=look)
-    if len(squares) <= SHAPES:
+    _cores(axes, tile_at, core_at, facecolor=look)
+    if len(core_at) <= SHAPES:
         size = min(7.0, 60 / float(np.ptp(tile_at[:, 1]) + 1))
-        for (x, y), own in zip(squares.mean(1), number, strict=True):
+        for (x, y), own in zip(core_at + SIDE / 2, number, strict=True):
             axes.text(x, y, str(own + 1), ha="center", va="center", fontsize=size)
     names = [" + ".join(names) for names in groups]
     entries = [
