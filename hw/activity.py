@@ -32,6 +32,7 @@ NAMES = (
     "active", "spikes", "dense", "conv", "effective", "macs", "words", "received", "outside",
     "sent", "hops_x", "hops_y", "left",
 )  # fmt: skip
+SUMS = ("synapses", "hops")  # of two each
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,14 +81,19 @@ class Activity:
         """int64 [S, B, cores]: synaptic operations of both kinds."""
         return self.dense + self.conv
 
+    @property
+    def hops(self) -> Each:
+        """int64 [S, B, cores]: from tile to tile, both ways."""
+        return self.hops_x + self.hops_y
+
     def per_step(self) -> dict[str, NDArray[np.float64]]:
         """Means over the samples in every chip step [S], all cores together, by name."""
-        found = {name: getattr(self, name).sum(2).mean(1) for name in NAMES}
+        found = {name: getattr(self, name).sum(2).mean(1) for name in NAMES + SUMS}
         return {"updates": np.full(self.steps, float(self.neurons.sum())), **found}
 
     def totals(self) -> dict[str, float]:
         """Means over the samples, all steps and cores together, by name."""
-        found = {name: float(getattr(self, name).sum()) / self.samples for name in NAMES}
+        found = {name: float(getattr(self, name).sum()) / self.samples for name in NAMES + SUMS}
         return {"updates": float(self.neurons.sum() * self.steps), **found}
 
 

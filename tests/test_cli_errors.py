@@ -1007,6 +1007,7 @@ COSTING = [
         "there is no part 'lif9'; there are 'lif1'",
     ),
     case("radius", "cost bundle --target loihi2 --eps x", "eps is x; write a number such as"),
+    case("sponge", "cost bundle --target loihi2 --sponge x", "sponge is x; write a number such as"),
 ]
 
 REPORTING = [

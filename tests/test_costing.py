@@ -55,6 +55,7 @@ def test_figures_are_those_of_the_vectors(cli: Any, target: str) -> None:
     assert {name: sum(each) for name, each in by_step.items()} == pytest.approx(
         {name: run["operations"][name] for name in by_step}
     )
+    assert by_step.keys() == run["operations"].keys() >= {"synapses", "hops"}
     assert sum(row["synapses"] for row in run["layers"]) == run["operations"]["synapses"]
     assert sum(row["neurons"] for row in run["layers"]) == expected.neurons.sum()
     proxy = "as a proxy for loihi2" if target != "loihi1" else "loihi1, 14 nm"
@@ -77,8 +78,8 @@ def test_inputs_of_ones_own_are_told_beside_the_vectors(cli: Any, tmp_path: Path
         ends[name] = runs["inputs"]["joules"], runs["inputs"]["operations"]["synapses"]
         change = found["changes"]["inputs"]
         usual = runs["vectors"]["operations"]["synapses"]
-        assert change["synaptic operations"] == pytest.approx(ends[name][1] / usual - 1)
-        assert change["hops from tile to tile"] == 0.0
+        assert change["synapses"] == pytest.approx(ends[name][1] / usual - 1)
+        assert change["hops"] == 0.0
     usual = runs["vectors"]
     assert ends["black"][0][0] < usual["joules"][0] < ends["bright"][0][0]
     assert ends["black"][1] < usual["operations"]["synapses"] < ends["bright"][1]
@@ -97,6 +98,31 @@ def test_a_file_called_vectors_does_not_replace_the_vectors(
     assert runs["inputs"]["shown"] == "vectors"
 
 
+def test_a_sponge_needs_no_labels(cli: Any, tmp_path: Path) -> None:
+    """It starts from images of one's own where they are given, and is held against them."""
+    whole = bundles.read(Path("bundle"))
+    bare = replace(whole.vectors, labels=None)
+    bundles.write(tmp_path / "bare", whole.net, files={}, vectors=bare)
+    asked: Any = {"target": "loihi2", "sponge": "4/255", "seed": 1, "samples": 2}
+    runs = costing.cost(tmp_path / "bare", **asked)["runs"]
+    same = costing.cost(Path("bundle"), **asked)["runs"]
+    assert runs == same
+    with pytest.raises(ValueError, match="have no labels, so nothing can be fooled"):
+        costing.cost(tmp_path / "bare", target="loihi2", eps="4/255", seed=1)
+    path = tmp_path / "dark.npy"
+    np.save(path, np.zeros((whole.net.steps, 3, *whole.net.input.shape), np.int64))
+    found = costing.cost(tmp_path / "bare", inputs=path, **asked)
+    ran, dark = found["runs"]["sponge"], found["runs"]["inputs"]
+    assert (ran["samples"], ran["against"], dark["against"]) == (3, "inputs", "vectors")
+    rise = ran["operations"]["synapses"] / dark["operations"]["synapses"] - 1
+    assert found["changes"]["sponge"]["synapses"] == pytest.approx(rise)
+    assert rise > 0
+    head = cost_table(found)[0]
+    assert head == [
+        "mean of a sample", "vectors", "inputs", "change", "sponge", "change from inputs"
+    ]  # fmt: skip
+
+
 def test_faults_are_told_beside_the_vectors(cli: Any) -> None:
     """A neuron that always fires reads its row in every step; a dead core sends nothing."""
     found = told(cli, "--target", "loihi2", "--fault", "stuck:lif1:3", "--fault", "dead:lif1:2")
@@ -112,7 +138,7 @@ def test_faults_are_told_beside_the_vectors(cli: Any) -> None:
     synapses = [runs[name]["operations"]["synapses"] for name in ("vectors", "faults")]
     assert (synapses[1] - synapses[0]) * samples == pytest.approx(10 * change)
     dead = told(cli, "--target", "loihi2", "--fault", "core:0")
-    assert dead["changes"]["faults"]["messages between cores"] == -1.0
+    assert dead["changes"]["faults"]["sent"] == -1.0
 
 
 def test_the_worst_images_are_told_beside_the_vectors(cli: Any) -> None:
@@ -120,12 +146,12 @@ def test_the_worst_images_are_told_beside_the_vectors(cli: Any) -> None:
     found = told(cli, "--target", "loihi2", "--eps", "8/255", "--seed", "1", "--samples", "4")
     assert found["runs"]["attacked"]["samples"] == 4
     assert found["runs"]["attacked"]["shown"] == "PGD-40, eps 8/255, seed 1"
-    assert found["changes"]["attacked"]["synaptic operations"] > 0
+    assert found["changes"]["attacked"]["synapses"] > 0
     more = told(cli, "--target", "loihi2", "--eps", "8/255", "--sponge", "8/255", "--samples", "4")
     assert more["runs"]["sponge"]["shown"] == (
         "APGD-100 for synaptic operations, eps 8/255, seed 0"
     )
-    rise = {name: more["changes"][name]["synaptic operations"] for name in ("attacked", "sponge")}
+    rise = {name: more["changes"][name]["synapses"] for name in ("attacked", "sponge")}
     assert rise["sponge"] > 1.1 * rise["attacked"] > 0
     nothing = told(cli, "--target", "loihi2", "--eps", "0", "--sponge", "0")
     assert set(nothing["changes"]["sponge"].values()) == {0.0}
@@ -146,11 +172,11 @@ def test_faults_are_read_as_their_table_has_them(text: str, expected: Fault) -> 
 
 
 def test_what_was_nothing_has_no_share() -> None:
-    run = {"samples": 1, "operations": dict.fromkeys(["x"], 0.0)}
+    run = {"samples": 1, "against": "vectors", "operations": dict.fromkeys(["x"], 0.0)}
     usual, other = ({**run, **figures(n)} for n in (0.0, 3.0))
     changes = costing._changes(usual, other)
     assert changes["spikes"] is None
-    assert changes["neuron updates"] == 0.0
+    assert changes["updates"] == 0.0
     table = cost_table({"runs": {"vectors": usual, "x": other}, "changes": {"x": changes}})
     assert next(row for row in table if row[0] == "spikes") == ["spikes", "0.0", "3.0", "from 0"]
 
@@ -401,9 +427,9 @@ def test_a_network_without_room_is_refused(tmp_path: Path) -> None:
 
 def test_an_attack_needs_a_seed(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="within eps or sponge draws numbers; give it a seed"):
-        costing.cost(tmp_path / "none", target="loihi2", eps="8/255")
+        costing.cost(Path("bundle"), target="loihi2", eps="8/255")
     with pytest.raises(ValueError, match="within eps or sponge draws numbers; give it a seed"):
-        costing.cost(tmp_path / "none", target="loihi2", sponge="8/255")
+        costing.cost(Path("bundle"), target="loihi2", sponge="8/255")
 
 
 @pytest.mark.parametrize("name", ["cut.npy", "whole.npz"])
