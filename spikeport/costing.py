@@ -27,6 +27,7 @@ from spikeport.sim import engine
 from spikeport.sim.bundle import Bundle
 from spikeport.sim.faults import KINDS, Fault, inject
 from spikeport.sim.faults.fault import ON_PROJECTIONS, SPIKE
+from spikeport.sim.files import read_array
 from spikeport.sim.net import FixedNet
 from spikeport.sim.trace import Trace
 
@@ -165,10 +166,10 @@ def fault_of(text: str) -> Fault:
 
 def _read(path: Path, net: FixedNet) -> NDArray[np.int64]:
     """Input of `net` from an .npy file."""
+    found = read_array(path)
     try:
-        with open(path, "rb") as file:  # np.load would take archives, too
-            return net.input.check(np.lib.format.read_array(file, allow_pickle=False))
-    except (OSError, ValueError, EOFError) as problem:
+        return net.input.check(found)
+    except ValueError as problem:
         raise ValueError(f"{path}: holds no input of this network ({problem})") from None
 
 

@@ -18,6 +18,7 @@ from spikeport.hw.constants import RuntimeConstants
 from spikeport.hw.energy import band
 from spikeport.hw.runtime import runtime
 from spikeport.sim.bundle import replacing
+from spikeport.sim.files import refuse_taken
 
 # Without a salt and with a date SVG files would differ from run to run; names are no formulae.
 STYLE: dict[Any, Any] = {"svg.hashsalt": "spikeport", "font.size": 8, "text.parse_math": False}
@@ -28,10 +29,7 @@ NAMES = re.compile(r'( id="|url\(#|href="#)')  # in SVG, where names are given a
 def check(folder: Path) -> None:
     """Raise ValueError in one sentence where `folder` exists already, nothing can be put into the
     folder around it, or matplotlib is missing."""
-    if folder.exists():
-        raise ValueError(f"{folder}: exists already; name a new folder")
-    if not folder.parent.is_dir():
-        raise ValueError(f"{folder}: the folder {folder.parent} does not exist; create it first")
+    refuse_taken(folder, what="folder")
     if find_spec("matplotlib") is None:
         raise ValueError(
             "pictures need matplotlib, which is not installed; install spikeport[pictures]"

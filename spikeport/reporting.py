@@ -28,7 +28,7 @@ from spikeport.hw.target import target as target_of
 from spikeport.sim import bundle as bundles
 from spikeport.sim.bundle import Bundle
 from spikeport.sim.describe import describe
-from spikeport.sim.files import write_text
+from spikeport.sim.files import refuse_taken, write_text
 from spikeport.tables import describe_rung
 
 NEEDED = ("jinja2", "matplotlib")
@@ -50,10 +50,7 @@ def report(
     be looked at. Raises ValueError in one sentence where `out` exists, a package is missing or
     something cannot be read.
     """
-    if out.exists():
-        raise ValueError(f"{out}: exists already; name a new file")
-    if not out.parent.is_dir():
-        raise ValueError(f"{out}: the folder {out.parent} does not exist; create it first")
+    refuse_taken(out, what="file")
     bundle, goal = bundles.read(folder), target_of(target)
     if missing := [name for name in NEEDED if find_spec(name) is None]:
         raise ValueError(

@@ -964,12 +964,12 @@ COSTING = [
     case(
         "no inputs",
         "cost bundle --target loihi2 --inputs x.npy",
-        "x.npy: holds no input of this network",
+        "x.npy: cannot be read as a .npy file (",
     ),
     case(
         "inputs are text",
         "cost bundle --target loihi2 --inputs x.npy",
-        "x.npy: holds no input of this network",
+        "x.npy: cannot be read as a .npy file (the magic string is not correct",
         holds("x.npy", b"no numbers"),
     ),
     case("target of export", "cost bundle --target loihi", "'loihi', which is what export calls"),

@@ -436,5 +436,11 @@ def test_an_attack_needs_a_seed(tmp_path: Path) -> None:
 def test_an_archive_is_no_input(tmp_path: Path, name: str) -> None:
     np.savez(tmp_path / "whole.npz", x=np.zeros(3))
     (tmp_path / "cut.npy").write_bytes(b"PK\x03\x04cut")
-    with pytest.raises(ValueError, match=f"{name}: holds no input of this network"):
+    with pytest.raises(ValueError, match=f"{name}: cannot be read as a .npy file"):
         costing.cost(Path("bundle"), target="loihi2", inputs=tmp_path / name)
+
+
+def test_inputs_must_be_of_the_network(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.zeros(3))
+    with pytest.raises(ValueError, match=r"x\.npy: holds no input of this network \("):
+        costing.cost(Path("bundle"), target="loihi2", inputs=tmp_path / "x.npy")
