@@ -107,11 +107,11 @@ def _layers(axes: Any, placement: Placement, tile_at: Each, core_at: Each) -> No
     from matplotlib.patches import Patch
 
     groups = placement.groups()
-    colours = colormaps["tab20"].colors
+    colours = colormaps["tab20"](np.arange(20))
     number = np.empty(len(core_at), int)
     for i, cores in enumerate(groups.values()):
         number[cores] = i
-    look = np.array(colours)[number % len(colours)]
+    look = colours[number % len(colours)]
     _cores(axes, tile_at, core_at, facecolor=look)
     if len(core_at) <= SHAPES:
         size = min(7.0, 60 / float(np.ptp(tile_at[:, 1]) + 1))

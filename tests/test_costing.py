@@ -379,7 +379,7 @@ def test_a_floor_plan_of_many_layers_names_the_first() -> None:
     (core,) = whole.placement.cores
     names = ["a" * 64, *map(str, range(99))]
     cores = [replace(core, slices=(replace(core.slices[0], population=n),)) for n in names]
-    counts = {
+    counts: dict[str, Any] = {
         f.name: np.repeat(getattr(whole, f.name), 100, axis=-1)
         for f in fields(whole)
         if f.name not in ("placement", "links")
