@@ -18,7 +18,7 @@ CORNERS = ((0.05, 0.05), (0.5, 0.05), (0.05, 0.5), (0.5, 0.5))
 SIDE, TILE = 0.4, 0.95
 GAP = 1.0  # between chips, in tiles
 SHAPES = 500  # cores that an SVG file draws one by one; more become an image in it
-LINES, NAMED, LETTERS = 14, 70, 30  # of the legend: a column, layers in all, a name
+LINES, NAMED, LETTERS = 16, 31, 24  # of the legend: a column, layers in all, a name
 Each = NDArray[Any]
 
 

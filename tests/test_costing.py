@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+import warnings
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -373,11 +374,14 @@ def test_the_floor_plan_names_the_layers() -> None:
 def test_a_floor_plan_of_many_layers_names_the_first() -> None:
     """Names of 64 letters are cut, and what has no room in the legend is counted."""
     pytest.importorskip("matplotlib", reason="comes with Lava, or with the extra pictures")
+    from matplotlib import rc_context
+
     from spikeport.floor_plan import LETTERS, NAMED, floor_plan
+    from spikeport.pictures import STYLE
 
     whole = run_of(3)
     (core,) = whole.placement.cores
-    names = ["a" * 64, *map(str, range(99))]
+    names = [f"{i:02}" + "W" * 64 for i in range(100)]
     cores = [replace(core, slices=(replace(core.slices[0], population=n),)) for n in names]
     counts: dict[str, Any] = {
         f.name: np.repeat(getattr(whole, f.name), 100, axis=-1)
@@ -385,10 +389,14 @@ def test_a_floor_plan_of_many_layers_names_the_first() -> None:
         if f.name not in ("placement", "links")
     }
     placement = replace(whole.placement, cores=tuple(cores))
-    plan = floor_plan(replace(whole, placement=placement, **counts)).axes[0]
+    with rc_context(STYLE), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        figure = floor_plan(replace(whole, placement=placement, **counts))
+        figure.draw_without_rendering()  # warns where the names leave no room
+    plan = figure.axes[0]
     legend = [text.get_text() for text in plan.get_legend().get_texts()]
-    assert legend[0] == f"1  {'a' * (LETTERS - 1)}\N{HORIZONTAL ELLIPSIS}"
-    assert legend[NAMED:] == ["and 30 more"]
+    assert legend[0] == f"1  00{'W' * (LETTERS - 3)}\N{HORIZONTAL ELLIPSIS}"
+    assert legend[NAMED:] == [f"and {100 - NAMED} more"]
 
 
 def test_chips_are_drawn_apart() -> None:
