@@ -12,16 +12,17 @@ motion counts, its own way does not.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from spikeport.hw.cost import Box, wires
-from spikeport.hw.fanout import fanout
+from spikeport.hw.cost import Box, Wire, wires
+from spikeport.hw.fanout import fanouts
 from spikeport.hw.mesh import Link, way
-from spikeport.hw.place import Placement, Slice
+from spikeport.hw.place import Placement
 from spikeport.sim.net import FixedNet, Population
 from spikeport.sim.synapse import lowered
 from spikeport.sim.trace import PopulationTrace, Trace
@@ -31,6 +32,7 @@ NAMES = (
     "active", "spikes", "dense", "conv", "effective", "macs", "words", "received", "outside",
     "sent", "hops_x", "hops_y", "left",
 )  # fmt: skip
+SUMS = ("synapses", "hops")  # of two each
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,14 +81,19 @@ class Activity:
         """int64 [S, B, cores]: synaptic operations of both kinds."""
         return self.dense + self.conv
 
+    @property
+    def hops(self) -> Each:
+        """int64 [S, B, cores]: from tile to tile, both ways."""
+        return self.hops_x + self.hops_y
+
     def per_step(self) -> dict[str, NDArray[np.float64]]:
         """Means over the samples in every chip step [S], all cores together, by name."""
-        found = {name: getattr(self, name).sum(2).mean(1) for name in NAMES}
+        found = {name: getattr(self, name).sum(2).mean(1) for name in NAMES + SUMS}
         return {"updates": np.full(self.steps, float(self.neurons.sum())), **found}
 
     def totals(self) -> dict[str, float]:
         """Means over the samples, all steps and cores together, by name."""
-        found = {name: float(getattr(self, name).sum()) / self.samples for name in NAMES}
+        found = {name: float(getattr(self, name).sum()) / self.samples for name in NAMES + SUMS}
         return {"updates": float(self.neurons.sum() * self.steps), **found}
 
 
@@ -104,29 +111,30 @@ def activity(net: FixedNet, x: Any, trace: Trace, placement: Placement) -> Activ
     tally = _Tally(net=net, placement=placement, steps=len(events), batch=events.shape[1])
     for p in net.populations:
         tally.add_neurons(p, trace[p.name])
-    parts = zip(net.projections, wires(net, placement.target.core), strict=True)
-    for projection, wire in parts:
-        source = projection.source
-        sent = events if source == "input" else trace[source].spikes != 0
-        part = lowered(projection.synapse, net.shape_of(source))
-        for core, held in tally.held[projection.target]:
-            each = fanout(part, wire, held, placement.target.core)
-            tally.add_arrivals(sent, source, each, core, "conv" if wire.conv else "dense")
+    sent = {"input": events, **{p.name: trace[p.name].spikes != 0 for p in net.populations}}
+    for wire, core, each in _fanouts(net, placement):
+        tally.add_arrivals(sent[wire.source], wire, each, core)
     return Activity(placement=placement, neurons=tally.neurons, links=tally.links, **tally.counts)
 
 
 def work(net: FixedNet, placement: Placement) -> dict[str, Each]:
     """int64, by "input" and population, in the shape of each: the synaptic operations that one
     event of every neuron sets in motion on all cores, zeros included as they are stored."""
-    core = placement.target.core
     found = {name: np.zeros(net.shape_of(name), np.int64) for name in net.depths}
-    for projection, wire in zip(net.projections, wires(net, core), strict=True):
-        shape = net.shape_of(projection.source)
-        part = lowered(projection.synapse, shape)
-        for held in (s for c in placement.cores for s in c.slices):
-            if held.population == projection.target:
-                found[projection.source] += fanout(part, wire, held, core)[1].reshape(shape)
+    for wire, _, each in _fanouts(net, placement):
+        found[wire.source] += each[1]
     return found
+
+
+def _fanouts(net: FixedNet, placement: Placement) -> Iterator[tuple[Wire, int, Each]]:
+    """Every projection with each core that holds some of its target, and what a spike of each
+    source neuron does there, int64 [4, *source shape] as `spikeport.hw.fanout` says."""
+    core = placement.target.core
+    for projection, wire in zip(net.projections, wires(net, core), strict=True):
+        held = placement.slices(wire.target)
+        part = lowered(projection.synapse, wire.source_shape)
+        each = fanouts(part, wire, (one for _, one in held), core)
+        yield from ((wire, number, counts) for (number, _), counts in zip(held, each, strict=True))
 
 
 class _Tally:
@@ -138,10 +146,7 @@ class _Tally:
         self.counts: dict[str, Each] = {name: np.zeros(size, np.int64) for name in NAMES}
         self.neurons: Each = np.zeros(size[2], np.int64)
         self.links: dict[Link, Each] = {}
-        self.held: dict[str, list[tuple[int, Slice]]] = {}
-        for number, core in enumerate(placement.cores):
-            for part in core.slices:
-                self.held.setdefault(part.population, []).append((number, part))
+        self.held = {p.name: placement.slices(p.name) for p in net.populations}
 
     def lives(self, name: str) -> slice:
         """The chip steps of the window of "input" or a population."""
@@ -160,11 +165,10 @@ class _Tally:
             self.counts["active"][..., core] += active
             self.counts["spikes"][window, :, core] += part.spikes[..., at].sum(-1, dtype=np.int64)
 
-    def add_arrivals(
-        self, sent: NDArray[np.bool_], source: str, each: Each, core: int, kind: str
-    ) -> None:
-        """What events `sent` [T, B, ...] of `source` do on `core`, where one of each neuron does
-        `each` [4, *source shape]."""
+    def add_arrivals(self, sent: NDArray[np.bool_], wire: Wire, each: Each, core: int) -> None:
+        """What events `sent` [T, B, ...] of the source of `wire` do on `core`, where one of each
+        neuron does `each` [4, *source shape]."""
+        source, kind = wire.source, "conv" if wire.conv else "dense"
         window, shape = self.lives(source), each.shape[1:]
         sent = sent.reshape(*sent.shape[:2], *shape)
         outside = [(-1, tuple((0, n) for n in shape))]

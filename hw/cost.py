@@ -168,11 +168,11 @@ def _by_pixels(wire: Wire, conv: Conv2d, box: Box, core: Core) -> Use:
 @dataclass(frozen=True, kw_only=True)
 class View:
     """What outputs see of one axis of the source. taps: of each position, those that it is seen
-    through. seen: int64, the positions that are seen at all, ascending. lists: (n, count), how many
+    through. seen: the positions that are seen at all, ascending. lists: (n, count), how many
     different sets of n taps there are."""
 
     taps: tuple[frozenset[int], ...]
-    seen: NDArray[np.int64]
+    seen: tuple[int, ...]
     lists: tuple[tuple[int, int], ...]
 
 
@@ -199,6 +199,6 @@ def _view(
     taps = tuple(map(frozenset, found))
     return View(
         taps=taps,
-        seen=np.flatnonzero([bool(each) for each in taps]),
+        seen=tuple(position for position, each in enumerate(taps) if each),
         lists=tuple(Counter(len(each) for each in set(taps) if each).items()),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,20 +15,26 @@ from spikeport.sim.synapse import Conv2d, Dense
 Counts = NDArray[np.int64]
 
 
-def fanout(part: Dense | Conv2d, wire: Wire, held: Slice, core: Core) -> Counts:
-    """int64 [4, *source shape]: for a spike of each source neuron, the messages to a core that
-    holds `held` of the target of `wire` (0 or 1), the synapses there that it reads, zeros included
-    as they are stored, those of them that are not zero, and the words of memory read.
+def fanouts(
+    part: Dense | Conv2d, wire: Wire, slices: Iterable[Slice], core: Core
+) -> Iterator[Counts]:
+    """For each of `slices` of the target of `wire`, held by a core, int64 [4, *source shape]: for a
+    spike of each source neuron, the messages to that core (0 or 1), the synapses there that it
+    reads, zeros included as they are stored, those of them that are not zero, and the words of
+    memory read.
 
     part: the synapse of `wire`, with pools spelled as convolutions.
     """
-    if isinstance(part, Dense):
+    if isinstance(part, Conv2d):
+        yield from (_of_convolution(part, wire, held, core) for held in slices)
+        return
+    weights = part.held  # of all cores: what each holds depends on the signs of the whole
+    for held in slices:
         n = held.size
-        nonzero = np.count_nonzero(part.w_chip[held.indices()], axis=0)
+        nonzero = np.count_nonzero(weights[held.indices()], axis=0)
         one, stored, words = (np.full_like(nonzero, k) for k in (1, n, dense_words(wire, n, core)))
         found = np.stack([one, stored, nonzero, words])
-        return np.asarray(found.reshape(4, *wire.source_shape), np.int64)
-    return _of_convolution(part, wire, held, core)
+        yield np.asarray(found.reshape(4, *wire.source_shape), np.int64)
 
 
 def _of_convolution(conv: Conv2d, wire: Wire, held: Slice, core: Core) -> Counts:

@@ -10,7 +10,7 @@ import numpy as np
 
 from spikeport.hw.activity import Activity
 from spikeport.hw.cost import wires
-from spikeport.hw.fanout import fanout
+from spikeport.hw.fanout import fanouts
 from spikeport.hw.place import Slice
 from spikeport.sim.net import FixedNet
 from spikeport.sim.synapse import Dense, SumPool2d, lowered
@@ -33,7 +33,7 @@ def metrics(net: FixedNet, trace: Trace, activity: Activity) -> dict[str, float]
         box = tuple((0, n) for n in shape)
         whole = Slice(population=projection.target, shape=shape, box=box)
         part = lowered(projection.synapse, net.shape_of(projection.source))
-        connections += int(fanout(part, wire, whole, core)[1].sum())
+        connections += sum(int(each[1].sum()) for each in fanouts(part, wire, [whole], core))
     weights = [
         p.synapse.w_chip if isinstance(p.synapse, Dense) else p.synapse.w
         for p in net.projections

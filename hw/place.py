@@ -62,11 +62,15 @@ class Placement:
     target: Target
     cores: tuple[Loaded, ...]
 
+    def slices(self, population: str) -> list[tuple[int, Slice]]:
+        """What holds neurons of `population`: the number of the core, and which it holds."""
+        parts = ((number, part) for number, core in enumerate(self.cores) for part in core.slices)
+        return [(number, part) for number, part in parts if part.population == population]
+
     def core_of(self, population: str) -> NDArray[np.int64]:
         """int64 [n]: the core of each neuron of `population`. Raises ValueError for a name that
         the network does not have."""
-        parts = [(c, s) for c, core in enumerate(self.cores) for s in core.slices]
-        parts = [(c, s) for c, s in parts if s.population == population]
+        parts = self.slices(population)
         if not parts:
             raise ValueError(f"there is no population {population!r} in this placement")
         found = np.empty(sum(s.size for _, s in parts), np.int64)
@@ -86,21 +90,22 @@ class Placement:
         """The largest share of any limit on any core."""
         return max(core.use.share(self.target.limits) for core in self.cores)
 
+    def groups(self) -> dict[tuple[str, ...], list[int]]:
+        """The numbers of the cores that hold each set of populations, in the order of the cores."""
+        found: dict[tuple[str, ...], list[int]] = {}
+        for number, core in enumerate(self.cores):
+            found.setdefault(core.populations, []).append(number)
+        return found
+
     def rows(self) -> list[dict[str, Any]]:
-        """For each set of populations that a core holds, in the order of the cores: its names, the
-        most that a core takes and what all of them take (each a Use), and the number of cores."""
-        groups: dict[tuple[str, ...], list[Use]] = {}
-        for core in self.cores:
-            groups.setdefault(core.populations, []).append(core.use)
-        return [
-            {
-                "populations": names,
-                "most": Use(*map(max, zip(*uses, strict=True))),
-                "total": Use(*map(sum, zip(*uses, strict=True))),
-                "cores": len(uses),
-            }
-            for names, uses in groups.items()
-        ]
+        """For each of `groups` its names, the most that a core takes and what all of them take
+        (each a Use), and the number of cores."""
+        rows = []
+        for names, numbers in self.groups().items():
+            uses = [self.cores[number].use for number in numbers]
+            most, total = (Use(*map(f, zip(*uses, strict=True))) for f in (max, sum))
+            rows.append({"populations": names, "most": most, "total": total, "cores": len(uses)})
+        return rows
 
     def table(self) -> list[list[str]]:
         """Rows as Intel's compiler prints them: the fullest core of every layer in per cent of

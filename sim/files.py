@@ -1,4 +1,4 @@
-"""Writing files so that a reader never meets half of one.
+"""Writing files so that a reader never meets half of one; arrays as numpy saves them.
 
 Stands on its own: deployment folders carry this file.
 """
@@ -12,6 +12,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 
 @contextmanager
@@ -75,3 +78,24 @@ def write_text(path: Path | str, text: str) -> None:
     """Write UTF-8 `text` to `path` atomically."""
     with atomic(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def refuse_taken(path: Path, *, what: str) -> None:
+    """Raise ValueError where `path`, a new "file" or "folder", exists already, or the folder that
+    is to hold it does not."""
+    if path.exists():
+        raise ValueError(f"{path}: exists already; name a new {what}")
+    if not path.parent.is_dir():
+        raise ValueError(f"{path}: the folder {path.parent} does not exist; create it first")
+
+
+def read_array(path: Path) -> NDArray[Any]:
+    """The array in an .npy file. Raises ValueError for anything else, archives and pickles too."""
+    try:
+        with open(path, "rb") as file:  # numpy.load takes archives, and stumbles over cut ones
+            found: NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as problem:
+        raise ValueError(
+            f"{path}: cannot be read as a .npy file ({problem}); save one array with numpy.save"
+        ) from problem
+    return found

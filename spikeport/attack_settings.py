@@ -214,13 +214,14 @@ def measured(
     return {"norm": norms.pop(), "eps": tuple(map(int, sizes))}
 
 
-def radius(text: str) -> float:
-    """A radius as people write it, "0.03" or "8/255"; ValueError when it is no finite number."""
+def radius(text: str, *, where: str = "eps") -> float:
+    """A radius as people write it, "0.03" or "8/255"; ValueError, which names `where` it stands,
+    when it is no finite number."""
     above, slash, below = text.partition("/")
     try:
         found = int(above) / int(below) if slash else float(text)
     except (ValueError, ArithmeticError):
         found = math.nan
     if not math.isfinite(found):
-        raise ValueError(f"eps is {text}; write a number such as 0.03 or 8/255")
+        raise ValueError(f"{where} is {text}; write a number such as 0.03 or 8/255")
     return found

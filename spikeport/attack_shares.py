@@ -57,15 +57,20 @@ class Target:
     def of(cls, folder: Path, samples: int) -> Target:
         """The first `samples` (0: all) of a bundle; ValueError where it cannot be attacked."""
         bundle = bundles.read(folder)
-        vectors, source = bundle.vectors, bundle.net.input
+        vectors = bundle.vectors
         if vectors.labels is None:
             raise ValueError(
                 f"{bundle.folder}: its test vectors have no labels, so nothing can be fooled;"
                 " export a trained run"
             )
         count = min(samples or vectors.samples, vectors.samples)
-        shown, y = vectors.inputs[:, :count], torch.tensor(vectors.labels[:count])
-        of_events = source.kind != "graded" or bool((vectors.inputs != vectors.inputs[:1]).any())
+        return cls.showing(bundle, vectors.inputs[:, :count], vectors.labels[:count])
+
+    @classmethod
+    def showing(cls, bundle: Bundle, shown: Any, labels: Any) -> Target:
+        """Integers `shown` [T, B, *shape] to the network of `bundle`, and their `labels` [B]."""
+        source, y = bundle.net.input, torch.tensor(labels)
+        of_events = source.kind != "graded" or bool((shown != shown[:1]).any())
         x = torch.tensor(shown.swapaxes(0, 1) if of_events else shown[0]).float()
         x = x if of_events else x / source.scale
         classes: int = bundle.net.population(bundle.net.readout.population).size

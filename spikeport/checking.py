@@ -9,6 +9,7 @@ from typing import Any
 from spikeport import handover
 from spikeport.hw import rules, rules_place
 from spikeport.hw.place import DoesNotFitError, Placement, place
+from spikeport.hw.target import Target
 from spikeport.hw.target import target as target_of
 from spikeport.sim import bundle as bundles
 from spikeport.sim.net import FixedNet
@@ -27,7 +28,11 @@ def check(source: Path, *, target: str, fewest: bool = False) -> dict[str, Any]:
         if fewest:
             raise ValueError(f"--fewest places a network on cores, target {target} does not")
         return handover.check(source, target=target)
-    net, goal = _net(source), target_of(target)
+    return checked(_net(source), target_of(target), fewest=fewest)
+
+
+def checked(net: FixedNet, goal: Target, *, fewest: bool) -> dict[str, Any]:
+    """`check` of `net` on `goal`."""
     issues = rules.check(net, goal.whole)
     placement = None
     try:

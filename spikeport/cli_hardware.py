@@ -31,7 +31,10 @@ Eps = Annotated[
 ]
 Sponge = Annotated[
     str | None,
-    typer.Option(help="Also the images within this radius, 8/255, that cost the most operations."),
+    typer.Option(
+        help="Also the images within this radius, 8/255, of the inputs or else the vectors that"
+        " cost the most operations."
+    ),
 ]
 Seed = Annotated[int, typer.Option(help="Seed of those attacks.")]
 Faults = Annotated[

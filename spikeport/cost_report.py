@@ -7,23 +7,27 @@ from typing import Any
 from spikeport.sim.text import aligned
 
 TITLES = {
-    "updates": "neuron updates", "active": "of active neurons", "spikes": "spikes",
-    "synapses": "synaptic operations", "effective": "of weights that are not 0",
+    "updates": "neuron updates", "active": "  of active neurons", "spikes": "spikes",
+    "synapses": "synaptic operations", "effective": "  of weights that are not 0",
     "words": "words of synapse memory read", "sent": "messages between cores",
     "hops": "hops from tile to tile", "left": "messages to other chips",
 }  # fmt: skip
-JOULES, SECONDS = "joules, ", "seconds, "
 
 
-def figures(run: dict[str, Any]) -> dict[str, float]:
-    """The means of a sample of one run by their titles; every run of a result has the same."""
-    found = {title: run["operations"][key] for key, title in TITLES.items()}
+def figures(run: dict[str, Any]) -> dict[str, tuple[str, float]]:
+    """The means of a sample of one run, each with its title, by names such as "synapses",
+    "joules:SANA-FE", "joules:SANA-FE:hops" and "bound:scaled"; every run of a result has the same.
+    """
+    found = {key: (title, run["operations"][key]) for key, title in TITLES.items()}
     for e in run["estimates"]:
-        found[JOULES + e["name"]] = e["joules"]
-        found |= {f"  {part}, {e['name']}": joules for part, joules in e["parts"].items()}
-        found[SECONDS + e["name"]] = e["seconds"]
-    if run["bound"]:
-        found["seconds at least, " + run["bound"]["constants"]] = run["bound"]["seconds"]
+        name = e["name"]
+        found[f"joules:{name}"] = f"joules, {name}", e["joules"]
+        for part, joules in e["parts"].items():
+            found[f"joules:{name}:{part}"] = f"  {part}, {name}", joules
+        found[f"seconds:{name}"] = f"seconds, {name}", e["seconds"]
+    if bound := run["bound"]:
+        name = bound["constants"]
+        found[f"bound:{name}"] = f"seconds at least, {name}", bound["seconds"]
     return found
 
 
@@ -31,20 +35,20 @@ def cost_table(result: dict[str, Any]) -> list[list[str]]:
     """The figures of all runs as rows, each other run followed by its change."""
     runs, changes = result["runs"], result["changes"]
     rows = [["mean of a sample"], ["samples"]]
-    counts = set(TITLES.values())
     named = {name: figures(run) for name, run in runs.items()}
-    rows += [[title] for title in next(iter(named.values()))]
+    usual = next(iter(named.values()))
+    rows += [[title] for title, _ in usual.values()]
     for name, run in runs.items():
         rows[0].append(name)
         rows[1].append(str(run["samples"]))
-        for row in rows[2:]:
-            number = named[name][row[0]]
-            row.append(f"{number:,.1f}" if row[0] in counts else f"{number:.3g}")
+        for row, (key, (_, number)) in zip(rows[2:], named[name].items(), strict=True):
+            row.append(f"{number:,.1f}" if key in TITLES else f"{number:.3g}")
         if name in changes:
-            rows[0].append("change")
+            against = run["against"]
+            rows[0].append("change" if against == next(iter(runs)) else f"change from {against}")
             rows[1].append("")
-            for row in rows[2:]:
-                change = changes[name][row[0]]
+            for row, key in zip(rows[2:], usual, strict=True):
+                change = changes[name][key]
                 row.append("from 0" if change is None else f"{change:+.1%}")
     return rows
 

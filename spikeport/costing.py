@@ -4,7 +4,7 @@ how much more or less other inputs and faults make of it."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +13,21 @@ from numpy.typing import NDArray
 
 from spikeport.cost_report import figures, layer_table
 from spikeport.hw import rules, rules_place
-from spikeport.hw.activity import Activity, activity, work
+from spikeport.hw.activity import Activity, activity
 from spikeport.hw.constants import RuntimeConstants
 from spikeport.hw.energy import Band, Estimate, band
 from spikeport.hw.metrics import metrics
-from spikeport.hw.place import Placement, place
+from spikeport.hw.place import DoesNotFitError, Placement, place
 from spikeport.hw.runtime import constants
 from spikeport.hw.runtime import runtime as bound_of
+from spikeport.hw.target import Target
 from spikeport.hw.target import target as target_of
 from spikeport.sim import bundle as bundles
 from spikeport.sim import engine
 from spikeport.sim.bundle import Bundle
 from spikeport.sim.faults import KINDS, Fault, inject
-from spikeport.sim.faults.fault import SPIKE
+from spikeport.sim.faults.fault import ON_PROJECTIONS, SPIKE
+from spikeport.sim.files import read_array
 from spikeport.sim.net import FixedNet
 from spikeport.sim.trace import Trace
 
@@ -34,10 +36,9 @@ VECTORS = "vectors"
 
 @dataclass(frozen=True, kw_only=True)
 class Costed:
-    """A bundle placed on a target, and what each of its `runs` does there. bounds: constants of the
-    max-affine model, None where nobody named any. result: all that in numbers, JSON-able."""
+    """A network placed on a target, and what each of its `runs` does there. bounds: constants of
+    the max-affine model, None where nobody named any. result: all that in numbers, JSON-able."""
 
-    bundle: Bundle
     placement: Placement
     bounds: RuntimeConstants | None
     runs: dict[str, Activity]
@@ -49,71 +50,96 @@ class Costed:
         return layer_table(self.result["runs"][VECTORS]["layers"])
 
 
-def cost(folder: Path, *, pictures: Path | None = None, **asked: Any) -> dict[str, Any]:
-    """What `measured` finds when `asked`, JSON-able; pictures: a new folder for drawings of it.
+def cost(
+    folder: Path, *, target: str, pictures: Path | None = None, **asked: Any
+) -> dict[str, Any]:
+    """What `measured` finds of the bundle in `folder` on `target` when `asked`, JSON-able;
+    pictures: a new folder for drawings of it.
 
     Raises ValueError in one sentence for what cannot be read, drawn or placed.
     """
     if pictures is None:
-        return {**measured(folder, **asked).result, "pictures": []}
+        return {**measured(bundles.read(folder), target_of(target), **asked).result, "pictures": []}
     from spikeport import pictures as drawings
 
     drawings.check(pictures)  # before anything takes long
-    found = measured(folder, **asked)
+    found = measured(bundles.read(folder), target_of(target), **asked)
     drawn = drawings.draw(pictures, found.runs[VECTORS], found.layers, found.bounds)
     return {**found.result, "pictures": drawn}
 
 
 def measured(
-    folder: Path, *, target: str, samples: int = 0, fewest: bool = False,
+    bundle: Bundle, goal: Target, *, samples: int = 0, fewest: bool = False,
     runtime: str | None = None, inputs: Path | None = None, eps: str | None = None,
     sponge: str | None = None, faults: Sequence[str] = (), seed: int | None = None,
 ) -> Costed:  # fmt: skip
-    """Operations, energy and time a sample of the bundle in `folder` on `target`.
+    """Operations, energy and time a sample of `bundle` on `goal`.
 
     samples: how many of its test vectors run, 0 for all. runtime: constants of the max-affine
     model, by name or in a TOML file; the model is left out without. Beside the vectors run, where
     they are given, inputs: an .npy file of integers [T, B, *shape]; eps: the worst images within
     that radius, as the `faults` command finds them with `seed`; sponge: the images within that
-    radius that cost the most synaptic operations, as far as APGD finds them with `seed`; faults:
-    the vectors under all of these, texts such as "stuck:lif1:3", where weights that are not 0 are
-    counted as programmed. Raises ValueError in one sentence for what cannot be read or has no room.
+    radius of the inputs, or of the vectors where there are none, that cost the most synaptic
+    operations, as far as APGD finds them with `seed`; faults: the vectors under all of these, texts
+    such as "stuck:lif1:3", where weights that are not 0 are counted as programmed. Raises
+    ValueError in one sentence for what cannot be read, and DoesNotFitError where all that was asked
+    is well and there is no room.
     """
     bounds = constants(runtime) if runtime else None
     if samples < 0:
         raise ValueError(f"samples is {samples}; give 0 for all or a positive number")
-    if seed is None and (eps is not None or sponge is not None):
-        raise ValueError("cost: an attack within eps or sponge draws numbers; give it a seed")
-    struck = [fault_of(text) for text in faults]
-    bundle, goal = bundles.read(folder), target_of(target)
-    net = bundle.net
-    placement = place(net, goal, way="fewest" if fewest else "compiled")
-    for issue in rules_place.cores(len(placement.cores), goal):
-        raise ValueError(str(issue))
+    attacks = _attacks(eps, sponge, seed)
+    struck, net = [fault_of(text) for text in faults], bundle.net
     shown = {VECTORS: bundle.vectors.inputs[:, : samples or None]}
-    words = {VECTORS: "test vectors", "inputs": str(inputs)}
+    words, usual = {VECTORS: "test vectors", "inputs": str(inputs)}, VECTORS
     if inputs is not None:
-        shown["inputs"] = _read(inputs, net)
-    if eps is not None and seed is not None:
-        shown["attacked"], words["attacked"] = _attacked(folder, samples, eps=eps, seed=seed)
-    if sponge is not None and seed is not None:
-        x, words["sponge"] = _attacked(folder, samples, eps=sponge, seed=seed, soaks=placement)
-        shown["sponge"] = x
+        shown["inputs"], usual = _read(inputs, net), "inputs"
+    placement = place(net, goal, way="fewest" if fewest else "compiled")
+    if issues := list(rules_place.cores(len(placement.cores), goal)):
+        raise DoesNotFitError(issues, goal.name)
+    if eps is not None:
+        shown["attacked"], words["attacked"] = attacks.fooling(bundle, samples)
+    if sponge is not None:
+        x = shown[usual]
+        shown["sponge"], words["sponge"] = attacks.costliest(bundle, placement, x)
     runs = {name: (x, engine.run(net, x, record=True)) for name, x in shown.items()}
     if struck:
         words["faults"], x = "; ".join(map(str, struck)), shown[VECTORS]
         runs["faults"] = x, inject.run(net, x, struck, cores=placement.neurons())
     found = {name: activity(net, *run, placement) for name, run in runs.items()}
     told = {
-        name: {"shown": words[name], **_told(net, runs[name][1], a, bounds)}
+        name: {
+            "shown": words[name], "against": usual if name == "sponge" else VECTORS,
+            **_told(net, runs[name][1], a, bounds),
+        }
         for name, a in found.items()
-    }
-    result = {
+    }  # fmt: skip
+    result = _result(net, placement, told)
+    return Costed(placement=placement, bounds=bounds, runs=found, result=result)
+
+
+def _attacks(eps: str | None, sponge: str | None, seed: int | None) -> Any:
+    """`spikeport.cost_attacks.Attacks`, None where neither is asked for."""
+    if eps is None and sponge is None:
+        return None
+    if seed is None:
+        raise ValueError("cost: an attack within eps or sponge draws numbers; give it a seed")
+    from spikeport.cost_attacks import Attacks  # needs torch
+
+    return Attacks(eps=eps, sponge=sponge, seed=seed)
+
+
+def _result(net: FixedNet, placement: Placement, told: dict[str, Any]) -> dict[str, Any]:
+    """All runs and by how much they differ, as JSON."""
+    goal = placement.target
+    return {
         "target": goal.name, "digest": net.digest(), "cores": len(placement.cores),
         "of": goal.cores, "issues": [str(i) for i in rules.check(net, goal.whole)], "runs": told,
-        "changes": {name: _changes(told[VECTORS], told[name]) for name in told if name != VECTORS},
+        "changes": {
+            name: _changes(told[run["against"]], run)
+            for name, run in told.items() if name != VECTORS
+        },
     }  # fmt: skip
-    return Costed(bundle=bundle, placement=placement, bounds=bounds, runs=found, result=result)
 
 
 def fault_of(text: str) -> Fault:
@@ -133,57 +159,28 @@ def fault_of(text: str) -> Fault:
         raise ValueError(f"--fault {text!r}: write one of {', '.join(forms)}")
     if not all(number.isdecimal() for number in numbers):
         raise ValueError(f"--fault {text!r}: write {', '.join(needs)} as whole numbers from 0")
-    numbered = kind in ("weight", "core") and part.isdecimal()
+    numbered = kind in (*ON_PROJECTIONS, "core") and part.isdecimal()
     values: Any = dict(zip(needs, map(int, numbers), strict=True))
     return Fault(kind=kind, part=int(part) if numbered else part, **values)
 
 
 def _read(path: Path, net: FixedNet) -> NDArray[np.int64]:
     """Input of `net` from an .npy file."""
+    found = read_array(path)
     try:
-        with open(path, "rb") as file:  # np.load would take archives, too
-            return net.input.check(np.lib.format.read_array(file, allow_pickle=False))
-    except (OSError, ValueError, EOFError) as problem:
+        return net.input.check(found)
+    except ValueError as problem:
         raise ValueError(f"{path}: holds no input of this network ({problem})") from None
-
-
-def _attacked(
-    folder: Path, samples: int, *, eps: str, seed: int, soaks: Placement | None = None
-) -> tuple[NDArray[np.int64], str]:
-    """The worst images [T, B, *shape] within `eps` of the vectors, or those that cost most on the
-    placement that they shall soak up, and how they were found."""
-    import torch  # is not needed for the rest
-
-    from spikeport.attack_settings import radius
-    from spikeport.attack_shares import Target
-    from spikeport.faulting import ATTACK, worst_images
-    from spikeport.sim.attack import Apgd, Sponge
-    from spikeport.sim.twin import Twin
-
-    target, within = Target.of(folder, samples), radius(eps)
-    if soaks is None:
-        x = worst_images(target, Twin(target.bundle.net), eps=within, seed=seed)
-        return np.asarray(x, np.int64), f"PGD-{ATTACK.steps}, eps {eps}, seed {seed}"
-    net = target.bundle.net
-    spec, sponge = Apgd(steps=100), Sponge(net, work(net, soaks))
-    standing = replace(target, y=torch.zeros_like(target.y))
-    x = worst_images(standing, sponge, eps=within, seed=seed, spec=spec)
-    how = f"APGD-{spec.steps} for synaptic operations, eps {eps}, seed {seed}"
-    return np.asarray(x, np.int64), how
 
 
 def _told(
     net: FixedNet, trace: Trace, found: Activity, bounds: RuntimeConstants | None
 ) -> dict[str, Any]:
     """A run as JSON."""
-    totals = found.totals()
-    totals |= {
-        "synapses": totals["dense"] + totals["conv"], "hops": totals["hops_x"] + totals["hops_y"]
-    }  # fmt: skip
     between = band(found)
     bound = bound_of(found, bounds) if bounds else None
     return {
-        "samples": found.samples, "chip_steps": found.steps, "operations": totals,
+        "samples": found.samples, "chip_steps": found.steps, "operations": found.totals(),
         "operations_by_step": {name: each.tolist() for name, each in found.per_step().items()},
         "neurobench": metrics(net, trace, found), "layers": _layers(found, between),
         "joules": between.joules, "seconds": between.seconds,
@@ -200,8 +197,8 @@ def _changes(usual: dict[str, Any], other: dict[str, Any]) -> dict[str, float | 
     the usual one is 0 and the other is not."""
     pairs = zip(figures(usual).items(), figures(other).values(), strict=True)
     return {
-        name: (there - here) / here if here else (None if there else 0.0)
-        for (name, here), there in pairs
+        key: (there - here) / here if here else (None if there else 0.0)
+        for (key, (_, here)), (_, there) in pairs
     }
 
 
@@ -217,11 +214,8 @@ def _estimate(e: Estimate) -> dict[str, Any]:
 
 def _layers(found: Activity, between: Band) -> list[dict[str, Any]]:
     """What the cores of each set of populations do and take, a sample."""
-    groups: dict[tuple[str, ...], list[int]] = {}
-    for number, core in enumerate(found.placement.cores):
-        groups.setdefault(core.populations, []).append(number)
     rows = []
-    for names, at in groups.items():
+    for names, at in found.placement.groups().items():
         counts = {"spikes": found.spikes, "synapses": found.synapses, "sent": found.sent}
         each = [float(e.cores[at].sum()) for e in between.estimates]
         rows.append({

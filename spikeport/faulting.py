@@ -86,8 +86,8 @@ def worst_images(
     net = target.bundle.net
     if target.of_events:
         raise ValueError(
-            f"{target.bundle.folder}: its input changes from step to step, and eps is a radius of"
-            " still images; leave it out"
+            f"{target.bundle.folder}: its input changes from step to step, and a radius is one"
+            " of still images; leave it out"
         )
     budget = Budget(eps=eps, levels=net.input.largest)
     views = list(Settings().views(twin).values())

@@ -6,12 +6,10 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from spikeport.export import nir_read, quantise
 from spikeport.hw import netx_read
 from spikeport.sim.chip import Chip
+from spikeport.sim.files import read_array
 from spikeport.sim.net import FixedNet, FloatNet, Input
 
 READING = "reading.json"  # in a bundle: how its NIR file was read, where it does not say itself
@@ -81,7 +79,7 @@ def load(source: Path, chip: Chip, reading: Reading) -> tuple[FloatNet | None, F
         float_net = nir_read.read(source, input=_graded(float_net.input, given), **said)
     rounding: dict[str, Any] = {name: given[name] for name in ROUNDING if name in given}
     if reading.calibration is not None:
-        rounding["calibration"] = _array(reading.calibration)
+        rounding["calibration"] = read_array(reading.calibration)
     return float_net, quantise.to_fixed(float_net, chip, **rounding)
 
 
@@ -90,13 +88,3 @@ def _graded(found: Input, given: dict[str, Any]) -> Input:
         raise ValueError("--input-scale is of graded input; give --payload-bits too")
     scale = given.get("input_scale", 1.0)
     return replace(found, kind="graded", payload_bits=given["payload_bits"], scale=scale)
-
-
-def _array(path: Path) -> NDArray[Any]:
-    try:
-        array: NDArray[Any] = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError):
-        raise ValueError(
-            f"{path}: cannot be read as a .npy file; save calibration samples with numpy.save"
-        ) from None
-    return array

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import fields
 from importlib.resources import files
 from importlib.util import find_spec
@@ -21,12 +22,13 @@ from spikeport.cost_report import cost_table, labels
 from spikeport.costing import VECTORS, Costed
 from spikeport.hw.constants import SETS, as_proxy
 from spikeport.hw.mesh import MESH
+from spikeport.hw.place import DoesNotFitError
 from spikeport.hw.target import Target
 from spikeport.hw.target import target as target_of
 from spikeport.sim import bundle as bundles
 from spikeport.sim.bundle import Bundle
 from spikeport.sim.describe import describe
-from spikeport.sim.files import write_text
+from spikeport.sim.files import refuse_taken, write_text
 from spikeport.tables import describe_rung
 
 NEEDED = ("jinja2", "matplotlib")
@@ -44,30 +46,27 @@ def report(
     """Write the page about the bundle in `folder` on `target` to the new file `out`; a JSON
     summary. asked: what else `spikeport.costing.measured` may be asked.
 
-    A network without room on the target gets a page without its cost. Raises ValueError in one
-    sentence where `out` exists, a package is missing or something cannot be read.
+    A network without room on the target gets a page without its cost, if all that was asked could
+    be looked at. Raises ValueError in one sentence where `out` exists, a package is missing or
+    something cannot be read.
     """
-    if out.exists():
-        raise ValueError(f"{out}: exists already; name a new file")
-    if not out.parent.is_dir():
-        raise ValueError(f"{out}: the folder {out.parent} does not exist; create it first")
+    refuse_taken(out, what="file")
     bundle, goal = bundles.read(folder), target_of(target)
     if missing := [name for name in NEEDED if find_spec(name) is None]:
         raise ValueError(
             f"a report needs {' and '.join(missing)}, not installed here; install spikeport[report]"
         )
-    checked = checking.check(folder, target=target, fewest=fewest)
-    placed = checked["placement"]
+    checked = checking.checked(bundle.net, goal, fewest=fewest)
     costed = None
-    if placed and placed["cores"] <= placed["of"]:
-        costed = costing.measured(folder, target=target, fewest=fewest, **asked)
+    with suppress(DoesNotFitError):  # the rules say so
+        costed = costing.measured(bundle, goal, fewest=fewest, **asked)
     write_text(out, page(bundle, goal, checked=checked, costed=costed))
     return {"passed": checked["passed"], "out": str(out), "target": goal.name}
 
 
 def page(bundle: Bundle, goal: Target, *, checked: dict[str, Any], costed: Costed | None) -> str:
-    """The page as HTML. checked: the result of `checking.check`; costed: None where the network has
-    no room."""
+    """The page as HTML. checked: the result of `checking.checked`; costed: None where the network
+    has no room."""
     from jinja2 import Environment, StrictUndefined
 
     environment = Environment(

@@ -969,12 +969,12 @@ COSTING = [
     case(
         "no inputs",
         "cost bundle --target loihi2 --inputs x.npy",
-        "x.npy: holds no input of this network",
+        "x.npy: cannot be read as a .npy file (",
     ),
     case(
         "inputs are text",
         "cost bundle --target loihi2 --inputs x.npy",
-        "x.npy: holds no input of this network",
+        "x.npy: cannot be read as a .npy file (the magic string is not correct",
         holds("x.npy", b"no numbers"),
     ),
     case("target of export", "cost bundle --target loihi", "'loihi', which is what export calls"),
@@ -1012,6 +1012,7 @@ COSTING = [
         "there is no part 'lif9'; there are 'lif1'",
     ),
     case("radius", "cost bundle --target loihi2 --eps x", "eps is x; write a number such as"),
+    case("sponge", "cost bundle --target loihi2 --sponge x", "sponge is x; write a number such as"),
 ]
 
 REPORTING = [

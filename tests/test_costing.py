@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import re
 import sys
-from dataclasses import replace
+import warnings
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -55,6 +56,7 @@ def test_figures_are_those_of_the_vectors(cli: Any, target: str) -> None:
     assert {name: sum(each) for name, each in by_step.items()} == pytest.approx(
         {name: run["operations"][name] for name in by_step}
     )
+    assert by_step.keys() == run["operations"].keys() >= {"synapses", "hops"}
     assert sum(row["synapses"] for row in run["layers"]) == run["operations"]["synapses"]
     assert sum(row["neurons"] for row in run["layers"]) == expected.neurons.sum()
     proxy = "as a proxy for loihi2" if target != "loihi1" else "loihi1, 14 nm"
@@ -77,8 +79,8 @@ def test_inputs_of_ones_own_are_told_beside_the_vectors(cli: Any, tmp_path: Path
         ends[name] = runs["inputs"]["joules"], runs["inputs"]["operations"]["synapses"]
         change = found["changes"]["inputs"]
         usual = runs["vectors"]["operations"]["synapses"]
-        assert change["synaptic operations"] == pytest.approx(ends[name][1] / usual - 1)
-        assert change["hops from tile to tile"] == 0.0
+        assert change["synapses"] == pytest.approx(ends[name][1] / usual - 1)
+        assert change["hops"] == 0.0
     usual = runs["vectors"]
     assert ends["black"][0][0] < usual["joules"][0] < ends["bright"][0][0]
     assert ends["black"][1] < usual["operations"]["synapses"] < ends["bright"][1]
@@ -97,6 +99,31 @@ def test_a_file_called_vectors_does_not_replace_the_vectors(
     assert runs["inputs"]["shown"] == "vectors"
 
 
+def test_a_sponge_needs_no_labels(cli: Any, tmp_path: Path) -> None:
+    """It starts from images of one's own where they are given, and is held against them."""
+    whole = bundles.read(Path("bundle"))
+    bare = replace(whole.vectors, labels=None)
+    bundles.write(tmp_path / "bare", whole.net, files={}, vectors=bare)
+    asked: Any = {"target": "loihi2", "sponge": "4/255", "seed": 1, "samples": 2}
+    runs = costing.cost(tmp_path / "bare", **asked)["runs"]
+    same = costing.cost(Path("bundle"), **asked)["runs"]
+    assert runs == same
+    with pytest.raises(ValueError, match="have no labels, so nothing can be fooled"):
+        costing.cost(tmp_path / "bare", target="loihi2", eps="4/255", seed=1)
+    path = tmp_path / "dark.npy"
+    np.save(path, np.zeros((whole.net.steps, 3, *whole.net.input.shape), np.int64))
+    found = costing.cost(tmp_path / "bare", inputs=path, **asked)
+    ran, dark = found["runs"]["sponge"], found["runs"]["inputs"]
+    assert (ran["samples"], ran["against"], dark["against"]) == (3, "inputs", "vectors")
+    rise = ran["operations"]["synapses"] / dark["operations"]["synapses"] - 1
+    assert found["changes"]["sponge"]["synapses"] == pytest.approx(rise)
+    assert rise > 0
+    head = cost_table(found)[0]
+    assert head == [
+        "mean of a sample", "vectors", "inputs", "change", "sponge", "change from inputs"
+    ]  # fmt: skip
+
+
 def test_faults_are_told_beside_the_vectors(cli: Any) -> None:
     """A neuron that always fires reads its row in every step; a dead core sends nothing."""
     found = told(cli, "--target", "loihi2", "--fault", "stuck:lif1:3", "--fault", "dead:lif1:2")
@@ -112,7 +139,7 @@ def test_faults_are_told_beside_the_vectors(cli: Any) -> None:
     synapses = [runs[name]["operations"]["synapses"] for name in ("vectors", "faults")]
     assert (synapses[1] - synapses[0]) * samples == pytest.approx(10 * change)
     dead = told(cli, "--target", "loihi2", "--fault", "core:0")
-    assert dead["changes"]["faults"]["messages between cores"] == -1.0
+    assert dead["changes"]["faults"]["sent"] == -1.0
 
 
 def test_the_worst_images_are_told_beside_the_vectors(cli: Any) -> None:
@@ -120,12 +147,12 @@ def test_the_worst_images_are_told_beside_the_vectors(cli: Any) -> None:
     found = told(cli, "--target", "loihi2", "--eps", "8/255", "--seed", "1", "--samples", "4")
     assert found["runs"]["attacked"]["samples"] == 4
     assert found["runs"]["attacked"]["shown"] == "PGD-40, eps 8/255, seed 1"
-    assert found["changes"]["attacked"]["synaptic operations"] > 0
+    assert found["changes"]["attacked"]["synapses"] > 0
     more = told(cli, "--target", "loihi2", "--eps", "8/255", "--sponge", "8/255", "--samples", "4")
     assert more["runs"]["sponge"]["shown"] == (
         "APGD-100 for synaptic operations, eps 8/255, seed 0"
     )
-    rise = {name: more["changes"][name]["synaptic operations"] for name in ("attacked", "sponge")}
+    rise = {name: more["changes"][name]["synapses"] for name in ("attacked", "sponge")}
     assert rise["sponge"] > 1.1 * rise["attacked"] > 0
     nothing = told(cli, "--target", "loihi2", "--eps", "0", "--sponge", "0")
     assert set(nothing["changes"]["sponge"].values()) == {0.0}
@@ -146,11 +173,11 @@ def test_faults_are_read_as_their_table_has_them(text: str, expected: Fault) -> 
 
 
 def test_what_was_nothing_has_no_share() -> None:
-    run = {"samples": 1, "operations": dict.fromkeys(["x"], 0.0)}
+    run = {"samples": 1, "against": "vectors", "operations": dict.fromkeys(["x"], 0.0)}
     usual, other = ({**run, **figures(n)} for n in (0.0, 3.0))
     changes = costing._changes(usual, other)
     assert changes["spikes"] is None
-    assert changes["neuron updates"] == 0.0
+    assert changes["updates"] == 0.0
     table = cost_table({"runs": {"vectors": usual, "x": other}, "changes": {"x": changes}})
     assert next(row for row in table if row[0] == "spikes") == ["spikes", "0.0", "3.0", "from 0"]
 
@@ -288,10 +315,10 @@ def test_a_roofline_can_be_read() -> None:
     axes = figure.axes[0]
     texts = [label.get_text() for label in axes.get_xticklabels()]
     assert {"1", "10"} <= set(texts)
-    seconds = {label.get_text().replace("\N{MINUS SIGN}", "-") for label in axes.get_yticklabels()}
-    assert {"1e-09", "1e-08", "1e-07", "1e-06"} <= seconds
+    seconds = {label.get_text() for label in axes.get_yticklabels()}
+    assert {"1 ns", "10 ns", "100 ns", "1 \N{MICRO SIGN}s"} <= seconds
     assert "a chip step" in axes.get_xlabel()
-    assert axes.get_ylabel() == "seconds a chip step, at least"
+    assert axes.get_ylabel() == "time of a chip step, at least"
     words = figure.get_suptitle()
     assert " ".join(words.split()).endswith("stated factors, not measured")
     assert figure._suptitle.get_window_extent().width < figure.bbox.width
@@ -330,13 +357,55 @@ def run_of_two() -> Activity:
     return activity(net, x, engine.run(net, x, record=True), place(net, goal))
 
 
+def test_the_floor_plan_names_the_layers() -> None:
+    """Cores carry the number of what they hold, and the legend says what that is."""
+    pytest.importorskip("matplotlib", reason="comes with Lava, or with the extra pictures")
+    from spikeport.pictures import figures
+
+    plan = figures(run_of_two(), None)["floor_plan"].axes[0]
+    assert [text.get_text() for text in plan.texts] == ["1"] * 4 + ["2"]
+    legend = [text.get_text() for text in plan.get_legend().get_texts()]
+    assert legend == ["1  a", "2  b"]
+    colours = [tuple(each) for each in plan.collections[-1].get_facecolor()]
+    shown = [patch.get_facecolor() for patch in plan.get_legend().get_patches()]
+    assert colours == [shown[0]] * 4 + [shown[1]]
+
+
+def test_a_floor_plan_of_many_layers_names_the_first() -> None:
+    """Names of 64 letters are cut, and what has no room in the legend is counted."""
+    pytest.importorskip("matplotlib", reason="comes with Lava, or with the extra pictures")
+    from matplotlib import rc_context
+
+    from spikeport.floor_plan import LETTERS, NAMED, floor_plan
+    from spikeport.pictures import STYLE
+
+    whole = run_of(3)
+    (core,) = whole.placement.cores
+    names = [f"{i:02}" + "W" * 64 for i in range(100)]
+    cores = [replace(core, slices=(replace(core.slices[0], population=n),)) for n in names]
+    counts: dict[str, Any] = {
+        f.name: np.repeat(getattr(whole, f.name), 100, axis=-1)
+        for f in fields(whole)
+        if f.name not in ("placement", "links")
+    }
+    placement = replace(whole.placement, cores=tuple(cores))
+    with rc_context(STYLE), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        figure = floor_plan(replace(whole, placement=placement, **counts))
+        figure.draw_without_rendering()  # warns where the names leave no room
+    plan = figure.axes[0]
+    legend = [text.get_text() for text in plan.get_legend().get_texts()]
+    assert legend[0] == f"1  00{'W' * (LETTERS - 3)}\N{HORIZONTAL ELLIPSIS}"
+    assert legend[NAMED:] == [f"and {100 - NAMED} more"]
+
+
 def test_chips_are_drawn_apart() -> None:
     pytest.importorskip("matplotlib", reason="comes with Lava, or with the extra pictures")
-    from spikeport.pictures import tile_corners
+    from spikeport.floor_plan import tile_corners
 
-    corners = tile_corners(run_of(1100, goal=MANY))
-    assert len(set(corners)) == len(corners) == 9 * 32
-    assert tile_corners(run_of(1))[31] == (7.0, 3.0)
+    corners = tile_corners(run_of(1100, goal=MANY).placement).tolist()
+    assert len(set(map(tuple, corners))) == len(corners) == 9 * 32
+    assert tile_corners(run_of(1).placement)[31].tolist() == [7.0, 3.0]
 
 
 def test_drawings_without_a_place_are_refused_before_anything_runs(tmp_path: Path) -> None:
@@ -366,14 +435,20 @@ def test_a_network_without_room_is_refused(tmp_path: Path) -> None:
 
 def test_an_attack_needs_a_seed(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="within eps or sponge draws numbers; give it a seed"):
-        costing.cost(tmp_path / "none", target="loihi2", eps="8/255")
+        costing.cost(Path("bundle"), target="loihi2", eps="8/255")
     with pytest.raises(ValueError, match="within eps or sponge draws numbers; give it a seed"):
-        costing.cost(tmp_path / "none", target="loihi2", sponge="8/255")
+        costing.cost(Path("bundle"), target="loihi2", sponge="8/255")
 
 
 @pytest.mark.parametrize("name", ["cut.npy", "whole.npz"])
 def test_an_archive_is_no_input(tmp_path: Path, name: str) -> None:
     np.savez(tmp_path / "whole.npz", x=np.zeros(3))
     (tmp_path / "cut.npy").write_bytes(b"PK\x03\x04cut")
-    with pytest.raises(ValueError, match=f"{name}: holds no input of this network"):
+    with pytest.raises(ValueError, match=f"{name}: cannot be read as a .npy file"):
         costing.cost(Path("bundle"), target="loihi2", inputs=tmp_path / name)
+
+
+def test_inputs_must_be_of_the_network(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.zeros(3))
+    with pytest.raises(ValueError, match=r"x\.npy: holds no input of this network \("):
+        costing.cost(Path("bundle"), target="loihi2", inputs=tmp_path / "x.npy")

@@ -146,7 +146,7 @@ def test_rate_coding_goes_to_loihi1(rate_coded: Path, tmp_path: Path) -> None:
     assert (len(broken["trials"]), broken["samples"]) == (4, 3)  # faults need no gradient
     with pytest.raises(
         ValueError,
-        match=r"b: its input changes from step to step, and eps is a radius of still images; leave"
+        match=r"b: its input changes from step to step, and a radius is one of still images; leave"
         r" it out$",
     ):
         faulting.faults(tmp_path / "b", ["dead"], eps="0.1", **options)

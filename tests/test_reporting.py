@@ -252,6 +252,9 @@ def test_a_network_without_room_has_a_page(
     assert says in found.text
     assert "Without a place on the chip there is no cost." in found.text
     assert "Floor plan" not in found.headings
+    asked: Any = {"target": str(path), "faults": ["rust:1"], "seed": 0}
+    with pytest.raises(ValueError, match="'rust:1': write one of"):  # asked, so looked at
+        reporting.report(Path("bundle"), tmp_path / "other.html", **asked)
 
 
 @pytest.mark.parametrize("name", reporting.NEEDED)

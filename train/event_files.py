@@ -14,6 +14,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from spikeport.sim.files import read_array
 from spikeport.train.data_files import (
     Samples,
     Source,
@@ -106,8 +107,8 @@ def _read_aer(path: Path) -> Events:
 def _read_gesture(path: Path) -> Events:
     """An array [n, 4] of columns, rows, polarities and times (milliseconds)."""
     try:
-        table = np.load(path, allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
+        table = read_array(path)
+    except ValueError as error:
         raise ValueError(f"{path}: truncated or no npy file; download it again") from error
     numbers = table.dtype.kind in "iuf" and bool(np.isfinite(table).all())
     if not numbers or table.ndim != 2 or table.shape[1] != 4:

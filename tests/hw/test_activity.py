@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from spikeport.hw import mesh
 from spikeport.hw.activity import NAMES, Activity, activity
 from spikeport.hw.cost import wires
-from spikeport.hw.fanout import fanout
+from spikeport.hw.fanout import fanouts
 from spikeport.hw.place import DoesNotFitError, Placement, Slice, place
 from spikeport.hw.target import TARGETS, Target
 from spikeport.sim import engine
@@ -204,7 +204,7 @@ def test_a_dense_row_is_read_as_it_is_placed(target: Target) -> None:
     dense: Any = net.projections[2].synapse
     core = place(net, target).cores[-1]
     wire = wires(net, target.core)[2]
-    found = fanout(dense, wire, whole(net, "dense"), target.core)
+    [found] = fanouts(dense, wire, [whole(net, "dense")], target.core)
     assert found[3].sum() == core.use.synapse_words
 
 
@@ -215,7 +215,7 @@ def test_words_of_a_convolution_by_hand() -> None:
     lists = {}
     for target in (LOIHI_1, LOIHI_2):
         wire = wires(net, target.core)[0]
-        lists[target.name] = fanout(conv, wire, whole(net, "conv"), target.core)
+        [lists[target.name]] = fanouts(conv, wire, [whole(net, "conv")], target.core)
         assert wire.weight == 8
     # Loihi 2: a list a tap and block, blocks of 2 and 1 of the 3 channels, a word each.
     np.testing.assert_array_equal(lists["loihi2"][3, 0, 1], [2 * 6, 2 * 9, 2 * 9, 2 * 6])
@@ -259,8 +259,8 @@ def test_each_group_counts_its_own_channels() -> None:
     net = only(conv, (4, 1, 1))
     for target in (LOIHI_1, LOIHI_2):
         [wire] = wires(net, target.core)
-        found = fanout(conv, wire, whole(net, "out"), target.core).reshape(4, 4)
-        assert found[:3].tolist() == [[1] * 4, [2] * 4, [2, 0, 1, 2]]
+        [found] = fanouts(conv, wire, [whole(net, "out")], target.core)
+        assert found.reshape(4, 4)[:3].tolist() == [[1] * 4, [2] * 4, [2, 0, 1, 2]]
 
 
 def test_a_way_by_hand() -> None:

@@ -6,9 +6,10 @@ import os
 import stat
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from spikeport.sim.files import atomic, write_text
+from spikeport.sim.files import atomic, read_array, refuse_taken, write_text
 
 
 def test_replaces_only_when_the_block_ends(tmp_path: Path) -> None:
@@ -77,3 +78,22 @@ def test_permissions_are_those_of_an_ordinary_new_file(
 def test_text_is_utf_8(tmp_path: Path) -> None:
     write_text(str(tmp_path / "a.txt"), "μ\n")
     assert (tmp_path / "a.txt").read_bytes() == b"\xce\xbc\n"
+
+
+def test_an_array_is_read_and_nothing_else(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.arange(6).reshape(2, 3))
+    np.testing.assert_array_equal(read_array(tmp_path / "x.npy"), [[0, 1, 2], [3, 4, 5]])
+    np.savez(tmp_path / "whole.npz", x=np.zeros(3))
+    np.save(tmp_path / "pickled.npy", np.array([{}]), allow_pickle=True)
+    (tmp_path / "cut.npy").write_bytes(b"PK\x03\x04cut")
+    for name in ("none.npy", "whole.npz", "pickled.npy", "cut.npy"):
+        with pytest.raises(ValueError, match=f"{name}: cannot be read as a .npy file .*numpy.save"):
+            read_array(tmp_path / name)
+
+
+def test_only_new_places_are_taken(tmp_path: Path) -> None:
+    refuse_taken(tmp_path / "new", what="file")
+    with pytest.raises(ValueError, match=r": exists already; name a new folder$"):
+        refuse_taken(tmp_path, what="folder")
+    with pytest.raises(ValueError, match=r"none does not exist; create it first$"):
+        refuse_taken(tmp_path / "none" / "new", what="file")
