@@ -43,7 +43,12 @@ class Attacks:
 
     def costliest(self, bundle: Bundle, placement: Placement, x: Ints) -> tuple[Ints, str]:
         """The images near still inputs `x` [T, B, *shape] that cost the most synaptic operations on
-        `placement`, in the steps of the network, and how they were found."""
+        `placement`, and how they were found. Raises ValueError unless T are the network's steps."""
+        steps = bundle.net.steps
+        if len(x) != steps:
+            raise ValueError(
+                f"the inputs have {len(x)} steps; a sponge needs the {steps} of the network"
+            )
         # The sponge's own classes, of which 0 stands until all that can be done is done.
         target = Target.showing(bundle, x, np.zeros(x.shape[1], np.int64))
         model, eps = Sponge(bundle.net, work(bundle.net, placement)), radius(self.sponge or "0")
