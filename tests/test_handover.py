@@ -174,15 +174,15 @@ BREAKS: dict[str, tuple[str, str, Row, str]] = {
     "leak": ("speck", "types", dense(leaky(3)), "it is of type LIF, but neurons of Speck do not"),
     "currents on speck": ("speck", "types", dense(current(3)),
                           "but sinabs reads Input, Output, Affine, Conv2d, IF, SumPool2d, Flatten"),
-    "lif on xylo": ("xylo", "types", xylo(leaky(6), leaky(3, reset="subtract")),
+    "lif on xylo": ("xylo", "types", xylo(leaky(6, reset="subtract"), current(3)),
                     "but rockpool asks it for tau_mem, which NIR calls tau, and stops"),
     "if on xylo": ("xylo", "types", xylo(spiking(6, reset="subtract"), current(3)),
                    "but rockpool reads Input, Output, Affine, Linear, CubaLIF"),
     "average on spinnaker2": ("spinnaker2", "types", pooling(pool(nir.AvgPool2d), *TAIL),
                               "but py-spinnaker2 knows sums, and averages in some versions"),
     "skip": ("speck", "chain", {**dense(spiking(4), spiking(4), sizes=(4, 4, 4)),
-                                     "more": ((2, 4),)},
-             "node '4': 2 edges lead into it, but nirtorch runs a node behind its first source"),
+                                     "more": ((0, 3),)},
+             "node '3': 2 edges lead into it, but nirtorch runs a node behind its first source"),
     "two inputs": ("speck", "chain", {"row": (
         entry(4), affine(3, 4), spiking(3), exit_(3), entry(4)), "more": ((4, 1),)},
         "network: it has 2 Input nodes, but nirtorch takes one"),
@@ -328,16 +328,17 @@ def test_what_breaks_a_rule(name: str, tmp_path: Path) -> None:
         assert text.endswith(f"{found['reader']} does not take the network to {target}")
         assert found["load"] not in text
         others = {i["rule"] for i in found["issues"] if i["severity"] == "error"} - {rule}
-        assert others <= ALSO.get(name, set())
+        assert not others
 
 
-# What else the networks above break, because there is no way round it.
-ALSO: dict[str, set[str]] = {
-    "lif on xylo": {"resets"},
-    "skip": {"order"},
-    "no flatten behind a pool": {"kernels"},
-    "large kernel": {"memory"},
-}
+def test_what_is_meant_for_euler_steps_gets_no_advice_that_presumes_others(tmp_path: Path) -> None:
+    """Each of these three, were it not for Euler steps, would break further rules."""
+    row = xylo(current(6, keep=0.9, slow=1.5), current(3, keep=0.3, w_in=2))
+    for rule, broken in (
+        ("exact", {"time", "gains", "decays", "rounded"}), ("euler", {"time", "rounded"})
+    ):  # fmt: skip
+        found = checked(row | {"rule": rule}, tmp_path, "xylo")
+        assert {issue["rule"] for issue in found["issues"]} == broken
 
 
 def test_every_rule_has_a_source_and_is_broken_above() -> None:
