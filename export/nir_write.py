@@ -171,7 +171,7 @@ def _node(part: Part, dt_s: float, dialect: Dialect) -> nir.NIRNode:
     if isinstance(part, FloatPopulation):
         return _neurons(part, dt_s, dialect)
     if isinstance(part.synapse, FloatDense):
-        if not part.bias.any() and not dialect.biases:
+        if not part.bias.any() and not dialect.plain:
             return nir.Linear(weight=part.synapse.w.copy())
         bias = np.broadcast_to(part.bias, part.target).copy()
         return nir.Affine(weight=part.synapse.w.copy(), bias=bias)

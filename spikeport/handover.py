@@ -15,7 +15,7 @@ from typing import Any
 from spikeport import handover_speck, handover_spinnaker2, handover_xylo
 from spikeport.export.nir_file import NEURONS, PORT, Graph, Node, load
 from spikeport.export.nir_nodes import each
-from spikeport.handover_rules import Reader, issue, kind, size
+from spikeport.handover_rules import Reader, firing, issue, kind, resets, size
 from spikeport.hw.rule import Issue
 
 READERS: Mapping[str, Reader] = {
@@ -129,9 +129,7 @@ def _starts(graph: Graph, reader: Reader) -> Iterator[Issue]:
 
 def _resets(graph: Graph, reader: Reader) -> Iterator[Issue]:
     """A spike does what it did in training."""
-    firing = [n for n in graph.nodes.values() if n.type in NEURONS and "v_threshold" in n.values]
-    known = {node.about.get("reset") for node in firing}
-    for node in firing:
+    for node in firing(graph):
         if node.array("v_reset", default=0.0).any():
             yield issue(
                 "resets", node, "its v_reset is not 0", f"{reader.name} takes it as 0",
@@ -144,7 +142,7 @@ def _resets(graph: Graph, reader: Reader) -> Iterator[Issue]:
                 f"{reader.name} {reader.resets_by}", "compare its spikes with the framework's that"
                 " wrote the file", severity="advice",
             )  # fmt: skip
-        elif reset not in reader.resets or (reader.one_reset and len(known) > 1):
+        elif reset not in reader.resets or (reader.one_reset and len(resets(graph)) > 1):
             yield issue(
                 "resets", node, f"its reset is {reset!r}", f"{reader.name} {reader.resets_by}",
                 f"train with reset {reader.resets[-1]!r} throughout",

@@ -61,6 +61,16 @@ def nodes_of(graph: Graph, *kinds: str) -> list[Node]:
     return [node for node in graph.nodes.values() if kind(node) in kinds]
 
 
+def firing(graph: Graph) -> list[Node]:
+    """Neurons with a threshold and something to reset."""
+    return [node for node in nodes_of(graph, "neurons") if "v_threshold" in node.values]
+
+
+def resets(graph: Graph) -> set[str | None]:
+    """What a spike does in neurons with a threshold; None where the file does not say."""
+    return {node.about.get("reset") for node in firing(graph)}
+
+
 def behind(graph: Graph, name: str) -> list[Node]:
     """Where the values of node `name` lead, through Flatten."""
     found: list[Node] = []
