@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from spikeport import handover_speck, handover_spinnaker2, handover_xylo
-from spikeport.export.nir_file import NEURONS, PORT, Graph, Node, load
+from spikeport.export.nir_file import NEURONS, PORT, Graph, Node, load, refusal
 from spikeport.export.nir_nodes import each
-from spikeport.handover_rules import Reader, firing, issue, kind, resets, size
+from spikeport.export.nir_shapes import attempt, shaped
+from spikeport.handover_rules import Reader, firing, issue, resets
 from spikeport.hw.rule import Issue
+from spikeport.sim.synapse import Shape
 
 READERS: Mapping[str, Reader] = {
     "speck": handover_speck.READER,
@@ -24,8 +26,6 @@ READERS: Mapping[str, Reader] = {
     "spinnaker2": handover_spinnaker2.READER,
 }
 """By target."""
-
-AXES = {"Linear": 2, "Affine": 2, "Conv1d": 3, "Conv2d": 4}  # of weights
 
 
 def check(source: Path, *, target: str) -> dict[str, Any]:
@@ -36,16 +36,12 @@ def check(source: Path, *, target: str) -> dict[str, Any]:
     """
     path = source / "net.nir" if source.is_dir() else source
     reader, graph = READERS[target], load(path)
-    for node in graph.nodes.values():
-        try:
-            _sound(node)
-        except ValueError as problem:
-            raise ValueError(f"{path}: node {node.name!r}: {problem}") from None
-    dt_s = graph.about.get("dt_s")
-    if dt_s is not None and not dt_s > 0:
-        raise ValueError(f"{path}: its step dt_s is {dt_s!r} s; it must be positive")
+    shapes, _ = shaped(graph)
+    for name, node in graph.nodes.items():
+        if node.type in NEURONS:
+            attempt(graph, node, _sound, shapes[name].file)
     rules: tuple[Callable[[Graph, Reader], Iterator[Issue]], ...] = (
-        _types, _input, _starts, _resets, *reader.rules,
+        _opened, _types, _input, _starts, _resets, *reader.rules,
     )  # fmt: skip
     issues = [found for rule in rules for found in rule(graph, reader)]
     return {
@@ -69,23 +65,24 @@ def describe(result: dict[str, Any]) -> str:
     return "\n".join([*lines, f"{result['reader']} {verdict} the network to {result['target']}"])
 
 
-def _sound(node: Node) -> None:
-    """Raise ValueError, without file and node, for numbers that do not belong together, which the
-    rules take for granted."""
-    if node.type in NEURONS:
-        for key in node.values:
-            if key not in ("input_shape", "input_type"):
-                each(node, key, (size(node),))
-        for key in ("tau", "tau_mem", "tau_syn"):
-            if (least := node.array(key, default=1.0).min()) <= 0:
-                raise ValueError(f"{key} is {least:g} s; time constants must be positive")
-    elif kind(node) == "pool":
-        for key in ("kernel_size", "stride", "padding"):
-            if (n := node.array(key).size) not in (1, 2):
-                raise ValueError(f"{key} has {n} values; needed are two, of rows and columns")
-    elif node.type in AXES and node.array("weight").ndim != AXES[node.type]:
-        shape = node.array("weight").shape
-        raise ValueError(f"its weights have shape {shape}; needed are {AXES[node.type]} axes")
+def _sound(node: Node, shape: Shape) -> None:
+    """Raise ValueError, without file and node, for neurons whose numbers do not belong together,
+    which the rules take for granted."""
+    for key in node.values:
+        if key not in ("input_shape", "input_type"):
+            each(node, key, shape)
+    for key in ("tau", "tau_mem", "tau_syn"):
+        if (least := node.array(key, default=1.0).min()) <= 0:
+            raise ValueError(f"{key} is {least:g} s; time constants must be positive")
+
+
+def _opened(graph: Graph, reader: Reader) -> Iterator[Issue]:
+    """The nir library opens the file, which is stricter than NIR and than spikeport."""
+    if stopped := refusal(graph.path):
+        yield issue(
+            "opened", None, stopped, f"{reader.name} opens it with that",
+            "write it once more with that library",
+        )  # fmt: skip
 
 
 def _types(graph: Graph, reader: Reader) -> Iterator[Issue]:

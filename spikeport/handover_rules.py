@@ -120,4 +120,5 @@ def chained(graph: Graph, reader: Reader) -> Iterator[Issue]:
             yield issue("chain", node, got, limit, "leave it out")
 
 
+OPENED_SOURCE = "nir 1.0.8, serialization.py, read; ir/graph.py and the nodes' own checks"
 CHAIN_SOURCE = "nirtorch 2.6, graph_executor.py, GraphExecutor.forward; graph_utils.py"

@@ -10,6 +10,7 @@ import numpy as np
 from spikeport.export.nir_file import Graph, Node
 from spikeport.handover_rules import (
     CHAIN_SOURCE,
+    OPENED_SOURCE,
     Reader,
     behind,
     chained,
@@ -63,13 +64,6 @@ def _order(graph: Graph, reader: Reader) -> Iterator[Issue]:
                     "order", after, f"it stands behind {node.name!r} ({node.type})",
                     "a core of Speck has weights, then neurons, then perhaps a pool",
                     "put what is missing between",
-                )  # fmt: skip
-    for node in nodes_of(graph, "weights"):
-        for before in (graph.nodes[name] for name in graph.sources(node.name)):
-            if node.type == "Affine" and (kind(before) == "pool" or _is_map(before)):
-                yield issue(
-                    "order", node, f"it stands behind the map {before.name!r}",
-                    "sinabs puts its weights on rows of the map", "put a Flatten between",
                 )  # fmt: skip
 
 
@@ -159,10 +153,6 @@ def _kernel(graph: Graph, node: Node) -> tuple[int, int, int, int]:
     return prod(shape[1:]), shape[0], 1, 1
 
 
-def _is_map(node: Node) -> bool:
-    return max(np.size(node.values.get("shape", 0)), np.ndim(node.values.get("v_threshold", 0))) > 1
-
-
 def _broken(node: Node, got: str, limit: str, *, rule: str = "kernels") -> Issue:
     return issue(rule, node, got, limit, "change the layer and retrain")
 
@@ -193,6 +183,7 @@ READER = Reader(
     one_reset=True,
     rules=(chained, _order, _kernels, _pools, _thresholds, _memory, _rounded),
     sources={
+        "opened": OPENED_SOURCE,
         "types": "sinabs 3.1.3, nir.py; backend/dynapcnn/nir_graph_extractor.py (leak)",
         "input": "sinabs 3.1.3, backend/dynapcnn/io.py: its input are events",
         "starts": "sinabs 3.1.3, layers/stateful_layer.py",

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from spikeport.export.nir_file import Graph, Node
-from spikeport.handover_rules import Reader, behind, issue, kind, nodes_of, resets
+from spikeport.handover_rules import OPENED_SOURCE, Reader, behind, issue, kind, nodes_of, resets
 from spikeport.hw.rule import Issue
 
 LARGEST = 127
@@ -158,6 +158,7 @@ READER = Reader(
     one_reset=True,
     rules=(_order, _convolutions, _weights, _offsets, _time, _steps),
     sources={
+        "opened": OPENED_SOURCE,
         "types": f"{PLACE}, create_populations, create_projections",
         "input": f"{PLACE}, create_populations: spike_list",
         "starts": f"{PLACE}, convert_LIF: no initial potential",

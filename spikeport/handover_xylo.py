@@ -11,6 +11,7 @@ from spikeport.export.nir_conventions import lost
 from spikeport.export.nir_file import Graph, Node
 from spikeport.handover_rules import (
     CHAIN_SOURCE,
+    OPENED_SOURCE,
     Reader,
     behind,
     chained,
@@ -197,6 +198,7 @@ READER = Reader(
     one_reset=False,
     rules=(chained, _names, _biases, _channels, _thresholds, _dynamics, _rounded),
     sources={
+        "opened": OPENED_SOURCE,
         "types": "rockpool 3.1.0, nn/modules/torch/nir.py, _convert_nir_to_rockpool",
         "input": "rockpool 3.1.0, devices/xylo/syns61201/xylo_samna.py: a raster of events",
         "starts": "rockpool 3.1.0, nn/modules/torch/lif_torch.py, vmem",
