@@ -73,7 +73,7 @@ class Conventions:
 def lost(dt: float | Floats, tau: Floats, *, rule: str) -> Floats:
     """The share of a state that a step loses: by "euler" in one forward Euler step, by "exact" in
     the equation's solution for an input that is constant meanwhile."""
-    with np.errstate(under="ignore"):
+    with np.errstate(over="ignore", under="ignore"):
         rate = dt / tau
         return np.asarray(rate if rule == "euler" else -np.expm1(-rate))
 

@@ -81,8 +81,9 @@ ABOUT: Mapping[str, Callable[[Any], bool]] = {
     "keep_v": _numbers,
     "v_init": _numbers,
     "gain": _numbers,
-    "groups": _whole,
-    "rim": lambda value: isinstance(value, list) and len(value) == 2 and all(map(_whole, value)),
+    "groups": lambda value: _whole(value) and value > 0,
+    "rim": lambda value: isinstance(value, list) and len(value) == 2
+    and all(_whole(n) and n >= 0 for n in value),
 }
 
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
+
 from spikeport.export.nir_conventions import Conventions, chosen
 from spikeport.export.nir_file import NEURONS, SILENT, Graph, Node, load
 from spikeport.export.nir_neurons import Neurons, discretised
@@ -19,6 +21,7 @@ from spikeport.export.nir_wiring import wired
 from spikeport.sim.net import READOUTS, FloatNet, Input, Readout
 
 
+@np.errstate(over="ignore", invalid="ignore")  # populations and synapses refuse what overflowed
 def read(
     path: Path | str,
     *,

@@ -61,6 +61,8 @@ def _given(node: Node, entered: bool) -> Shapes:
     if entered:
         raise ValueError("an edge leads into it; remove that edge")
     found = np.atleast_1d(node.values["shape"])
+    if found.ndim > 1:
+        raise ValueError(f"shape is {found.tolist()}; needed are whole numbers, one an axis")
     file: Shape = tuple(checks.frozen_ints(found, where="shape", low=1, high=LARGEST_MAP).tolist())
     file = file[1:] if len(file) == 4 and file[0] == 1 else file  # a batch of one
     if len(file) > 3:

@@ -12,6 +12,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from spikeport import handover_speck, handover_spinnaker2, handover_xylo
 from spikeport.export.nir_file import NEURONS, PORT, Graph, Node, load, refusal
 from spikeport.export.nir_nodes import each
@@ -28,6 +30,7 @@ READERS: Mapping[str, Reader] = {
 """By target."""
 
 
+@np.errstate(all="ignore")  # rules judge what overflows as they do other numbers
 def check(source: Path, *, target: str) -> dict[str, Any]:
     """What the reader of `target`, one of `READERS`, makes of the NIR file `source`, or of the
     net.nir in a folder; a JSON summary. "load" is Python that reads the file as it is meant.

@@ -149,7 +149,7 @@ def _decays(neurons: list[Node]) -> Iterator[Issue]:
     for node in neurons:
         for key in ("tau_mem", "tau_syn"):
             ratio = node.array(key) / _steps_s(node).min()
-            if ratio.min() <= 1:
+            if not ratio.min() > 1:
                 yield issue(
                     "decays", node, f"{key} is {ratio.min():.3g} steps",
                     "Xylo's time constants are longer than a step", "train slower neurons",
@@ -177,8 +177,7 @@ def _rounded(graph: Graph, reader: Reader) -> Iterator[Issue]:
 
 def _steps_s(node: Node) -> NDArray[np.float64]:
     """Seconds a step, as rockpool concludes them; inf where r is -1."""
-    with np.errstate(divide="ignore"):
-        return np.asarray(node.array("tau_mem") / (1 + node.array("r")))
+    return np.asarray(node.array("tau_mem") / (1 + node.array("r")))
 
 
 def _load(graph: Graph) -> str:

@@ -227,6 +227,14 @@ def test_damaged_files(tmp_path: Path) -> None:
         ({"node/nodes/1/type": np.zeros((), "i4,f4")}, "node '1' has type none, which is not"),
         ({"node/nodes/1/metadata/spikeport": "[" * 5000}, r"of '1' are damaged \(all\)"),
         ({"node/metadata/spikeport": '{"dt_s": 1' + 400 * "0" + "}"}, r"are damaged \(dt_s\)"),
+        ({"node/nodes/0/metadata/spikeport": '{"groups": 0}'}, r"damaged \(groups\)"),
+        ({"node/nodes/0/metadata/spikeport": '{"rim": [-1, 0]}'}, r"damaged \(rim\)"),
+        ({"node/nodes/input/metadata/spikeport": '{"scale": null}'},
+         r"node 'input' \(Input\): input scale is None; it must be a positive number"),
+        ({"node/nodes/input/shape": [[3]]}, r"shape is \[\[3\]\]; needed are whole numbers"),
+        ({"node/nodes/1/v_threshold": [1e300] * 2, "node/nodes/1/r": [1e-300] * 2,
+          "node/nodes/1/metadata/spikeport": "{}", "node/nodes/1/type": "IF"},
+         r"node '1' \(IF\): population '1': v_th holds NaN or infinity"),
         ({"node/metadata/spikeport": '{"dt_s": NaN}'}, r"of 'graph' are damaged \(dt_s\); export"),
     ],
 )  # fmt: skip
@@ -236,7 +244,8 @@ def test_files_that_no_writer_writes(put: dict[str, Any], says: str, tmp_path: P
     write(module, path, input=Input(shape=(3,)), steps=3, dt_s=1e-3)
     with h5py.File(path, "a") as file:
         for name, value in put.items():
-            del file[name]
+            if name in file:
+                del file[name]
             file[name] = value
     with pytest.raises(ValueError, match=says):
         read(path)
