@@ -72,7 +72,7 @@ ABOUT: Mapping[str, Callable[[Any], bool]] = {
     "steps": _whole,
     "dt_s": lambda value: value is None or (_number(value) and value > 0),
     "readout": lambda value: isinstance(value, dict),
-    "kind": lambda value: isinstance(value, str),
+    "kind": lambda value: value in ("spike", "graded"),
     "reset": lambda value: isinstance(value, str),
     "rule": lambda value: value in RULES,
     "payload_bits": _whole,
@@ -82,8 +82,9 @@ ABOUT: Mapping[str, Callable[[Any], bool]] = {
     "v_init": _numbers,
     "gain": _numbers,
     "groups": lambda value: _whole(value) and value > 0,
-    "rim": lambda value: isinstance(value, list) and len(value) == 2
-    and all(_whole(n) and n >= 0 for n in value),
+    "rim": lambda value: (
+        isinstance(value, list) and len(value) == 2 and all(_whole(n) and n >= 0 for n in value)
+    ),
 }
 
 

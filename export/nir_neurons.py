@@ -73,17 +73,22 @@ def discretised(node: Node, shape: Shape, *, said: Conventions, read_v: bool) ->
         v_th, v_init, gain = v_th / gain, v_init / gain, np.array(1.0)
     if node.type == "Threshold" and (v_th < 0).any():
         v_th, bias = np.maximum(v_th, 0), -np.minimum(v_th, 0)
-    if (v_th < 0).any():
-        raise ValueError(
-            f"v_threshold lies {-v_th.min():g} below the potential it resets to, which chips"
-            " cannot have; put it above"
-        )
+    refuse_low(v_th)
     neurons = Neurons(
         keep_u=collapse(keep_u), keep_v=collapse(keep_v), gain=collapse(gain),
         bias=collapse(bias), v_th=collapse(v_th), v_init=collapse(v_init), reset=settled,
         scale=node.about.get("scale"),
     )  # fmt: skip
     return _exact(node, neurons, shape, rule=said.rule) if node.about else neurons
+
+
+def refuse_low(v_th: Floats) -> None:
+    """Raise ValueError, without file and node, for thresholds, counted from v_reset, below 0."""
+    if (v_th < 0).any():
+        raise ValueError(
+            f"v_threshold lies {-v_th.min():g} below the potential it resets to, which chips"
+            " cannot have; put it above"
+        )
 
 
 def _check_sizes(node: Node, shape: Shape) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 
 from spikeport import handover_speck, handover_spinnaker2, handover_xylo
 from spikeport.export.nir_file import NEURONS, PORT, Graph, Node, load, refusal
+from spikeport.export.nir_neurons import refuse_low
 from spikeport.export.nir_nodes import each
 from spikeport.export.nir_shapes import attempt, shaped
 from spikeport.handover_rules import Reader, firing, issue, resets
@@ -77,6 +78,7 @@ def _sound(node: Node, shape: Shape) -> None:
     for key in ("tau", "tau_mem", "tau_syn"):
         if (least := node.array(key, default=1.0).min()) <= 0:
             raise ValueError(f"{key} is {least:g} s; time constants must be positive")
+    refuse_low(node.array("v_threshold", default=0.0) - node.array("v_reset", default=0.0))
 
 
 def _opened(graph: Graph, reader: Reader) -> Iterator[Issue]:

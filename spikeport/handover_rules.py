@@ -13,6 +13,7 @@ from spikeport.hw.rule import Issue
 
 WEIGHTS = ("Linear", "Affine", "Conv1d", "Conv2d")
 POOLS = ("SumPool2d", "AvgPool2d")
+FLOAT32 = (1e-30, 1e30)  # sums of so many of these as a neuron has neither vanish nor overflow
 KINDS = {
     **dict.fromkeys(WEIGHTS, "weights"),
     **dict.fromkeys(POOLS, "pool"),
@@ -118,6 +119,22 @@ def chained(graph: Graph, reader: Reader) -> Iterator[Issue]:
         if node.type != "Output" and node.name not in {a for a, _ in graph.edges}:
             got, limit = "nothing comes behind it", "nirtorch returns what it runs last"
             yield issue("chain", node, got, limit, "leave it out")
+
+
+def in_float32(graph: Graph, reader: Reader) -> Iterator[Issue]:
+    """Numbers are such that float32, in which torch runs, neither loses them nor their sums."""
+    for node in nodes_of(graph, "weights", "neurons"):
+        for key in sorted(
+            {"weight", "bias", "v_threshold", "tau_mem", "tau_syn"} & set(node.values)
+        ):
+            sizes = np.abs(node.array(key))
+            lost = sizes[(sizes > FLOAT32[1]) | ((sizes < FLOAT32[0]) & (sizes > 0))]
+            if lost.size:
+                yield issue(
+                    "numbers", node, f"its {key} goes to {lost.max():g}",
+                    f"{reader.name} runs in float32, which is safe from {FLOAT32[0]:g} to"
+                    f" {FLOAT32[1]:g}", "scale weights and thresholds together",
+                )  # fmt: skip
 
 
 OPENED_SOURCE = "nir 1.0.8, serialization.py, read; ir/graph.py and the nodes' own checks"

@@ -14,6 +14,7 @@ from spikeport.handover_rules import (
     Reader,
     behind,
     chained,
+    in_float32,
     issue,
     kind,
     nodes_of,
@@ -79,6 +80,8 @@ def _kernels(graph: Graph, reader: Reader) -> Iterator[Issue]:
             yield _broken(node, f"it has {features} features", f"{FEATURES} are the most")
         if node.type != "Conv2d":
             continue
+        if node.array("bias").size != features:
+            yield _broken(node, "it has one bias", "sinabs needs one for each feature")
         if not np.isin(node.array("stride"), STRIDES).all():
             yield _broken(node, "its stride is " + _text(node, "stride"), f"allowed are {STRIDES}")
         for key in ("dilation", "groups"):
@@ -89,6 +92,10 @@ def _kernels(graph: Graph, reader: Reader) -> Iterator[Issue]:
 def _pools(graph: Graph, reader: Reader) -> Iterator[Issue]:
     """Pools are square, without overlap and padding."""
     for node in nodes_of(graph, "pool"):
+        for key in ("kernel_size", "stride"):
+            if node.array(key).size == 1:
+                got = f"its {key} is one number"
+                yield _broken(node, got, "sinabs needs rows and columns", rule="pools")
         sides = np.unique(node.array("kernel_size"))
         if len(sides) > 1 or sides[0] not in POOL_SIDES:
             got = "its kernel is " + _text(node, "kernel_size")
@@ -181,7 +188,7 @@ READER = Reader(
     resets=("zero", "subtract"),
     resets_by="subtracts until told otherwise, one rule a network",
     one_reset=True,
-    rules=(chained, _order, _kernels, _pools, _thresholds, _memory, _rounded),
+    rules=(chained, in_float32, _order, _kernels, _pools, _thresholds, _memory, _rounded),
     sources={
         "opened": OPENED_SOURCE,
         "types": "sinabs 3.1.3, nir.py; backend/dynapcnn/nir_graph_extractor.py (leak)",
@@ -189,6 +196,7 @@ READER = Reader(
         "starts": "sinabs 3.1.3, layers/stateful_layer.py",
         "resets": "sinabs 3.1.3, nir.py; backend/dynapcnn/chips/dynapcnn.py, return_to_zero",
         "chain": CHAIN_SOURCE,
+        "numbers": "sinabs 3.1.3, nir.py, _import_sinabs_module: float()",
         "order": "sinabs 3.1.3, backend/dynapcnn/connectivity_specs.py, VALID_SINABS_EDGE_TYPES",
         "kernels": "sinabs 3.1.3, validate_memory_speck.py; chips/dynapcnn.py has no dilation",
         "pools": "sinabs 3.1.3, validate_memory_speck.py; dynapcnn_layer_utils.py; nir.py",

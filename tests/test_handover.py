@@ -73,11 +73,12 @@ def affine(n_out: int, n_in: int, bias: float = 0.0) -> Any:
 
 def conv(
     c_out: int, c_in: int, k: int = 3, *, side: int = 4, stride: int = 1, w: float = 1.0,
-    dilation: int = 1, groups: int = 1, padding: int = 1,
+    dilation: int = 1, groups: int = 1, padding: int = 1, bias: int = 0,
 ) -> Any:  # fmt: skip
     return nir.Conv2d(
         input_shape=(side, side), weight=full(w, c_out, c_in, k, k), stride=stride,
-        padding=padding, dilation=dilation, groups=groups, bias=np.zeros(c_out),
+        padding=padding, dilation=dilation, groups=groups,
+        bias=np.zeros(bias or c_out),
     )  # fmt: skip
 
 
@@ -121,6 +122,12 @@ def dense(*neurons: Any, bias: float = 0.0, weights: Any = None, sizes: Any = (4
     for (n_in, n), node in zip(pairwise(sizes), neurons, strict=True):
         row += [weights or affine(n, n_in, bias), node]
     return {"row": (*row, exit_(sizes[-1]))}
+
+
+def changed(node: Any, **values: Any) -> Any:
+    for key, value in values.items():
+        setattr(node, key, np.array(value))
+    return node
 
 
 def pooling(first: Any, *behind: Any) -> Row:
@@ -209,6 +216,16 @@ BREAKS: dict[str, tuple[str, str, Row, str]] = {
     "w_in": ("xylo", "gains", xylo(current(6), current(3, w_in=2)),
              "node '4': by r and w_in a spike arrives times 1.75, but rockpool reads no w_in and"
              " lets it arrive times 0.875"),
+    "huge": ("xylo", "numbers", xylo(current(6), current(3, v_th=1e31)),
+             "node '4': its v_threshold goes to 1e+31, but rockpool runs in float32, which is safe"
+             " from 1e-30 to 1e+30; scale weights and thresholds together"),
+    "tiny": ("speck", "numbers", dense(spiking(3, v_th=1e-31)),
+             "node '2': its v_threshold goes to 1e-31, but sinabs runs in float32"),
+    "one bias": ("speck", "kernels", mapped(bias=1),
+                 "node '1': it has one bias, but sinabs needs one for each feature"),
+    "pool of one number": ("speck", "pools", pooling(
+        changed(pool(), kernel_size=[2], stride=[2]), *tail()),
+        "node '3': its kernel_size is one number, but sinabs needs rows and columns"),
     "weights behind weights": ("speck", "order", {"row": (
         entry(4), affine(3, 4), affine(3, 3), spiking(3), exit_(3))},
         "node '2': it stands behind '1' (Affine), but a core of Speck has weights, then neurons"),
@@ -336,8 +353,8 @@ def test_what_breaks_a_rule(name: str, tmp_path: Path) -> None:
         assert others == ALSO.get(name, set())
 
 
-# nir 1.0.8 mistakes the shapes behind convolutions of these kinds.
-ALSO = {"oblong": {"opened"}, "groups": {"opened"}}
+# nir 1.0.8 mistakes the shapes behind these.
+ALSO = {"oblong": {"opened"}, "groups": {"opened"}, "pool of one number": {"opened"}}
 
 
 def test_what_is_meant_for_euler_steps_gets_no_advice_that_presumes_others(tmp_path: Path) -> None:
@@ -464,12 +481,6 @@ def test_export_says_what_the_reader_makes_of_it(finished: Path, tmp_path: Path,
     assert {"types", "input"} <= {issue["rule"] for issue in found["issues"]}
 
 
-def changed(node: Any, **values: Any) -> Any:
-    for key, value in values.items():
-        setattr(node, key, np.array(value))
-    return node
-
-
 @pytest.mark.parametrize("target", handover.READERS)
 @pytest.mark.parametrize(
     ("row", "says"),
@@ -485,6 +496,11 @@ def changed(node: Any, **values: Any) -> Any:
          r"node '1' \(Affine\): weights of shape \(3, 5\) do not fit a source of shape \(4,\)"),
         ({"row": (entry(2, 3, 4), affine(3, 4), spiking(2, 3, 3), exit_(2, 3, 3))},
          r"do not fit a source of shape \(2, 3, 4\); they must be \[n_out, n_in\]"),
+        (dense(spiking(3, v_th=-0.5)),
+         r"node '2' \(IF\): v_threshold lies 0.5 below the potential it resets to, which chips"),
+        (dense(spiking(3, v_th=0.25, v_reset=1.0)), "v_threshold lies 0.75 below the potential"),
+        ({"row": (entry(4, kind="x"), affine(3, 4), spiking(3), exit_(3))},
+         r"of '0' are damaged \(kind\)"),
         (dense(current(3)) | {"dt_s": 0}, r"are damaged \(dt_s\)"),
         (dense(current(3)) | {"dt_s": -1e-3}, r"are damaged \(dt_s\)"),
         (dense(current(3)) | {"format": 2}, "was written in format 2, this version reads format 1"),
