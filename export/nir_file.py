@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import sys
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -146,7 +147,9 @@ def refusal(path: Path) -> str:
     """What the nir library, which is stricter than NIR and than `load`, says of a file; "" where it
     opens it."""
     try:
-        nir.read(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            nir.read(path)
     except Exception as stopped:  # whatever comes first
         return f"nir {nir.__version__} stops at it ({' '.join(str(stopped).split())})"
     return ""
@@ -244,19 +247,24 @@ def _node(path: Path, name: str, values: Any, *, nested: bool) -> Node:
     if missing:
         raise ValueError(f"{where} ({kind}) lacks {', '.join(missing)}; write the file again")
     kept = {key: values[key] for key in (*FIELDS[kind], *OPTIONAL) if key in values}
+    if not _numeric(kept.get("input_type", 0)):
+        del kept["input_type"]  # a hint, which some nodes have in words
     for key, value in kept.items():
         _check_value(f"{where} ({kind}): {key}", key, value)
     return Node(name=name, type=kind, values=kept, about=_about(path, name, values))
 
 
 def _check_value(where: str, key: str, value: Any) -> None:
-    array = np.asarray(value)
-    if (key == "padding" and isinstance(value, str)) or key == "input_type":
+    if key == "padding" and isinstance(value, str):
         return
-    if array.dtype.kind not in "biuf" or array.size == 0:
+    if not _numeric(value) or np.size(value) == 0:
         raise ValueError(f"{where} holds no numbers; write the file again")
-    if not np.isfinite(array).all():
+    if not np.isfinite(value).all():
         raise ValueError(f"{where} holds NaN or infinity; repair the network before export")
+
+
+def _numeric(value: Any) -> bool:
+    return np.asarray(value).dtype.kind in "biuf"
 
 
 def _about(path: Path, name: str, values: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -124,10 +124,8 @@ def chained(graph: Graph, reader: Reader) -> Iterator[Issue]:
 def in_float32(graph: Graph, reader: Reader) -> Iterator[Issue]:
     """Numbers are such that float32, in which torch runs, neither loses them nor their sums."""
     for node in nodes_of(graph, "weights", "neurons"):
-        for key in sorted(
-            {"weight", "bias", "v_threshold", "tau_mem", "tau_syn"} & set(node.values)
-        ):
-            sizes = np.abs(node.array(key))
+        for key in ("weight", "bias", "v_threshold", "tau_mem", "tau_syn"):
+            sizes = np.abs(node.array(key, default=1.0))
             lost = sizes[(sizes > FLOAT32[1]) | ((sizes < FLOAT32[0]) & (sizes > 0))]
             if lost.size:
                 yield issue(

