@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 from spikeport.sim.net import RESETS
 
+Floats = NDArray[np.float64]
+
 RULES = ("euler", "exact")
 STARTS = ("zero", "leak")
 WHOLE = 1e-6  # steps that a delay may be away from a whole number of them
@@ -45,7 +47,7 @@ class Conventions:
             raise ValueError(f"a step of {self.dt_s} s was asked for; it must be positive")
         return self.dt_s
 
-    def steps(self, seconds: NDArray[np.float64]) -> NDArray[np.int64]:
+    def steps(self, seconds: Floats) -> NDArray[np.int64]:
         """Delays in steps; ValueError (without file and node) if they are none."""
         exact = seconds / self.step_s
         whole = np.rint(exact)
@@ -66,6 +68,19 @@ class Conventions:
             )
         steps: NDArray[np.int64] = whole.astype(np.int64)
         return steps
+
+
+def lost(dt: float | Floats, tau: Floats, *, rule: str) -> Floats:
+    """The share of a state that a step loses: by "euler" in one forward Euler step, by "exact" in
+    the equation's solution for an input that is constant meanwhile."""
+    with np.errstate(over="ignore", under="ignore"):
+        rate = dt / tau
+        return np.asarray(rate if rule == "euler" else -np.expm1(-rate))
+
+
+def steps_long(share: Floats, *, rule: str) -> Floats:
+    """The time constant, in steps, of a state of which a step loses `share`; undoes `lost`."""
+    return np.asarray(1 / share if rule == "euler" else -1 / np.log1p(-share))
 
 
 def chosen(name: str, value: str | None, allowed: tuple[str | None, ...]) -> None:

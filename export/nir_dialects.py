@@ -43,18 +43,19 @@ LEAST_KEPT = exp(-1)
 class Dialect:
     """How a file is written.
 
-    rule: the discretisation by which the neurons of the file are the trained ones, as in
-    `nir_read.read`. biases: write a bias where there is none. sums: write average pools as sums,
-    the quotient in the next weights. whole: write weights and thresholds that training has put on
-    the chip's grid as the integers that they are there, which float32 holds. filtered: write r and
-    weights as rockpool reads them.
+    plain: write a bias where there is none, average pools as sums, the quotient in the next
+    weights, and weights and thresholds that training has put on the chip's grid as the integers
+    that they are there, which float32 holds. filtered: write time constants, r and weights as
+    rockpool reads them.
     """
 
-    rule: str = "euler"
-    biases: bool = False
-    sums: bool = False
-    whole: bool = False
+    plain: bool = False
     filtered: bool = False
+
+    @property
+    def rule(self) -> str:
+        """The rule by which the file's neurons are the trained ones, as in `nir_read.read`."""
+        return "exact" if self.filtered else "euler"
 
     @property
     def about(self) -> dict[str, str]:
@@ -64,9 +65,9 @@ class Dialect:
 
 DIALECTS: Mapping[str, Dialect] = {
     "nir": Dialect(),
-    "speck": Dialect(biases=True, sums=True, whole=True),
-    "xylo": Dialect(rule="exact", filtered=True),
-    "spinnaker2": Dialect(biases=True, sums=True, whole=True),
+    "speck": Dialect(plain=True),
+    "xylo": Dialect(filtered=True),
+    "spinnaker2": Dialect(plain=True),
 }
 """By target. "nir" is for everybody."""
 
@@ -74,10 +75,8 @@ DIALECTS: Mapping[str, Dialect] = {
 def spoken(parts: Parts, dialect: Dialect) -> Parts:
     """`parts` with pools and weights as `dialect` wants them. Raises Unsupported where a network
     cannot be written that way."""
-    if dialect.sums:
-        parts = _with_sums(parts)
-    if dialect.whole:
-        parts = _in_integers(parts)
+    if dialect.plain:
+        parts = _in_integers(_with_sums(parts))
     return _filtered(parts) if dialect.filtered else parts
 
 
@@ -132,17 +131,22 @@ def _in_integers(parts: Parts) -> Parts:
         if scale is None or not fires or len(stages) < len(sources):
             continue
         numbers = [population.v_th, population.v_init]
-        for stage in stages:
-            numbers += [stage.synapse.w, stage.bias]
-        whole = [np.rint(value * scale) for value in numbers]
-        near = (np.abs(n - value * scale).max() < NEAR
-                for n, value in zip(whole, numbers, strict=True))  # fmt: skip
-        if not all(near):
+        numbers += [value for stage in stages for value in (stage.synapse.w, stage.bias)]
+        if not all(np.abs(_whole(value, scale) - value * scale).max() < NEAR for value in numbers):
             continue
-        made[name] = replace(population, v_th=whole[0], v_init=whole[1], scale=1.0)
-        for source, stage, w, bias in zip(sources, stages, whole[2::2], whole[3::2], strict=True):
-            made[source] = replace(stage, synapse=replace(stage.synapse, w=w), bias=bias)
+        made[name] = replace(
+            population, v_th=_whole(population.v_th, scale),
+            v_init=_whole(population.v_init, scale), scale=1.0,
+        )  # fmt: skip
+        for source, stage in zip(sources, stages, strict=True):
+            synapse = replace(stage.synapse, w=_whole(stage.synapse.w, scale))
+            made[source] = replace(stage, synapse=synapse, bias=_whole(stage.bias, scale))
     return replace(parts, parts=made)
+
+
+def _whole(value: Any, scale: float) -> Any:
+    """The integers that `value` is on the chip."""
+    return np.rint(value * scale)
 
 
 def _alone(parts: Parts, source: str) -> Stage | None:

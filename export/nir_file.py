@@ -8,12 +8,15 @@ their nodes are named "outer.inner", their inputs and outputs pass values on unc
 from __future__ import annotations
 
 import json
+import sys
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import h5py
+import nir
 import numpy as np
 import numpy.typing as npt
 
@@ -56,7 +59,8 @@ def _whole(value: Any) -> bool:
 
 
 def _number(value: Any) -> bool:
-    return _whole(value) or isinstance(value, float)
+    """Whether it is a number that float64 holds, which not all are that JSON may spell."""
+    return (_whole(value) or isinstance(value, float)) and abs(value) <= sys.float_info.max
 
 
 def _numbers(value: Any) -> bool:
@@ -67,9 +71,9 @@ def _numbers(value: Any) -> bool:
 ABOUT: Mapping[str, Callable[[Any], bool]] = {
     "format": _whole,
     "steps": _whole,
-    "dt_s": lambda value: value is None or _number(value),
+    "dt_s": lambda value: value is None or (_number(value) and value > 0),
     "readout": lambda value: isinstance(value, dict),
-    "kind": lambda value: isinstance(value, str),
+    "kind": lambda value: value in ("spike", "graded"),
     "reset": lambda value: isinstance(value, str),
     "rule": lambda value: value in RULES,
     "payload_bits": _whole,
@@ -78,8 +82,10 @@ ABOUT: Mapping[str, Callable[[Any], bool]] = {
     "keep_v": _numbers,
     "v_init": _numbers,
     "gain": _numbers,
-    "groups": _whole,
-    "rim": lambda value: isinstance(value, list) and len(value) == 2 and all(map(_whole, value)),
+    "groups": lambda value: _whole(value) and value > 0,
+    "rim": lambda value: (
+        isinstance(value, list) and len(value) == 2 and all(_whole(n) and n >= 0 for n in value)
+    ),
 }
 
 
@@ -120,7 +126,7 @@ def load(path: Path | str) -> Graph:
         raise FileNotFoundError(f"{path}: there is no such file; give the path of a NIR file")
     try:
         with h5py.File(path, "r") as file:
-            tree = _plain(file)
+            tree = _plain(path, file)
     except (OSError, RuntimeError) as error:
         reason = "it is truncated" if "truncated" in str(error) else "it is no intact HDF5 file"
         raise ValueError(f"{path}: cannot be read, {reason}; write it again") from None
@@ -129,7 +135,24 @@ def load(path: Path | str) -> Graph:
         raise ValueError(f"{path}: holds no graph (node/nodes is missing); is it a NIR file?")
     nodes, edges = _opened(path, "", root)
     about = _about(path, "graph", root)
+    if about.get("format", FORMAT) != FORMAT:
+        raise ValueError(
+            f"{path}: was written in format {about['format']}, this version reads format {FORMAT};"
+            " export it again"
+        )
     return Graph(path=path, nodes=nodes, edges=tuple(dict.fromkeys(edges)), about=about)
+
+
+def refusal(path: Path) -> str:
+    """What the nir library, which is stricter than NIR and than `load`, says of a file; "" where it
+    opens it."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            nir.read(path)
+    except Exception as stopped:  # whatever comes first
+        return f"nir {nir.__version__} stops at it ({' '.join(str(stopped).split())})"
+    return ""
 
 
 def _opened(path: Path, prefix: str, tree: Any) -> tuple[dict[str, Node], list[Edge]]:
@@ -147,7 +170,7 @@ def _opened(path: Path, prefix: str, tree: Any) -> tuple[dict[str, Node], list[E
         full = f"{prefix}{name}"
         enter[name] = leave[name] = full
         inner: dict[str, Node] = {}
-        if isinstance(values, dict) and values.get("type") == "NIRGraph":
+        if _type(values) == "NIRGraph":
             inner, more = _opened(path, f"{full}.", values)
             edges += more
             enter[name] = _port(path, full, "Input", values["nodes"])
@@ -167,7 +190,7 @@ def _opened(path: Path, prefix: str, tree: Any) -> tuple[dict[str, Node], list[E
 
 def _port(path: Path, graph: str, kind: str, nodes: Mapping[str, Any]) -> str:
     """Name of the one node of `kind` in the inner `graph`."""
-    found = [name for name, n in nodes.items() if isinstance(n, dict) and n.get("type") == kind]
+    found = [name for name, values in nodes.items() if _type(values) == kind]
     if len(found) != 1:
         raise ValueError(
             f"{path}: the graph {graph!r} has {len(found)} {kind} nodes; one within another graph"
@@ -188,10 +211,16 @@ def _completed(edges: list[Edge], names: set[str]) -> list[Edge]:
     return [(right if a == wrong else a, right if b == wrong else b) for a, b in edges]
 
 
-def _plain(group: Any) -> dict[str, Any]:
+def _plain(path: Path, group: Any, *, within: tuple[Any, ...] = ()) -> dict[str, Any]:
+    """What `group` holds, by name; links that lead nowhere and what is no data are left out."""
+    if group in within:
+        raise ValueError(f"{path}: the group {group.name!r} lies in itself; write the file again")
     return {
-        key: _plain(item) if isinstance(item, h5py.Group) else _text(item[()])
+        key: _plain(path, item, within=(*within, group))
+        if isinstance(item, h5py.Group)
+        else _text(item[()])
         for key, item in group.items()
+        if isinstance(item, (h5py.Group, h5py.Dataset))
     }
 
 
@@ -199,9 +228,15 @@ def _text(value: Any) -> Any:
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
 
 
+def _type(values: Any) -> str:
+    """What a node says that it is; "none" where it says nothing that could be read."""
+    kind = values.get("type") if isinstance(values, dict) else None
+    return kind if isinstance(kind, str) else "none"
+
+
 def _node(path: Path, name: str, values: Any, *, nested: bool) -> Node:
     where = f"{path}: node {name!r}"
-    kind = str(values.get("type")) if isinstance(values, dict) else "none"
+    kind = _type(values)
     if kind not in FIELDS:
         raise ValueError(
             f"{where} has type {kind}, which is not supported; supported are {', '.join(FIELDS)}"
@@ -212,19 +247,24 @@ def _node(path: Path, name: str, values: Any, *, nested: bool) -> Node:
     if missing:
         raise ValueError(f"{where} ({kind}) lacks {', '.join(missing)}; write the file again")
     kept = {key: values[key] for key in (*FIELDS[kind], *OPTIONAL) if key in values}
+    if not _numeric(kept.get("input_type", 0)):
+        del kept["input_type"]  # a hint, which some nodes have in words
     for key, value in kept.items():
         _check_value(f"{where} ({kind}): {key}", key, value)
     return Node(name=name, type=kind, values=kept, about=_about(path, name, values))
 
 
 def _check_value(where: str, key: str, value: Any) -> None:
-    array = np.asarray(value)
-    if (key == "padding" and isinstance(value, str)) or key == "input_type":
+    if key == "padding" and isinstance(value, str):
         return
-    if array.dtype.kind not in "biuf" or array.size == 0:
+    if not _numeric(value) or np.size(value) == 0:
         raise ValueError(f"{where} holds no numbers; write the file again")
-    if not np.isfinite(array).all():
+    if not np.isfinite(value).all():
         raise ValueError(f"{where} holds NaN or infinity; repair the network before export")
+
+
+def _numeric(value: Any) -> bool:
+    return np.asarray(value).dtype.kind in "biuf"
 
 
 def _about(path: Path, name: str, values: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -233,7 +273,7 @@ def _about(path: Path, name: str, values: Mapping[str, Any]) -> Mapping[str, Any
         return {}
     try:
         about = json.loads(metadata[KEY])
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RecursionError):
         about = None
     wrong = ["all"] if not isinstance(about, dict) else [
         key for key, value in about.items() if key in ABOUT and not ABOUT[key](value)

@@ -1,7 +1,6 @@
 """NIR's neurons, which live in continuous time, as neurons that step.
 
-With `lost` the fraction that a step of dt loses, dt/tau by the rule "euler" (one forward Euler
-step) or 1 - exp(-dt/tau) by the rule "exact" (the equation solved for a constant input),
+With the fraction that a step of dt loses, `nir_conventions.lost`,
 
     LIF, LI          tau dv/dt = (v_leak - v) + r i   keep_v = 1 - lost, gain r lost
     CubaLIF, CubaLI  tau_syn di/dt = -i + w_in s      keep_u = 1 - lost, gain w_in lost
@@ -21,7 +20,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from spikeport.export.nir_conventions import Conventions
+from spikeport.export.nir_conventions import Conventions, lost
 from spikeport.export.nir_file import SILENT, Node
 from spikeport.export.nir_nodes import each
 from spikeport.export.passes import collapse
@@ -74,17 +73,22 @@ def discretised(node: Node, shape: Shape, *, said: Conventions, read_v: bool) ->
         v_th, v_init, gain = v_th / gain, v_init / gain, np.array(1.0)
     if node.type == "Threshold" and (v_th < 0).any():
         v_th, bias = np.maximum(v_th, 0), -np.minimum(v_th, 0)
-    if (v_th < 0).any():
-        raise ValueError(
-            f"v_threshold lies {-v_th.min():g} below the potential it resets to, which chips"
-            " cannot have; put it above"
-        )
+    refuse_low(v_th)
     neurons = Neurons(
         keep_u=collapse(keep_u), keep_v=collapse(keep_v), gain=collapse(gain),
         bias=collapse(bias), v_th=collapse(v_th), v_init=collapse(v_init), reset=settled,
         scale=node.about.get("scale"),
     )  # fmt: skip
     return _exact(node, neurons, shape, rule=said.rule) if node.about else neurons
+
+
+def refuse_low(v_th: Floats) -> None:
+    """Raise ValueError, without file and node, for thresholds, counted from v_reset, below 0."""
+    if (v_th < 0).any():
+        raise ValueError(
+            f"v_threshold lies {-v_th.min():g} below the potential it resets to, which chips"
+            " cannot have; put it above"
+        )
 
 
 def _check_sizes(node: Node, shape: Shape) -> None:
@@ -102,11 +106,11 @@ def _dynamics(node: Node, shape: Shape, said: Conventions) -> tuple[Floats, Floa
     if node.type in ("I", "IF"):
         return keep_u, keep_v, gain, bias
     current = node.type in ("CubaLI", "CubaLIF")
-    lost = _lost(node, "tau_mem" if current else "tau", shape, said)
-    keep_v, gain, bias = 1 - lost, gain * lost, each(node, "v_leak", shape) * lost
+    share = _lost(node, "tau_mem" if current else "tau", shape, said)
+    keep_v, gain, bias = 1 - share, gain * share, each(node, "v_leak", shape) * share
     if current:
-        lost = _lost(node, "tau_syn", shape, said)
-        keep_u, gain = 1 - lost, gain * lost * each(node, "w_in", shape, default=1.0)
+        share = _lost(node, "tau_syn", shape, said)
+        keep_u, gain = 1 - share, gain * share * each(node, "w_in", shape, default=1.0)
     return keep_u, keep_v, gain, bias
 
 
@@ -116,15 +120,12 @@ def _lost(node: Node, key: str, shape: Shape, said: Conventions) -> Floats:
     least = tau.min()
     if least <= 0:
         raise ValueError(f"{key} is {least:g} s; time constants must be positive")
-    if said.rule == "exact":
-        with np.errstate(under="ignore"):
-            return np.asarray(-np.expm1(-dt_s / tau))
-    if least < dt_s * (1 - AGREE):
+    if said.rule == "euler" and least < dt_s * (1 - AGREE):
         raise ValueError(
             f'{key} is {least:g} s and a step {dt_s} s; by the rule "euler" a step is not longer'
             ' than the time constant, choose a smaller dt_s or rule="exact"'
         )
-    return np.minimum(dt_s / tau, 1.0)
+    return np.minimum(lost(dt_s, tau, rule=said.rule), 1.0)
 
 
 def _threshold(node: Node) -> str:

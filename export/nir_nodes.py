@@ -207,7 +207,7 @@ def _flattened(node: Node, source: Shape) -> Shape:
     if rank == 1:
         return source
     whole = np.asarray(node.values.get("input_type", source)).reshape(-1)
-    if whole.dtype.kind in "iuf" and len(whole) == rank + 1 and (whole[1:] == source).all():
+    if len(whole) == rank + 1 and (whole[1:] == source).all():
         # It counts a batch as dimension 0, which is none of ours.
         start, end = (max(d - 1, 0) if d >= 0 else max(d, -rank) for d in (start, end))
     if not (-rank <= start < rank and -rank <= end < rank and start % rank <= end % rank):

@@ -7,22 +7,21 @@ every step; behind an explicit Delay it acts from the step on that the Delay let
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spikeport.export.nir_conventions import Conventions
 from spikeport.export.nir_file import NEURONS, Edge, Graph, Node
-from spikeport.export.nir_graph import closing_edges, starts, walk
-from spikeport.export.nir_nodes import Shapes, each, link_of
+from spikeport.export.nir_graph import closing_edges, walk
+from spikeport.export.nir_nodes import Shapes, each
+from spikeport.export.nir_shapes import attempt, shaped
 from spikeport.export.passes import Chain, Gain, Link, Stage, linear_part
 from spikeport.sim.synapse import Shape
 
 Floats = NDArray[np.float64]
-Result = TypeVar("Result")
 
 MOST_PATHS = 1000  # into one node
 
@@ -47,7 +46,7 @@ class Arrival:
     constants: Mapping[int, Floats] = field(default_factory=dict)
 
 
-def arrivals(graph: Graph, input_shapes: Shapes, *, said: Conventions) -> dict[str, Arrival]:
+def arrivals(graph: Graph, *, said: Conventions) -> dict[str, Arrival]:
     """What every neuron node and every Output receives.
 
     Raises ValueError with one sentence that names file and node.
@@ -56,7 +55,7 @@ def arrivals(graph: Graph, input_shapes: Shapes, *, said: Conventions) -> dict[s
         name: _late(graph, node, said) for name, node in graph.nodes.items() if node.type == "Delay"
     }
     closing = closing_edges(graph, late=late)
-    shapes, links = _shaped(graph, input_shapes)
+    shapes, links = shaped(graph)
     given: dict[str, Arrival] = {}
     received: dict[str, Arrival] = {}
     linear = [name for name in graph.nodes if graph.nodes[name].type not in NEURONS]
@@ -83,51 +82,10 @@ def _late(graph: Graph, node: Node, said: Conventions) -> bool | None:
     return True if steps.all() else None if steps.any() else False
 
 
-def attempt(graph: Graph, node: Node, work: Callable[..., Result], *rest: object) -> Result:
-    """`work(node, *rest)`, its refusal completed with file and node."""
-    try:
-        return work(node, *rest)
-    except ValueError as error:
-        raise ValueError(f"{graph.path}: node {node.name!r} ({node.type}): {error}") from None
-
-
 def _steps(node: Node, shapes: Shapes, said: Conventions) -> NDArray[np.int64]:
     if node.type != "Delay":
         return np.array(0, np.int64)
     return said.steps(each(node, "delay", shapes.file))
-
-
-def _shaped(graph: Graph, input_shapes: Shapes) -> tuple[dict[str, Shapes], dict[str, Link | None]]:
-    """The shapes behind every node, and the links that linear nodes are."""
-    shapes: dict[str, Shapes] = {}
-    links: dict[str, Link | None] = {}
-    for name in walk(graph.nodes, graph.edges, starts=starts(graph)).order:
-        node = graph.nodes[name]
-        before = [shapes[a] for a in graph.sources(name) if a in shapes]
-        if node.type == "Input":
-            shapes[name] = input_shapes
-        elif node.type in NEURONS:
-            shapes[name] = before[0] if before else _own(node)
-        elif not before:
-            raise ValueError(
-                f"{graph.path}: node {name!r} ({node.type}): has no source; connect or remove it"
-            )
-        else:
-            links[name], shapes[name] = attempt(graph, node, link_of, before[0])
-    return shapes, links
-
-
-def _own(node: Node) -> Shapes:
-    """Shapes of neurons that nothing feeds forward: those of their parameters."""
-    shape = max((np.shape(value) for value in node.values.values()), key=np.prod)
-    return Shapes(file=shape or (1,), ours=ours_of(shape or (1,)))
-
-
-def ours_of(shape: Shape) -> Shape:
-    """(n,) or (C, H, W) for a shape in a file: (C, L) is (C, 1, L), more are flattened."""
-    if len(shape) == 2:
-        return (shape[0], 1, shape[1])
-    return shape if len(shape) in (1, 3) else (int(np.prod(shape)),)
 
 
 def _received(
@@ -141,10 +99,6 @@ def _received(
         raise ValueError(f"{where}: has no source; connect or remove it")
     routes: list[Route] = []
     constants: dict[int, Floats] = {}
-    sizes = {source: given[source].shapes.size for source in sources}
-    if len(set(sizes.values())) > 1:
-        told = ", ".join(f"{size} from {source!r}" for source, size in sizes.items())
-        raise ValueError(f"{where}: different numbers of values arrive ({told}) and cannot add up")
     for source in sources:
         extra = int((source, name) in closing)
         routes += [replace(r, delay=r.delay + extra) for r in given[source].routes]

@@ -8,21 +8,20 @@ populations and projections (`nir_wiring`).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import prod
 from pathlib import Path
 
 import numpy as np
 
 from spikeport.export.nir_conventions import Conventions, chosen
-from spikeport.export.nir_file import FORMAT, NEURONS, SILENT, Graph, Node, load
+from spikeport.export.nir_file import NEURONS, SILENT, Graph, Node, load
 from spikeport.export.nir_neurons import Neurons, discretised
-from spikeport.export.nir_nodes import LARGEST_MAP, Shapes
-from spikeport.export.nir_paths import Arrival, arrivals, attempt, ours_of
+from spikeport.export.nir_paths import Arrival, arrivals
+from spikeport.export.nir_shapes import attempt, input_shapes
 from spikeport.export.nir_wiring import wired
-from spikeport.sim import checks
 from spikeport.sim.net import READOUTS, FloatNet, Input, Readout
 
 
+@np.errstate(over="ignore", invalid="ignore")  # populations and synapses refuse what overflowed
 def read(
     path: Path | str,
     *,
@@ -53,9 +52,9 @@ def read(
     steps = _steps(graph, steps)
     dt_s = graph.about.get("dt_s") if dt_s is None else dt_s
     rule = rule or graph.about.get("rule", "euler")
-    source, shapes = _input(graph, input)
+    source = _input(graph, input)
     said = Conventions(dt_s=dt_s, rule=rule, reset=reset, start=start, round_delays=round_delays)
-    arriving = arrivals(graph, shapes, said=said)
+    arriving = arrivals(graph, said=said)
     output = _readout_node(graph, arriving)
     readout = _readout_kind(graph, graph.nodes[output], readout)
     read_v = output if readout in ("last_v", "sum_v") else None
@@ -75,12 +74,6 @@ def read(
 
 
 def _steps(graph: Graph, given: int | None) -> int:
-    written = graph.about.get("format", FORMAT)
-    if written != FORMAT:
-        raise ValueError(
-            f"{graph.path}: was written in format {written}, this version reads format {FORMAT};"
-            " export it again"
-        )
     steps: int | None = graph.about.get("steps") if given is None else given
     if steps is None:
         raise ValueError(f"{graph.path}: does not say how many steps to run; give steps")
@@ -102,38 +95,18 @@ def _discretised(node: Node, arrival: Arrival, said: Conventions, read_v: str | 
     return discretised(node, arrival.shapes.file, said=said, read_v=node.name == read_v)
 
 
-def _input(graph: Graph, given: Input | None) -> tuple[Input, Shapes]:
+def _input(graph: Graph, given: Input | None) -> Input:
     inputs = [n for n in graph.nodes.values() if n.type == "Input"]
     if len(inputs) != 1:
         raise ValueError(f"{graph.path}: has {len(inputs)} Input nodes; exactly one is needed")
     node = inputs[0]
-    where = f"{graph.path}: node {node.name!r} (Input)"
-    if graph.sources(node.name):
-        raise ValueError(f"{where}: an edge leads into it; remove that edge")
-    file = _shape(node, where=f"{where}: shape")
-    file = file[1:] if len(file) == 4 and file[0] == 1 else file  # a batch of one
-    if len(file) > 3:
-        raise ValueError(
-            f"{where}: has shape {file}; allowed are (n,), (C, L) and (C, H, W) without batch and"
-            " time"
-        )
-    if prod(file) > LARGEST_MAP:
-        raise ValueError(f"{where}: has shape {file}, more values than chips hold; correct it")
-    ours = ours_of(file)
+    ours = input_shapes(graph, node).ours
     if given is not None:
         if given.shape != ours:
             raise ValueError(f"{graph.path}: the input has shape {ours}, not {given.shape}")
-        return given, Shapes(file=file, ours=ours)
+        return given
     about = {k: v for k, v in node.about.items() if k in ("kind", "payload_bits", "scale")}
-    try:
-        return Input(shape=ours, **about), Shapes(file=file, ours=ours)
-    except ValueError as error:
-        raise ValueError(f"{where}: {error}") from None
-
-
-def _shape(node: Node, *, where: str) -> tuple[int, ...]:
-    found = np.atleast_1d(node.values["shape"])
-    return tuple(checks.frozen_ints(found, where=where, low=1, high=LARGEST_MAP).tolist())
+    return attempt(graph, node, lambda _: Input(shape=ours, **about))
 
 
 def _readout_node(graph: Graph, arriving: Mapping[str, Arrival]) -> str:

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from spikeport.export.nir_file import SILENT, Graph, Node
 from spikeport.export.nir_graph import starts, walk
 from spikeport.export.nir_neurons import Neurons
-from spikeport.export.nir_paths import Arrival, Route, attempt
+from spikeport.export.nir_paths import Arrival, Route
+from spikeport.export.nir_shapes import attempt
 from spikeport.export.passes import Stage, added, as_dense, collapse, composed, scaled
 from spikeport.sim.net import FloatPopulation, FloatProjection
 from spikeport.sim.synapse import FloatDense

@@ -25,6 +25,7 @@ from torch import nn
 from spikeport.export.convolutions import ungrouped
 from spikeport.export.modules import Recorded, looped, wired
 from spikeport.export.neurons import Unsupported
+from spikeport.export.nir_conventions import steps_long
 from spikeport.export.nir_dialects import DIALECTS, Dialect, spoken
 from spikeport.export.nir_file import FORMAT, KEY
 from spikeport.export.parts import Flat, Link, Part, Parts
@@ -170,7 +171,7 @@ def _node(part: Part, dt_s: float, dialect: Dialect) -> nir.NIRNode:
     if isinstance(part, FloatPopulation):
         return _neurons(part, dt_s, dialect)
     if isinstance(part.synapse, FloatDense):
-        if not part.bias.any() and not dialect.biases:
+        if not part.bias.any() and not dialect.plain:
             return nir.Linear(weight=part.synapse.w.copy())
         bias = np.broadcast_to(part.bias, part.target).copy()
         return nir.Affine(weight=part.synapse.w.copy(), bias=bias)
@@ -224,8 +225,9 @@ def _neurons(p: FloatPopulation, dt_s: float, dialect: Dialect) -> nir.NIRNode:
         values |= {"v_threshold": full["v_th"], "v_reset": zeros}
     if (full["keep_v"] == 1).all() and not p.keep_u.any():
         return (nir.IF if fires else nir.I)(r=ones, **values)
-    r, w_in = (1 / np.maximum(1 - full[name], 1 / FOREVER) for name in ("keep_v", "keep_u"))
-    tau_mem, tau_syn = (_time_constant(full[name], dialect) for name in ("keep_v", "keep_u"))
+    lost = [np.maximum(1 - full[name], 1 / FOREVER) for name in ("keep_v", "keep_u")]
+    r, w_in = (1 / share for share in lost)
+    tau_mem, tau_syn = (steps_long(share, rule=dialect.rule) for share in lost)
     if dialect.filtered:
         # What r gains the other factor of NIR's input loses, so that all of it is gain = keep_u.
         values["metadata"] = _metadata(**about, gain=p.keep_u.tolist())
@@ -236,12 +238,6 @@ def _neurons(p: FloatPopulation, dt_s: float, dialect: Dialect) -> nir.NIRNode:
         return (nir.LIF if fires else nir.LI)(tau=dt_s * tau_mem, **values)
     values |= {"tau_mem": dt_s * tau_mem, "tau_syn": dt_s * tau_syn, "w_in": w_in}
     return (nir.CubaLIF if fires else nir.CubaLI)(**values)
-
-
-def _time_constant(keep: Floats, dialect: Dialect) -> Floats:
-    """Steps. The time constant of which a step keeps `keep` by the dialect's rule."""
-    lost = np.maximum(1 - keep, 1 / FOREVER)
-    return np.asarray(1 / lost if dialect.rule == "euler" else -1 / np.log1p(-lost))
 
 
 def _full(value: Floats, p: FloatPopulation) -> Floats:

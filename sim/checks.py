@@ -59,7 +59,10 @@ def whole(value: Any, *, where: str, low: int, high: int) -> int:
 
 def positive(value: Any, *, where: str) -> float:
     """A Python float above 0 and finite, or ValueError naming `where`."""
-    number = float(value)
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        number = float("nan")
     if not 0 < number < float("inf"):
         raise ValueError(f"{where} is {value}; it must be a positive number")
     return number

@@ -32,7 +32,7 @@ class FloatTwin(TwinBase):
 
     Inputs are rounded to the integer grid of `net.input` (identity backward), because that is what
     the chip is shown. Arithmetic is float32 by default, like the training; pass
-    `dtype=torch.float64` for the arithmetic of `spikeport.sim.floating`.
+    `dtype=torch.float64` for the arithmetic of `spikeport.sim.floating`. checkpoint: as in `Twin`.
     """
 
     net: FloatNet
@@ -43,9 +43,12 @@ class FloatTwin(TwinBase):
         *,
         surrogate: Surrogate | Rule | None = None,
         detach_reset: bool = True,
+        checkpoint: int | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        super().__init__(net, surrogate=surrogate, detach_reset=detach_reset)
+        super().__init__(
+            net, surrogate=surrogate, detach_reset=detach_reset, checkpoint=checkpoint
+        )  # fmt: skip
         self.dtype = dtype
         for i, projection in enumerate(net.projections):
             part = lowered_float(projection.synapse, net.shape_of(projection.source))

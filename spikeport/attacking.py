@@ -74,13 +74,13 @@ def attack(
             evaluation(each, findings, target.y)
             for each, findings in zip(searches, found, strict=True)
         ]
-        result = told(target, made, settings, jobs=jobs, timeout_s=timeout_s, progress=progress)
+        result = judged(target, made, settings, jobs=jobs, timeout_s=timeout_s, progress=progress)
         if out is not None:
             write_text(out, json.dumps(result, indent=1) + "\n")
     return result
 
 
-def told(
+def judged(
     target: Target, made: Sequence[Evaluation], settings: Settings, *, jobs: int,
     timeout_s: float, progress: Progress,
 ) -> dict[str, Any]:  # fmt: skip
@@ -111,7 +111,7 @@ def again(
 ) -> Any:  # fmt: skip
     """Make the result in `file` once more from its own header; `passed` says that it came out
     the same. Raises ValueError for a file that is none, or about another bundle."""
-    before, settings, digest = _told(file)
+    before, settings, digest = _result_in(file)
     found = Target.of(folder, settings.samples).bundle.net.digest()
     if found != digest:
         raise ValueError(
@@ -124,7 +124,7 @@ def again(
     return {**result, "passed": not differing, "differing": differing}
 
 
-def _told(file: Path) -> tuple[dict[str, Any], Settings, str]:
+def _result_in(file: Path) -> tuple[dict[str, Any], Settings, str]:
     """The result in `file`, its settings and its network's digest; ValueError if it is none."""
     try:
         before = json.loads(file.read_text(encoding="utf-8"))
@@ -140,7 +140,7 @@ def _check_place(out: Path) -> None:
         raise ValueError(f"{out}: is a folder; name a file for the result")
     if out.exists():
         try:
-            _told(out)
+            _result_in(out)
         except ValueError:
             raise ValueError(
                 f"{out}: exists and is no result of an attack; name another file"

@@ -12,11 +12,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from spikeport import handover_speck, handover_spinnaker2, handover_xylo
-from spikeport.export.nir_file import NEURONS, PORT, Graph, Node, load
+from spikeport.export.nir_file import NEURONS, PORT, Graph, Node, load, refusal
+from spikeport.export.nir_neurons import refuse_low
 from spikeport.export.nir_nodes import each
-from spikeport.handover_rules import Reader, issue, kind, size
+from spikeport.export.nir_shapes import attempt, shaped
+from spikeport.handover_rules import Reader, firing, issue, resets
 from spikeport.hw.rule import Issue
+from spikeport.sim.synapse import Shape
 
 READERS: Mapping[str, Reader] = {
     "speck": handover_speck.READER,
@@ -25,9 +30,8 @@ READERS: Mapping[str, Reader] = {
 }
 """By target."""
 
-AXES = {"Linear": 2, "Affine": 2, "Conv1d": 3, "Conv2d": 4}  # of weights
 
-
+@np.errstate(all="ignore")  # rules judge what overflows as they do other numbers
 def check(source: Path, *, target: str) -> dict[str, Any]:
     """What the reader of `target`, one of `READERS`, makes of the NIR file `source`, or of the
     net.nir in a folder; a JSON summary. "load" is Python that reads the file as it is meant.
@@ -36,16 +40,12 @@ def check(source: Path, *, target: str) -> dict[str, Any]:
     """
     path = source / "net.nir" if source.is_dir() else source
     reader, graph = READERS[target], load(path)
-    for node in graph.nodes.values():
-        try:
-            _sound(node)
-        except ValueError as problem:
-            raise ValueError(f"{path}: node {node.name!r}: {problem}") from None
-    dt_s = graph.about.get("dt_s")
-    if dt_s is not None and not dt_s > 0:
-        raise ValueError(f"{path}: its step dt_s is {dt_s!r} s; it must be positive")
+    shapes, _ = shaped(graph)
+    for name, node in graph.nodes.items():
+        if node.type in NEURONS:
+            attempt(graph, node, _sound, shapes[name].file)
     rules: tuple[Callable[[Graph, Reader], Iterator[Issue]], ...] = (
-        _types, _input, _starts, _resets, *reader.rules,
+        _opened, _types, _input, _starts, _resets, *reader.rules,
     )  # fmt: skip
     issues = [found for rule in rules for found in rule(graph, reader)]
     return {
@@ -69,23 +69,25 @@ def describe(result: dict[str, Any]) -> str:
     return "\n".join([*lines, f"{result['reader']} {verdict} the network to {result['target']}"])
 
 
-def _sound(node: Node) -> None:
-    """Raise ValueError, without file and node, for numbers that do not belong together, which the
-    rules take for granted."""
-    if node.type in NEURONS:
-        for key in node.values:
-            if key not in ("input_shape", "input_type"):
-                each(node, key, (size(node),))
-        for key in ("tau", "tau_mem", "tau_syn"):
-            if (least := node.array(key, default=1.0).min()) <= 0:
-                raise ValueError(f"{key} is {least:g} s; time constants must be positive")
-    elif kind(node) == "pool":
-        for key in ("kernel_size", "stride", "padding"):
-            if (n := node.array(key).size) not in (1, 2):
-                raise ValueError(f"{key} has {n} values; needed are two, of rows and columns")
-    elif node.type in AXES and node.array("weight").ndim != AXES[node.type]:
-        shape = node.array("weight").shape
-        raise ValueError(f"its weights have shape {shape}; needed are {AXES[node.type]} axes")
+def _sound(node: Node, shape: Shape) -> None:
+    """Raise ValueError, without file and node, for neurons whose numbers do not belong together,
+    which the rules take for granted."""
+    for key in node.values:
+        if key not in ("input_shape", "input_type"):
+            each(node, key, shape)
+    for key in ("tau", "tau_mem", "tau_syn"):
+        if (least := node.array(key, default=1.0).min()) <= 0:
+            raise ValueError(f"{key} is {least:g} s; time constants must be positive")
+    refuse_low(node.array("v_threshold", default=0.0) - node.array("v_reset", default=0.0))
+
+
+def _opened(graph: Graph, reader: Reader) -> Iterator[Issue]:
+    """The nir library opens the file, which is stricter than NIR and than spikeport."""
+    if stopped := refusal(graph.path):
+        yield issue(
+            "opened", None, stopped, f"{reader.name} opens it with that",
+            "write it once more with that library",
+        )  # fmt: skip
 
 
 def _types(graph: Graph, reader: Reader) -> Iterator[Issue]:
@@ -129,9 +131,7 @@ def _starts(graph: Graph, reader: Reader) -> Iterator[Issue]:
 
 def _resets(graph: Graph, reader: Reader) -> Iterator[Issue]:
     """A spike does what it did in training."""
-    firing = [n for n in graph.nodes.values() if n.type in NEURONS and "v_threshold" in n.values]
-    known = {node.about.get("reset") for node in firing}
-    for node in firing:
+    for node in firing(graph):
         if node.array("v_reset", default=0.0).any():
             yield issue(
                 "resets", node, "its v_reset is not 0", f"{reader.name} takes it as 0",
@@ -144,7 +144,7 @@ def _resets(graph: Graph, reader: Reader) -> Iterator[Issue]:
                 f"{reader.name} {reader.resets_by}", "compare its spikes with the framework's that"
                 " wrote the file", severity="advice",
             )  # fmt: skip
-        elif reset not in reader.resets or (reader.one_reset and len(known) > 1):
+        elif reset not in reader.resets or (reader.one_reset and len(resets(graph)) > 1):
             yield issue(
                 "resets", node, f"its reset is {reset!r}", f"{reader.name} {reader.resets_by}",
                 f"train with reset {reader.resets[-1]!r} throughout",

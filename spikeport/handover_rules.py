@@ -13,6 +13,7 @@ from spikeport.hw.rule import Issue
 
 WEIGHTS = ("Linear", "Affine", "Conv1d", "Conv2d")
 POOLS = ("SumPool2d", "AvgPool2d")
+FLOAT32 = (1e-30, 1e30)  # sums of so many of these as a neuron has neither vanish nor overflow
 KINDS = {
     **dict.fromkeys(WEIGHTS, "weights"),
     **dict.fromkeys(POOLS, "pool"),
@@ -59,6 +60,16 @@ def kind(node: Node) -> str:
 def nodes_of(graph: Graph, *kinds: str) -> list[Node]:
     """The nodes that are one of `kinds`, in the file's order."""
     return [node for node in graph.nodes.values() if kind(node) in kinds]
+
+
+def firing(graph: Graph) -> list[Node]:
+    """Neurons with a threshold and something to reset."""
+    return [node for node in nodes_of(graph, "neurons") if "v_threshold" in node.values]
+
+
+def resets(graph: Graph) -> set[str | None]:
+    """What a spike does in neurons with a threshold; None where the file does not say."""
+    return {node.about.get("reset") for node in firing(graph)}
 
 
 def behind(graph: Graph, name: str) -> list[Node]:
@@ -110,4 +121,19 @@ def chained(graph: Graph, reader: Reader) -> Iterator[Issue]:
             yield issue("chain", node, got, limit, "leave it out")
 
 
+def in_float32(graph: Graph, reader: Reader) -> Iterator[Issue]:
+    """Numbers are such that float32, in which torch runs, neither loses them nor their sums."""
+    for node in nodes_of(graph, "weights", "neurons"):
+        for key in ("weight", "bias", "v_threshold", "tau_mem", "tau_syn"):
+            sizes = np.abs(node.array(key, default=1.0))
+            lost = sizes[(sizes > FLOAT32[1]) | ((sizes < FLOAT32[0]) & (sizes > 0))]
+            if lost.size:
+                yield issue(
+                    "numbers", node, f"its {key} goes to {lost.max():g}",
+                    f"{reader.name} runs in float32, which is safe from {FLOAT32[0]:g} to"
+                    f" {FLOAT32[1]:g}", "scale weights and thresholds together",
+                )  # fmt: skip
+
+
+OPENED_SOURCE = "nir 1.0.8, serialization.py, read; ir/graph.py and the nodes' own checks"
 CHAIN_SOURCE = "nirtorch 2.6, graph_executor.py, GraphExecutor.forward; graph_utils.py"

@@ -10,12 +10,15 @@ import numpy as np
 from spikeport.export.nir_file import Graph, Node
 from spikeport.handover_rules import (
     CHAIN_SOURCE,
+    OPENED_SOURCE,
     Reader,
     behind,
     chained,
+    in_float32,
     issue,
     kind,
     nodes_of,
+    resets,
     spread,
 )  # fmt: skip
 from spikeport.hw.rule import Issue
@@ -63,13 +66,6 @@ def _order(graph: Graph, reader: Reader) -> Iterator[Issue]:
                     "a core of Speck has weights, then neurons, then perhaps a pool",
                     "put what is missing between",
                 )  # fmt: skip
-    for node in nodes_of(graph, "weights"):
-        for before in (graph.nodes[name] for name in graph.sources(node.name)):
-            if node.type == "Affine" and (kind(before) == "pool" or _is_map(before)):
-                yield issue(
-                    "order", node, f"it stands behind the map {before.name!r}",
-                    "sinabs puts its weights on rows of the map", "put a Flatten between",
-                )  # fmt: skip
 
 
 def _kernels(graph: Graph, reader: Reader) -> Iterator[Issue]:
@@ -77,44 +73,51 @@ def _kernels(graph: Graph, reader: Reader) -> Iterator[Issue]:
     for node in nodes_of(graph, "weights"):
         features, height, width = _kernel(graph, node)[1:]
         if node.type == "Conv2d" and height != width:
-            yield _told(node, f"its kernel is {height}x{width}", "kernels are square")
+            yield _broken(node, f"its kernel is {height}x{width}", "kernels are square")
         if max(height, width) > KERNEL:
-            yield _told(node, f"its kernel is {height}x{width}", f"{KERNEL}x{KERNEL} is the most")
+            yield _broken(node, f"its kernel is {height}x{width}", f"{KERNEL}x{KERNEL} is the most")
         if features > FEATURES:
-            yield _told(node, f"it has {features} features", f"{FEATURES} are the most")
+            yield _broken(node, f"it has {features} features", f"{FEATURES} are the most")
         if node.type != "Conv2d":
             continue
+        if node.array("bias").size != features:
+            yield _broken(node, "it has one bias", "sinabs needs one for each feature")
         if not np.isin(node.array("stride"), STRIDES).all():
-            yield _told(node, "its stride is " + _text(node, "stride"), f"allowed are {STRIDES}")
+            yield _broken(node, "its stride is " + _text(node, "stride"), f"allowed are {STRIDES}")
         for key in ("dilation", "groups"):
             if (node.array(key) != 1).any():
-                yield _told(node, f"its {key} is {_text(node, key)}", "only 1 is possible")
+                yield _broken(node, f"its {key} is {_text(node, key)}", "only 1 is possible")
 
 
 def _pools(graph: Graph, reader: Reader) -> Iterator[Issue]:
     """Pools are square, without overlap and padding."""
     for node in nodes_of(graph, "pool"):
+        for key in ("kernel_size", "stride"):
+            if node.array(key).size == 1:
+                got = f"its {key} is one number"
+                yield _broken(node, got, "sinabs needs rows and columns", rule="pools")
         sides = np.unique(node.array("kernel_size"))
         if len(sides) > 1 or sides[0] not in POOL_SIDES:
             got = "its kernel is " + _text(node, "kernel_size")
-            yield _told(node, got, f"pools are square, of side {POOL_SIDES}", rule="pools")
+            yield _broken(node, got, f"pools are square, of side {POOL_SIDES}", rule="pools")
         if (node.array("stride") != node.array("kernel_size")).any():
             got = "its stride is " + _text(node, "stride")
-            yield _told(node, got, "a pool's stride is its kernel", rule="pools")
+            yield _broken(node, got, "a pool's stride is its kernel", rule="pools")
         if node.array("padding").any():
             got = "its padding is " + _text(node, "padding")
-            yield _told(node, got, "sinabs ignores a pool's padding", rule="pools")
+            yield _broken(node, got, "sinabs ignores a pool's padding", rule="pools")
 
 
 def _thresholds(graph: Graph, reader: Reader) -> Iterator[Issue]:
     """One threshold a layer, and r = 1, which is not read."""
     for node in (n for n in graph.nodes.values() if n.type == "IF"):
-        for key in ("v_threshold", "r"):
-            values = node.array(key, default=1.0)
-            if np.ptp(values) or (key == "r" and (values != 1).any()):
-                limit = "a core of Speck has one threshold" if key != "r" else "sinabs takes r as 1"
-                got = f"its {key} is {spread(values)}"
-                yield _told(node, got, limit, rule="thresholds")
+        v_th, r = node.array("v_threshold"), node.array("r")
+        if np.ptp(v_th):
+            got, limit = f"its v_threshold is {spread(v_th)}", "a core of Speck has one threshold"
+            yield _broken(node, got, limit, rule="thresholds")
+        if (r != 1).any():
+            got, limit = f"its r is {spread(r)}", "sinabs takes r as 1"
+            yield _broken(node, got, limit, rule="thresholds")
 
 
 def _memory(graph: Graph, reader: Reader) -> Iterator[Issue]:
@@ -132,7 +135,7 @@ def _memory(graph: Graph, reader: Reader) -> Iterator[Issue]:
             if not any(words <= w * 1024 and states <= s * 1024 for w, s in MEMORIES):
                 got = f"it takes {words / 1024:g} Ki words of weights, {states / 1024:g} of neurons"
                 limit = f"cores hold {', '.join(f'{w} and {s}' for w, s in MEMORIES)}"
-                yield _told(node, got, limit, rule="memory")
+                yield _broken(node, got, limit, rule="memory")
 
 
 def _rounded(graph: Graph, reader: Reader) -> Iterator[Issue]:
@@ -157,11 +160,7 @@ def _kernel(graph: Graph, node: Node) -> tuple[int, int, int, int]:
     return prod(shape[1:]), shape[0], 1, 1
 
 
-def _is_map(node: Node) -> bool:
-    return max(np.size(node.values.get("shape", 0)), np.ndim(node.values.get("v_threshold", 0))) > 1
-
-
-def _told(node: Node, got: str, limit: str, *, rule: str = "kernels") -> Issue:
+def _broken(node: Node, got: str, limit: str, *, rule: str = "kernels") -> Issue:
     return issue(rule, node, got, limit, "change the layer and retrain")
 
 
@@ -170,8 +169,7 @@ def _text(node: Node, key: str) -> str:
 
 
 def _load(graph: Graph) -> str:
-    resets = {node.about.get("reset") for node in nodes_of(graph, "neurons")}
-    zero = resets == {"zero"}
+    zero = resets(graph) == {"zero"}
     return LOAD.format(reset="MembraneReset()" if zero else "MembraneSubtract(float(v_th))")
 
 
@@ -190,13 +188,15 @@ READER = Reader(
     resets=("zero", "subtract"),
     resets_by="subtracts until told otherwise, one rule a network",
     one_reset=True,
-    rules=(chained, _order, _kernels, _pools, _thresholds, _memory, _rounded),
+    rules=(chained, in_float32, _order, _kernels, _pools, _thresholds, _memory, _rounded),
     sources={
+        "opened": OPENED_SOURCE,
         "types": "sinabs 3.1.3, nir.py; backend/dynapcnn/nir_graph_extractor.py (leak)",
         "input": "sinabs 3.1.3, backend/dynapcnn/io.py: its input are events",
         "starts": "sinabs 3.1.3, layers/stateful_layer.py",
         "resets": "sinabs 3.1.3, nir.py; backend/dynapcnn/chips/dynapcnn.py, return_to_zero",
         "chain": CHAIN_SOURCE,
+        "numbers": "sinabs 3.1.3, nir.py, _import_sinabs_module: float()",
         "order": "sinabs 3.1.3, backend/dynapcnn/connectivity_specs.py, VALID_SINABS_EDGE_TYPES",
         "kernels": "sinabs 3.1.3, validate_memory_speck.py; chips/dynapcnn.py has no dilation",
         "pools": "sinabs 3.1.3, validate_memory_speck.py; dynapcnn_layer_utils.py; nir.py",

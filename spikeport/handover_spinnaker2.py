@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from spikeport.export.nir_file import Graph, Node
-from spikeport.handover_rules import Reader, behind, issue, kind, nodes_of
+from spikeport.handover_rules import OPENED_SOURCE, Reader, behind, issue, kind, nodes_of, resets
 from spikeport.hw.rule import Issue
 
 LARGEST = 127
@@ -129,13 +129,12 @@ def _whole(w: object) -> bool:
 
 def _load(graph: Graph) -> str:
     dt_s = graph.about.get("dt_s")
-    resets = {node.about.get("reset") for node in nodes_of(graph, "neurons")}
     convolved = any(node.type == "Conv2d" for node in graph.nodes.values())
     whole = all(_whole(node.array("weight")) for node in nodes_of(graph, "weights"))
     return LOAD.format(
         dt_s=1.0 if dt_s is None else dt_s,
         rule="EXPONENTIAL" if graph.about.get("rule") == "exact" else "FORWARD",
-        reset="ZERO" if resets == {"zero"} else "SUBTRACT",
+        reset="ZERO" if resets(graph) == {"zero"} else "SUBTRACT",
         delay=0 if convolved else 1, scaled=not whole,
     )  # fmt: skip
 
@@ -159,6 +158,7 @@ READER = Reader(
     one_reset=True,
     rules=(_order, _convolutions, _weights, _offsets, _time, _steps),
     sources={
+        "opened": OPENED_SOURCE,
         "types": f"{PLACE}, create_populations, create_projections",
         "input": f"{PLACE}, create_populations: spike_list",
         "starts": f"{PLACE}, convert_LIF: no initial potential",

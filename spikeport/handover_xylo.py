@@ -7,12 +7,15 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from spikeport.export.nir_conventions import lost
 from spikeport.export.nir_file import Graph, Node
 from spikeport.handover_rules import (
     CHAIN_SOURCE,
+    OPENED_SOURCE,
     Reader,
     behind,
     chained,
+    in_float32,
     issue,
     nodes_of,
     size,
@@ -95,19 +98,28 @@ def _thresholds(graph: Graph, reader: Reader) -> Iterator[Issue]:
             )  # fmt: skip
 
 
-def _time(graph: Graph, reader: Reader) -> Iterator[Issue]:
-    """The step that rockpool finds is the file's, and its neurons are the trained ones."""
+def _dynamics(graph: Graph, reader: Reader) -> Iterator[Issue]:
+    """Its neurons are the trained ones. What is meant for another rule gets no further advice."""
     neurons = [node for node in graph.nodes.values() if node.type == "CubaLIF"]
-    rule, dt_s = graph.about.get("rule", "euler"), graph.about.get("dt_s")
-    if neurons and dt_s is not None and rule != "exact":
+    dt_s = graph.about.get("dt_s")
+    if not neurons:
+        return
+    if dt_s is not None and graph.about.get("rule") != "exact":
         yield issue(
             "time", None, "its time constants are meant for Euler steps and its r is tau / dt",
             "rockpool decays by exp(-dt / tau) and takes dt = tau_mem / (1 + r)",
             "export it with --target xylo",
         )  # fmt: skip
         return
+    yield from _time(neurons, dt_s)
+    yield from _gains(neurons)
+    yield from _decays(neurons)
+
+
+def _time(neurons: list[Node], dt_s: float | None) -> Iterator[Issue]:
+    """The step that rockpool finds is the file's."""
     steps = [_steps_s(node) for node in neurons]
-    first = dt_s if dt_s is not None else steps[0].min() if steps else 0.0
+    first = steps[0].min() if dt_s is None else dt_s
     for node, found in zip(neurons, steps, strict=True):
         if not np.allclose(found, first, rtol=SAME, atol=0):
             yield issue(
@@ -117,36 +129,35 @@ def _time(graph: Graph, reader: Reader) -> Iterator[Issue]:
             )  # fmt: skip
 
 
-def _gains(graph: Graph, reader: Reader) -> Iterator[Issue]:
+def _gains(neurons: list[Node]) -> Iterator[Issue]:
     """As much of a spike arrives as NIR's equations let in."""
-    for node in graph.nodes.values():
-        if node.type == "CubaLIF":
-            step_s = _steps_s(node)
-            lost, left = (-np.expm1(-step_s / node.array(key)) for key in ("tau_mem", "tau_syn"))
-            gain = lost * left * node.array("r") * node.array("w_in", default=1.0)
-            if not np.allclose(gain, 1 - left, rtol=SAME, atol=0):
-                yield issue(
-                    "gains", node, f"by r and w_in a spike arrives times {spread(gain)}",
-                    f"rockpool reads no w_in and lets it arrive times {spread(1 - left)}",
-                    "export it with --target xylo, or move the quotient from w_in into the"
-                    " weights before it",
-                )  # fmt: skip
+    for node in neurons:
+        of_v, of_u = (
+            lost(_steps_s(node), node.array(key), rule="exact") for key in ("tau_mem", "tau_syn")
+        )
+        gain = of_v * of_u * node.array("r") * node.array("w_in", default=1.0)
+        if not np.allclose(gain, 1 - of_u, rtol=SAME, atol=0):
+            yield issue(
+                "gains", node, f"by r and w_in a spike arrives times {spread(gain)}",
+                f"rockpool reads no w_in and lets it arrive times {spread(1 - of_u)}",
+                "export it with --target xylo, or move the quotient from w_in into the weights"
+                " before it",
+            )  # fmt: skip
 
 
-def _decays(graph: Graph, reader: Reader) -> Iterator[Issue]:
+def _decays(neurons: list[Node]) -> Iterator[Issue]:
     """What Xylo's shifts make of the decays."""
-    for node in nodes_of(graph, "neurons"):
-        if node.type != "CubaLIF":
-            continue
+    for node in neurons:
         for key in ("tau_mem", "tau_syn"):
             ratio = node.array(key) / _steps_s(node).min()
-            if ratio.min() <= 1:
+            if not ratio.min() > 1:
                 yield issue(
                     "decays", node, f"{key} is {ratio.min():.3g} steps",
                     "Xylo's time constants are longer than a step", "train slower neurons",
                 )  # fmt: skip
                 continue
-            keeps, shifts = np.exp(-1 / ratio), 1 - 0.5 ** np.rint(np.log2(ratio))
+            keeps = 1 - lost(1.0, ratio, rule="exact")
+            shifts = 1 - 0.5 ** np.rint(np.log2(ratio))
             worst = int(np.abs(keeps - shifts).argmax())
             if abs(keeps.flat[worst] - shifts.flat[worst]) > SHIFTED:
                 yield issue(
@@ -167,8 +178,7 @@ def _rounded(graph: Graph, reader: Reader) -> Iterator[Issue]:
 
 def _steps_s(node: Node) -> NDArray[np.float64]:
     """Seconds a step, as rockpool concludes them; inf where r is -1."""
-    with np.errstate(divide="ignore"):
-        return np.asarray(node.array("tau_mem") / (1 + node.array("r")))
+    return np.asarray(node.array("tau_mem") / (1 + node.array("r")))
 
 
 def _load(graph: Graph) -> str:
@@ -186,8 +196,9 @@ READER = Reader(
     resets=("subtract",),
     resets_by="always subtracts",
     one_reset=False,
-    rules=(chained, _names, _biases, _channels, _thresholds, _time, _gains, _decays, _rounded),
+    rules=(chained, in_float32, _names, _biases, _channels, _thresholds, _dynamics, _rounded),
     sources={
+        "opened": OPENED_SOURCE,
         "types": "rockpool 3.1.0, nn/modules/torch/nir.py, _convert_nir_to_rockpool",
         "input": "rockpool 3.1.0, devices/xylo/syns61201/xylo_samna.py: a raster of events",
         "starts": "rockpool 3.1.0, nn/modules/torch/lif_torch.py, vmem",
@@ -195,6 +206,7 @@ READER = Reader(
         "biases": "rockpool 3.1.0, xylo_mapper.py, weight_nodes_have_no_biases; nir.py",
         "channels": "rockpool 3.1.0, devices/xylo/syns61201/xylo_mapper.py, xylo_drc and mapper",
         "chain": CHAIN_SOURCE,
+        "numbers": "rockpool 3.1.0, nn/modules/torch/nir.py, _to_tensor",
         "names": "rockpool 3.1.0, nn/modules/torch/nir.py, as_graph",
         "thresholds": "rockpool 3.1.0, nn/modules/torch/lif_torch.py, StepPWL.forward",
         "gains": "rockpool 3.1.0, nn/modules/torch/nir.py; lif_torch.py, LIFTorch.forward",

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, ClassVar
+from typing import Any
 
 import h5py
 import numpy as np
@@ -90,11 +90,78 @@ def test_the_program_needs_numpy_and_h5py_only() -> None:
     assert imported == {"json", "sys", "h5py", "numpy"}
 
 
+class Group(dict[str, Any]):
+    """What h5py shows of a group: things by name, numbers as arrays, and attributes."""
+
+    def __init__(self, things: dict[str, Any], **attrs: Any) -> None:
+        super().__init__({k: v if isinstance(v, Group) else np.array(v) for k, v in things.items()})
+        self.attrs = attrs
+
+
+def dense(w: Any, w_exp: int = 0, **ends: Any) -> Group:
+    return Group({"w": w}, kind="Dense", w_exp=w_exp, **ends)
+
+
+def conv(w: Any) -> Group:
+    geometry = {"stride": (1, 1), "padding": (0, 0), "dilation": (1, 1), "groups": 1}
+    return Group({"w": w}, kind="Conv2d", **geometry)
+
+
+def pool(w: int, *, side: int, padding: int) -> Group:
+    pairs = {"kernel": side, "stride": side, "padding": padding}
+    return Group({"w": w}, kind="SumPool2d", **{name: (n, n) for name, n in pairs.items()})
+
+
 @pytest.mark.parametrize("w", [[-256, -3], [-256, 3], [255, 3], [7, -255]])
 def test_dense_weights_lose_what_a_core_cannot_hold(w: list[int], page: Any) -> None:
-    class Group(dict[str, Any]):
-        attrs: ClassVar[dict[str, Any]] = {"kind": "Dense", "w_exp": 0}
-
     synapse = Dense(w=np.array([w]))
-    found = page.delivered(np.eye(2, dtype=np.int64), Group(w={(): synapse.w}), [2])
+    found = page.delivered(np.eye(2, dtype=np.int64), dense([w]), [2])
     assert found[:, 0].tolist() == synapse.w_chip[0].tolist()
+
+
+SUMS: dict[str, tuple[int, list[int], Group, list[int]]] = {
+    # 254 2^24 = 2^32 - 33 554 432
+    "32 bits": (1 << 24, [1], dense([[254]]), [-33_554_432]),
+    "before the shift": (1 << 24, [1], dense([[254]], -1), [-16_777_216]),
+    "downwards": (1, [1], dense([[-3]], -1), [-2]),
+    # 127 2^17 = 2^24 - 131 072
+    "24 bits of a map": (1 << 17, [1, 1, 1], conv([[[[127]]]]), [-131_072]),
+    "24 bits of a pool": (1 << 17, [1, 1, 1], pool(127, side=1, padding=0), [-131_072]),
+    # Each of its four windows holds one value and three zeros of the rim.
+    "rim": (1, [1, 2, 2], pool(3, side=2, padding=1), [3, 3, 3, 3]),
+}
+
+
+@pytest.mark.parametrize("name", SUMS)
+def test_sums_by_hand(name: str, page: Any) -> None:
+    x, shape, projection, expected = SUMS[name]
+    values = np.full((1, int(np.prod(shape))), x)
+    assert page.delivered(values, projection, shape).tolist() == [expected]
+
+
+@pytest.mark.parametrize(
+    ("arrives", "bias", "expected"),
+    [
+        (1 << 17, -1 << 23, 0),  # u is 2^23, its largest value
+        ((1 << 17) + 1, 0, 64 - (1 << 23)),  # one more wraps
+        (-1 << 17, -1 << 23, 0),  # -2^23 becomes 2^23
+        (-(1 << 17) - 1, -1 << 23, -64),
+        (3 * (1 << 17) + 1, -1 << 23, 64),  # wraps once, to 2^23 + 64, and no further
+        (1 << 32, 64, 64),  # the shifted sum is added in 32 bits
+        (0, -1 << 24, 1 - (1 << 23)),  # v is clipped
+        (0, 1 << 24, 63),  # at 2^23 - 1 it fires, and loses 64 (2^17 - 1)
+        (0, 64 * 131071, 64 * 131071),  # it meets its threshold, which is no spike
+    ],
+)
+def test_states_by_hand(arrives: int, bias: int, expected: int, page: Any) -> None:
+    """v after the first step of a neuron with the highest threshold."""
+    numbers = {"du": 0, "dv": 0, "v_th": 131071, "bias": bias, "v_init": 0}
+    neuron = Group(numbers, name="p", shape=[1], bias_exp=0, reset="subtract")
+    w_exp = 0 if arrives % 4 else 2
+    synapse = dense([[1 if arrives > 0 else -1]], w_exp, source="input", target="p", delay=0)
+    net = Group(
+        {"populations": Group({"0000": neuron}), "projections": Group({"0000": synapse})},
+        input='{"shape": [1]}', readout='{"population": "p", "kind": "last_v"}',
+    )  # fmt: skip
+    _, logits = page.run(net, np.full((1, 1, 1), abs(arrives) >> w_exp))
+    assert logits.tolist() == [[expected]]

@@ -556,6 +556,12 @@ EXPORTING = [
         in_hdf5("bundle/float.nir", value("node/metadata/spikeport", "{")),
     ),
     case(
+        "group in itself",
+        OURS,
+        "the group '/node/nodes/fc1' lies in itself",
+        in_hdf5("bundle/float.nir", value("node/nodes/fc1", h5py.SoftLink("/node"))),
+    ),
+    case(
         "format of the future",
         OURS,
         "written in format 99",
@@ -933,8 +939,14 @@ CHECKING = [
     case(
         "no time constant",
         "check other.nir --target spinnaker2",
-        "other.nir: node 'lif': tau is 0 s; time constants must be positive",
+        "other.nir: node 'lif' (LIF): tau is 0 s; time constants must be positive",
         nir_file(fc=affine(), lif=lif(tau=0.0)),
+    ),
+    case(
+        "shapes that do not fit",
+        "check other.nir --target speck",
+        "other.nir: node 'fc' (Affine): weights of shape (2, 5) do not fit a source of shape (4,)",
+        nir_file(fc=affine(2, 5), lif=lif()),
     ),
     case(
         "nothing to place",

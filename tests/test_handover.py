@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import random
 import re
-from itertools import pairwise
+from functools import partial
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
 
+import h5py
 import nir
 import numpy as np
 import pytest
 
 from spikeport import checking, handover
+from spikeport.console import _raised_by_us
+from spikeport.export import nir_read
 from spikeport.export.nir_file import KEY
 
 Row = dict[str, Any]
@@ -43,7 +48,7 @@ def spiking(*shape: int, v_th: Any = 1.0, v_reset: float = 0.0, r: float = 1.0, 
     )  # fmt: skip
 
 
-def current(n: int, *, keep: float = 0.875, v_leak: float = 0.0, slow: float = 1.0,
+def current(*shape: int, keep: float = 0.875, v_leak: float = 0.0, slow: float = 1.0,
             w_in: float = 1.0, v_th: float = 1.0, **said: Any) -> Any:  # fmt: skip
     """Neurons as a file for xylo has them, with steps of 1 ms times `slow`; w_in: times what it
     takes for a spike to arrive as rockpool lets it."""
@@ -51,9 +56,9 @@ def current(n: int, *, keep: float = 0.875, v_leak: float = 0.0, slow: float = 1
     tau = -1e-3 / np.log(keep)
     r, kept = tau / (1e-3 * slow) - 1, keep**slow
     return nir.CubaLIF(
-        tau_mem=full(tau, n), tau_syn=full(tau, n), r=full(r, n),
-        w_in=full(w_in * kept / (r * (1 - kept) ** 2), n),
-        v_leak=full(v_leak, n), v_threshold=full(v_th, n), metadata=about(**said),
+        tau_mem=full(tau, *shape), tau_syn=full(tau, *shape), r=full(r, *shape),
+        w_in=full(w_in * kept / (r * (1 - kept) ** 2), *shape),
+        v_leak=full(v_leak, *shape), v_threshold=full(v_th, *shape), metadata=about(**said),
     )  # fmt: skip
 
 
@@ -73,11 +78,12 @@ def affine(n_out: int, n_in: int, bias: float = 0.0) -> Any:
 
 def conv(
     c_out: int, c_in: int, k: int = 3, *, side: int = 4, stride: int = 1, w: float = 1.0,
-    dilation: int = 1, groups: int = 1, padding: int = 1,
+    dilation: int = 1, groups: int = 1, padding: int = 1, bias: int = 0,
 ) -> Any:  # fmt: skip
     return nir.Conv2d(
         input_shape=(side, side), weight=full(w, c_out, c_in, k, k), stride=stride,
-        padding=padding, dilation=dilation, groups=groups, bias=np.zeros(c_out),
+        padding=padding, dilation=dilation, groups=groups,
+        bias=np.zeros(bias or c_out),
     )  # fmt: skip
 
 
@@ -110,7 +116,9 @@ def file(
 
 
 def mapped(*, k: int = 3, **conv_: Any) -> Row:
-    return {"row": (entry(2, 4, 4), conv(3, 2, k, **conv_), spiking(3, 4, 4), exit_(3, 4, 4))}
+    node = conv(3, 2, k, **conv_)
+    shape = node.output_type["output"]
+    return {"row": (entry(2, 4, 4), node, spiking(*shape), exit_(*shape))}
 
 
 def dense(*neurons: Any, bias: float = 0.0, weights: Any = None, sizes: Any = (4, 3)) -> Row:
@@ -121,11 +129,22 @@ def dense(*neurons: Any, bias: float = 0.0, weights: Any = None, sizes: Any = (4
     return {"row": (*row, exit_(sizes[-1]))}
 
 
+def changed(node: Any, **values: Any) -> Any:
+    for key, value in values.items():
+        setattr(node, key, np.array(value))
+    return node
+
+
 def pooling(first: Any, *behind: Any) -> Row:
-    return {"row": (entry(2, 4, 4), conv(3, 2), spiking(3, 4, 4), first, *behind, exit_(3))}
+    end = exit_(*behind[-1].v_threshold.shape)
+    return {"row": (entry(2, 4, 4), conv(3, 2), spiking(3, 4, 4), first, *behind, end)}
 
 
-TAIL = (flat(3, 2, 2), affine(3, 12), spiking(3))
+def tail(side: int = 2) -> tuple[Any, ...]:
+    """What follows a pool that leaves maps of `side`."""
+    return flat(3, side, side), affine(3, 3 * side**2), spiking(3)
+
+
 XYLO = {"dt_s": 1e-3, "rule": "exact", "ends": True}
 TWO = (4, 6, 3)
 
@@ -139,18 +158,21 @@ OTHERS = {**dense(*(current(n) for n in TWO[1:]), sizes=TWO), "ends": True}
 
 FITS: dict[str, tuple[str, Row]] = {
     "speck, dense": ("speck", dense(spiking(3))),
-    "speck, maps": ("speck", pooling(pool(), *TAIL)),
+    "speck, maps": ("speck", pooling(pool(), *tail())),
     "speck, subtracting": ("speck", dense(spiking(3, reset="subtract"))),
-    "speck, two pools": ("speck", pooling(pool(k=(1, 1), stride=1), pool(), *TAIL)),
+    "speck, two pools": ("speck", pooling(pool(k=(1, 1), stride=1), pool(), *tail())),
     "xylo": ("xylo", xylo()),
     "xylo, of others": ("xylo", OTHERS),
     "spinnaker2, dense": ("spinnaker2", dense(leaky(3))),
     "spinnaker2, currents": ("spinnaker2", dense(current(3))),
-    "spinnaker2, maps": ("spinnaker2", pooling(pool(), *TAIL)),
+    "spinnaker2, maps": ("spinnaker2", pooling(pool(), *tail())),
     "spinnaker2, loop": ("spinnaker2", {**dense(leaky(4), sizes=(4, 4)), "more": ((2, 1),)}),
 }  # fmt: skip
 
 BREAKS: dict[str, tuple[str, str, Row, str]] = {
+    "one for all": ("speck", "opened", {"row": (entry(4), affine(3, 4), spiking(1), exit_(3))},
+                    f"network: nir {nir.__version__} stops at it (Type inference error: type"
+                    " mismatch: 1.output: [[3]] -> 2.input: [[1]]), but sinabs opens it with that"),
     "graded": ("speck", "input", {"row": (
         entry(4, kind="graded"), affine(3, 4), spiking(3), exit_(3))},
         "node '0': its input is graded, but Speck takes spikes"),
@@ -169,31 +191,26 @@ BREAKS: dict[str, tuple[str, str, Row, str]] = {
                 "node '2': its v_reset is not 0, but sinabs takes it as 0"),
     "linear": ("speck", "types", dense(spiking(3), weights=linear(3, 4)),
                "node '1': it is of type Linear, but sinabs reads it as nothing and says so"),
-    "average": ("speck", "types", pooling(pool(nir.AvgPool2d), *TAIL),
+    "average": ("speck", "types", pooling(pool(nir.AvgPool2d), *tail()),
                 "node '3': it is of type AvgPool2d, but sinabs reads it as nothing"),
     "leak": ("speck", "types", dense(leaky(3)), "it is of type LIF, but neurons of Speck do not"),
     "currents on speck": ("speck", "types", dense(current(3)),
                           "but sinabs reads Input, Output, Affine, Conv2d, IF, SumPool2d, Flatten"),
-    "lif on xylo": ("xylo", "types", xylo(leaky(6), leaky(3, reset="subtract")),
+    "lif on xylo": ("xylo", "types", xylo(leaky(6, reset="subtract"), current(3)),
                     "but rockpool asks it for tau_mem, which NIR calls tau, and stops"),
     "if on xylo": ("xylo", "types", xylo(spiking(6, reset="subtract"), current(3)),
                    "but rockpool reads Input, Output, Affine, Linear, CubaLIF"),
-    "average on spinnaker2": ("spinnaker2", "types", pooling(pool(nir.AvgPool2d), *TAIL),
+    "average on spinnaker2": ("spinnaker2", "types", pooling(pool(nir.AvgPool2d), *tail()),
                               "but py-spinnaker2 knows sums, and averages in some versions"),
     "skip": ("speck", "chain", {**dense(spiking(4), spiking(4), sizes=(4, 4, 4)),
-                                     "more": ((2, 4),)},
-             "node '4': 2 edges lead into it, but nirtorch runs a node behind its first source"),
+                                     "more": ((0, 3),)},
+             "node '3': 2 edges lead into it, but nirtorch runs a node behind its first source"),
     "two inputs": ("speck", "chain", {"row": (
-        entry(4), affine(3, 4), spiking(3), exit_(3), entry(4)), "more": ((4, 1),)},
+        entry(4), affine(3, 4), spiking(3), exit_(3), entry(4)), "cut": 4, "more": ((4, 1),)},
         "network: it has 2 Input nodes, but nirtorch takes one"),
     "dead end": ("speck", "chain", {"row": (
         entry(4), affine(3, 4), spiking(3), exit_(3), affine(2, 3), spiking(2)), "cut": 4,
         "more": ((2, 4),)}, "node '5': nothing comes behind it, but nirtorch returns what it runs"),
-    "no flatten": ("speck", "order", {"row": (
-        entry(2, 3, 4), affine(3, 4), spiking(2, 3, 3), exit_(2, 3, 3))},
-        "node '1': it stands behind the map '0', but sinabs puts its weights on rows of the map"),
-    "no flatten behind a pool": ("speck", "order", pooling(pool(), affine(3, 2), spiking(3, 2, 3)),
-                                 "node '4': it stands behind the map '3'"),
     "skip on xylo": ("xylo", "chain", {**xylo(sizes=(4, 4, 4)), "more": ((0, 3),)},
                      "node '3': 2 edges lead into it, but nirtorch runs a node behind its first"),
     "name": ("xylo", "names", xylo(ends=False),
@@ -204,6 +221,16 @@ BREAKS: dict[str, tuple[str, str, Row, str]] = {
     "w_in": ("xylo", "gains", xylo(current(6), current(3, w_in=2)),
              "node '4': by r and w_in a spike arrives times 1.75, but rockpool reads no w_in and"
              " lets it arrive times 0.875"),
+    "huge": ("xylo", "numbers", xylo(current(6), current(3, v_th=1e31)),
+             "node '4': its v_threshold goes to 1e+31, but rockpool runs in float32, which is safe"
+             " from 1e-30 to 1e+30; scale weights and thresholds together"),
+    "tiny": ("speck", "numbers", dense(spiking(3, v_th=1e-31)),
+             "node '2': its v_threshold goes to 1e-31, but sinabs runs in float32"),
+    "one bias": ("speck", "kernels", mapped(bias=1),
+                 "node '1': it has one bias, but sinabs needs one for each feature"),
+    "pool of one number": ("speck", "pools", pooling(
+        changed(pool(), kernel_size=[2], stride=[2]), *tail()),
+        "node '3': its kernel_size is one number, but sinabs needs rows and columns"),
     "weights behind weights": ("speck", "order", {"row": (
         entry(4), affine(3, 4), affine(3, 3), spiking(3), exit_(3))},
         "node '2': it stands behind '1' (Affine), but a core of Speck has weights, then neurons"),
@@ -220,13 +247,13 @@ BREAKS: dict[str, tuple[str, str, Row, str]] = {
     "groups": ("speck", "kernels", {"row": (
         entry(2, 4, 4), conv(4, 1, groups=2), spiking(4, 4, 4), exit_(4, 4, 4))},
         "its groups is 2, but only 1 is possible"),
-    "pool of three": ("speck", "pools", pooling(pool(k=(3, 3), stride=3), *TAIL),
+    "pool of three": ("speck", "pools", pooling(pool(k=(3, 3), stride=3), *tail(1)),
                       "its kernel is 3x3, but pools are square, of side (1, 2, 4)"),
-    "oblong pool": ("speck", "pools", pooling(pool(k=(1, 2)), *TAIL),
+    "oblong pool": ("speck", "pools", pooling(pool(k=(1, 2)), *tail()),
                     "its kernel is 1x2, but pools are square"),
-    "overlap": ("speck", "pools", pooling(pool(stride=1), *TAIL),
+    "overlap": ("speck", "pools", pooling(pool(stride=1), *tail(3)),
                 "its stride is 1x1, but a pool's stride is its kernel"),
-    "padded pool": ("speck", "pools", pooling(pool(padding=1), *TAIL),
+    "padded pool": ("speck", "pools", pooling(pool(padding=1), *tail(3)),
                     "its padding is 1x1, but sinabs ignores a pool's padding"),
     "thresholds": ("speck", "thresholds", dense(spiking(3, v_th=np.arange(1.0, 4.0))),
                    "its v_threshold is 1 to 3, but a core of Speck has one threshold"),
@@ -273,14 +300,14 @@ BREAKS: dict[str, tuple[str, str, Row, str]] = {
     "rounding on xylo": ("xylo", "rounded", xylo(), "rockpool rounds them to 8 bits for the chip"),
     "no weights": ("spinnaker2", "order", {"row": (entry(3), leaky(3), exit_(3))},
                    "node '1': it stands behind '0' (Input), but py-spinnaker2 needs weights"),
-    "linear behind a pool": ("spinnaker2", "order", pooling(pool(), TAIL[0], linear(3, 12),
+    "linear behind a pool": ("spinnaker2", "order", pooling(pool(), tail()[0], linear(3, 12),
                                                             leaky(3)),
                              "but py-spinnaker2 knows Affine alone behind a pool"),
     "flatten alone": ("spinnaker2", "order", {"row": (
         entry(2, 4, 4), flat(2, 4, 4), affine(3, 32), leaky(3), exit_(3))},
         "node '1': it stands behind '0' (Input), but py-spinnaker2 drops a Flatten without a pool"),
     "map of currents": ("spinnaker2", "convolutions", {"row": (
-        entry(1, 2, 2), conv(1, 1, 1, side=2, padding=0), current(4), exit_(4))},
+        entry(1, 2, 2), conv(1, 1, 1, side=2, padding=0), current(1, 2, 2), exit_(1, 2, 2))},
         "it leads to CubaLIF, but py-spinnaker2 has convolutions before LIF and IF only"),
     "dilated": ("spinnaker2", "convolutions", mapped(dilation=2, padding=2),
                 "its dilation is not 1, but py-spinnaker2 leaves dilation out"),
@@ -328,24 +355,35 @@ def test_what_breaks_a_rule(name: str, tmp_path: Path) -> None:
         assert text.endswith(f"{found['reader']} does not take the network to {target}")
         assert found["load"] not in text
         others = {i["rule"] for i in found["issues"] if i["severity"] == "error"} - {rule}
-        assert others <= ALSO.get(name, set())
+        assert others == ALSO.get(name, set())
 
 
-# What else the networks above break, because there is no way round it.
-ALSO: dict[str, set[str]] = {
-    "lif on xylo": {"resets"},
-    "skip": {"order"},
-    "no flatten behind a pool": {"kernels"},
-    "large kernel": {"memory"},
-}
+# nir 1.0.8 mistakes the shapes behind these.
+ALSO = {"oblong": {"opened"}, "groups": {"opened"}, "pool of one number": {"opened"}}
+
+
+def test_what_is_meant_for_euler_steps_gets_no_advice_that_presumes_others(tmp_path: Path) -> None:
+    """Each of these three, were it not for Euler steps, would break further rules."""
+    row = xylo(current(6, keep=0.9, slow=1.5), current(3, keep=0.3, w_in=2))
+    for rule, broken in (
+        ("exact", {"time", "gains", "decays", "rounded"}), ("euler", {"time", "rounded"})
+    ):  # fmt: skip
+        found = checked(row | {"rule": rule}, tmp_path, "xylo")
+        assert {issue["rule"] for issue in found["issues"]} == broken
 
 
 def test_every_rule_has_a_source_and_is_broken_above() -> None:
     for target, reader in handover.READERS.items():
         broken = {rule for name, rule, _, _ in BREAKS.values() if name == target}
-        common = {"types", "input", "starts", "resets"}
+        common = {"opened", "types", "input", "starts", "resets"}
         assert broken | common == set(reader.sources)
-        known = ("sinabs 3.1.3, ", "rockpool 3.1.0, ", "py-spinnaker2, ", "nirtorch 2.6, ")
+        known = (
+            "nir 1.0.8, ",
+            "sinabs 3.1.3, ",
+            "rockpool 3.1.0, ",
+            "py-spinnaker2, ",
+            "nirtorch 2.6, ",
+        )
         assert all(source.startswith(known) for source in reader.sources.values())
 
 
@@ -416,7 +454,7 @@ def test_time_constants_are_positive(key: str, target: str, tmp_path: Path) -> N
     node = current(3)
     setattr(node, key, np.array([1.0, 0.0, 1.0]))
     path = file(tmp_path, *dense(node)["row"])
-    says = rf"^{re.escape(str(path))}: node '2': {key} is 0 s; time constants must be positive$"
+    says = rf"^{re.escape(str(path))}: node '2' \(CubaLIF\): {key} is 0 s; time constants must be"
     with pytest.raises(ValueError, match=says):
         checking.check(path, target=target)
 
@@ -426,6 +464,38 @@ def test_a_step_without_end_is_too_long_for_xylo(tmp_path: Path) -> None:
     node.r = full(-1, 3)
     found = checking.check(file(tmp_path, *dense(node)["row"], ends=True), target="xylo")
     assert "tau_mem is 0 steps" in checking.describe_check(found)
+
+
+STRANGE: tuple[Any, ...] = (
+    "words", np.array([]), h5py.Empty("f"), np.zeros((), "i4,f4"), np.array([1j]), np.nan, True, 0,
+    -1, 0.5, 1e300, 2**62, [1, 2], [[3]], np.ones((2, 3, 4)), [b"a", b"b"],
+)  # fmt: skip
+
+
+def test_whatever_stands_in_a_file_ends_in_a_verdict_or_a_sentence(tmp_path: Path) -> None:
+    """Values of a file, replaced by strange ones; all 900 pairs were tried once, by hand."""
+    path = file(tmp_path, entry(1, 4, 4), conv(2, 1), spiking(2, 4, 4), pool(), flat(2, 2, 2),
+                affine(3, 8), current(3), exit_(3), dt_s=1e-3, steps=3)  # fmt: skip
+    whole, names = path.read_bytes(), list[str]()
+    with h5py.File(path) as opened:
+        opened.visititems(lambda name, _: names.append(name))
+    refused: list[ValueError] = []
+    pairs = random.Random(0).sample([*product(names, STRANGE)], 80)
+    for i, (name, value) in enumerate(pairs):
+        path.write_bytes(whole)
+        with h5py.File(path, "a") as opened:
+            del opened[name]
+            opened[name] = value
+        for run in (partial(checking.check, target=[*handover.READERS][i % 3]), nir_read.read):
+            try:
+                run(path)
+            except ValueError as problem:
+                refused.append(problem)
+    assert 40 < len(refused) < 2 * len(pairs)
+    for found in refused:
+        assert str(found).startswith(f"{path}: ")
+        source = found.__context__  # what it completes with file and node
+        assert not isinstance(source, ValueError) or _raised_by_us(source), source
 
 
 def test_nothing_is_placed(tmp_path: Path) -> None:
@@ -448,25 +518,29 @@ def test_export_says_what_the_reader_makes_of_it(finished: Path, tmp_path: Path,
     assert {"types", "input"} <= {issue["rule"] for issue in found["issues"]}
 
 
-def changed(node: Any, **values: Any) -> Any:
-    for key, value in values.items():
-        setattr(node, key, np.array(value))
-    return node
-
-
 @pytest.mark.parametrize("target", handover.READERS)
 @pytest.mark.parametrize(
     ("row", "says"),
     [
         (dense(changed(current(3), r=np.ones(4))),
-         "node '2': tau_syn has 3 values, but 4 values arrive"),
+         r"node '2' \(CubaLIF\): r has 4 values, but 3 values arrive"),
         (pooling(changed(nir.SumPool2d(np.array([2, 2]), np.array([2, 2]), np.array([0, 0])),
-                         stride=[2, 2, 2])),
-         "node '3': stride has 3 values; needed are two, of rows and columns"),
+                         stride=[2, 2, 2]), *tail()),
+         r"node '3' \(SumPool2d\): stride is \[2, 2, 2\]; needed is one or two whole numbers"),
         (dense(spiking(3), weights=changed(affine(3, 4, 0.0), weight=[2.0])),
-         r"node '1': its weights have shape \(1,\); needed are 2 axes"),
-        (dense(current(3)) | {"dt_s": 0}, "its step dt_s is 0 s; it must be positive"),
-        (dense(current(3)) | {"dt_s": -1e-3}, "its step dt_s is -0.001 s; it must be positive"),
+         r"node '1' \(Affine\): weights of shape \(1,\) do not fit a source of shape \(4,\)"),
+        (dense(spiking(3), weights=affine(3, 5)),
+         r"node '1' \(Affine\): weights of shape \(3, 5\) do not fit a source of shape \(4,\)"),
+        ({"row": (entry(2, 3, 4), affine(3, 4), spiking(2, 3, 3), exit_(2, 3, 3))},
+         r"do not fit a source of shape \(2, 3, 4\); they must be \[n_out, n_in\]"),
+        (dense(spiking(3, v_th=-0.5)),
+         r"node '2' \(IF\): v_threshold lies 0.5 below the potential it resets to, which chips"),
+        (dense(spiking(3, v_th=0.25, v_reset=1.0)), "v_threshold lies 0.75 below the potential"),
+        ({"row": (entry(4, kind="x"), affine(3, 4), spiking(3), exit_(3))},
+         r"of '0' are damaged \(kind\)"),
+        (dense(current(3)) | {"dt_s": 0}, r"are damaged \(dt_s\)"),
+        (dense(current(3)) | {"dt_s": -1e-3}, r"are damaged \(dt_s\)"),
+        (dense(current(3)) | {"format": 2}, "was written in format 2, this version reads format 1"),
     ],
 )  # fmt: skip
 def test_numbers_that_do_not_belong_together(

@@ -540,15 +540,6 @@ def test_rockpool_divides_by_a_threshold_of_nothing(rockpool: Any) -> None:
     assert np.isnan(fires(module, [1.0])).all()
 
 
-def test_sinabs_puts_weights_on_rows(sinabs: Any) -> None:
-    """An Affine behind a map without a Flatten acts on each of its rows."""
-    graph = one_neuron(integrator())
-    module = sinabs.nir.from_nir(graph, batch_size=1)
-    with torch.no_grad():
-        out = module(torch.ones(1, 2, 3, 1))
-    assert (out[0] if isinstance(out, tuple) else out).shape == (1, 2, 3, 1)
-
-
 def test_rockpool_lets_the_current_decay_at_once(rockpool: Any) -> None:
     """One spike of weight 1 arrives as exp(-dt / tau_syn) = exp(-1/2), then adds up: it passes a
     threshold of 0.6 at once and one of 0.61 in the step after it, two of 0.3 twice in one step."""

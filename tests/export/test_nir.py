@@ -216,6 +216,41 @@ def test_damaged_files(tmp_path: Path) -> None:
         read(path)
 
 
+@pytest.mark.parametrize(
+    ("put", "says"),
+    [
+        ({"node/nodes/1": h5py.SoftLink("/node")}, "the group '/node/nodes/1' lies in itself"),
+        ({"node/nodes/1/tau": h5py.SoftLink("/nowhere")}, r"node '1' \(LIF\) lacks tau; write the"),
+        ({"node/nodes/1/tau": np.dtype("f8")}, r"node '1' \(LIF\) lacks tau; write the file again"),
+        ({"node/nodes/1/type": 3.0}, "node '1' has type none, which is not supported"),
+        ({"node/nodes/1/type": np.array([])}, "node '1' has type none, which is not supported"),
+        ({"node/nodes/1/type": np.zeros((), "i4,f4")}, "node '1' has type none, which is not"),
+        ({"node/nodes/1/metadata/spikeport": "[" * 5000}, r"of '1' are damaged \(all\)"),
+        ({"node/metadata/spikeport": '{"dt_s": 1' + 400 * "0" + "}"}, r"are damaged \(dt_s\)"),
+        ({"node/nodes/0/metadata/spikeport": '{"groups": 0}'}, r"damaged \(groups\)"),
+        ({"node/nodes/0/metadata/spikeport": '{"rim": [-1, 0]}'}, r"damaged \(rim\)"),
+        ({"node/nodes/input/metadata/spikeport": '{"scale": null}'},
+         r"node 'input' \(Input\): input scale is None; it must be a positive number"),
+        ({"node/nodes/input/shape": [[3]]}, r"shape is \[\[3\]\]; needed are whole numbers"),
+        ({"node/nodes/1/v_threshold": [1e300] * 2, "node/nodes/1/r": [1e-300] * 2,
+          "node/nodes/1/metadata/spikeport": "{}", "node/nodes/1/type": "IF"},
+         r"node '1' \(IF\): population '1': v_th holds NaN or infinity"),
+        ({"node/metadata/spikeport": '{"dt_s": NaN}'}, r"of 'graph' are damaged \(dt_s\); export"),
+    ],
+)  # fmt: skip
+def test_files_that_no_writer_writes(put: dict[str, Any], says: str, tmp_path: Path) -> None:
+    path = tmp_path / "net.nir"
+    module = nn.Sequential(nn.Linear(3, 2), leaky(0.5))
+    write(module, path, input=Input(shape=(3,)), steps=3, dt_s=1e-3)
+    with h5py.File(path, "a") as file:
+        for name, value in put.items():
+            if name in file:
+                del file[name]
+            file[name] = value
+    with pytest.raises(ValueError, match=says):
+        read(path)
+
+
 def test_an_edited_time_constant_is_noticed(tmp_path: Path) -> None:
     path = tmp_path / "net.nir"
     write(

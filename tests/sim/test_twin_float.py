@@ -142,6 +142,29 @@ def test_the_gradient_is_that_of_a_plain_loop(readout: str, reset: str, detach: 
     torch.testing.assert_close(grads[1], grads[0], rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("readout", ["count", "last_v", "sum_v"])
+@pytest.mark.parametrize("seed", range(4))
+def test_cuts_change_nothing(seed: int, readout: str) -> None:
+    """Segments of one, some and more than all steps, an image and a train."""
+    net, x = random_float_net(seed, readout=readout), torch.from_numpy(images(seed) / 255)
+    for shown in (x, x.flip(1).expand(7, *x.shape)):
+        found = []
+        for every in (None, 1, 3, 8):
+            twin = FloatTwin(net, dtype=torch.float64, checkpoint=every)
+            assert twin.checkpoint == every
+            seen = shown.clone().requires_grad_()
+            logits = twin(seen)
+            (
+                logits * torch.arange(1.0, 1.0 + logits.numel()).reshape(logits.shape)
+            ).sum().backward()
+            assert seen.grad is not None
+            found.append((logits.detach(), seen.grad))
+        for logits, grad in found[1:]:
+            torch.testing.assert_close(logits, found[0][0], rtol=1e-12, atol=1e-12)
+            torch.testing.assert_close(grad, found[0][1], rtol=1e-9, atol=1e-12)
+        assert found[0][1].abs().max() > 0
+
+
 @pytest.mark.parametrize("detach", [False, True])
 @pytest.mark.parametrize("reset", ["zero", "subtract"])
 def test_a_threshold_that_is_never_reached_harms_nothing(reset: str, detach: bool) -> None:
