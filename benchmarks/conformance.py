@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from shared import file_to_write, of_tests, with_sentences
-from where import machine, versions
+from where import command_line, machine, versions
 
 from spikeport.hw import lava_inprocess
 from spikeport.sim import reference
@@ -171,6 +171,7 @@ def main() -> None:
         cases = emulator_cases(arguments.emulators, emulator=name)
         parts[name] = measure(name, cases, run=run, count=arguments.emulators)
     result = {
+        "command": command_line(parser, arguments),
         "machine": machine(),
         "versions": versions([*PACKAGES.values(), *OTHERS]),
         "emulators": parts,

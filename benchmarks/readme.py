@@ -69,7 +69,7 @@ def conformance() -> str:
             f"{name} {found['version']}", f"{total['nets']:,}", f"{total['bits']:,}",
             f"{total['wraps']:,}", f"{total['clips']:,}", str(total["differing_bits"]),
         ])  # fmt: skip
-    return "\n\n".join([table(rows), made_by({"command": "make conformance", **r})])
+    return "\n\n".join([table(rows), made_by(r)])
 
 
 def quantisation() -> str:

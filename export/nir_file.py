@@ -247,8 +247,9 @@ def _node(path: Path, name: str, values: Any, *, nested: bool) -> Node:
     if missing:
         raise ValueError(f"{where} ({kind}) lacks {', '.join(missing)}; write the file again")
     kept = {key: values[key] for key in (*FIELDS[kind], *OPTIONAL) if key in values}
-    if not _numeric(kept.get("input_type", 0)):
-        del kept["input_type"]  # a hint, which some nodes have in words
+    hint = kept.get("input_type", 0)  # which some nodes have in words
+    if not (_numeric(hint) and np.size(hint) and np.isfinite(hint).all()):
+        del kept["input_type"]
     for key, value in kept.items():
         _check_value(f"{where} ({kind}): {key}", key, value)
     return Node(name=name, type=kind, values=kept, about=_about(path, name, values))

@@ -139,7 +139,8 @@ WAYS: Mapping[str, Way] = {
 
 
 class DoesNotFitError(ValueError):
-    """One neuron is too much for a core. issues: what is, population by population."""
+    """There is no room: one neuron is too much for a core, or there are too few cores. issues: the
+    rules that say so."""
 
     def __init__(self, issues: list[Issue], chip: str) -> None:
         self.issues = issues

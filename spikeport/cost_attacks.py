@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -20,38 +18,35 @@ SPONGE = Apgd(steps=100)
 Ints = NDArray[np.int64]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Attacks:
-    """What to look for: the worst images within `eps`, the costliest within `sponge`, radii as
-    people write them or None. Raises ValueError for what is no radius."""
+def check(**radii: str | None) -> None:
+    """Raise ValueError, which names it, for a radius as people write it that is none."""
+    for name, text in radii.items():
+        if text is not None:
+            radius(text, where=name)
 
-    eps: str | None
-    sponge: str | None
-    seed: int
 
-    def __post_init__(self) -> None:
-        for name in ("eps", "sponge"):
-            if (text := getattr(self, name)) is not None:
-                radius(text, where=name)
+def fooling(bundle: Bundle, samples: int, *, eps: str, seed: int) -> tuple[Ints, str]:
+    """The worst images [T, B, *shape] within `eps` of the first `samples` (0: all) test vectors, as
+    the `faults` command finds them, and how they were found. Raises ValueError without labels."""
+    target = Target.of(bundle.folder, samples)
+    x = worst_images(target, Twin(bundle.net), eps=radius(eps), seed=seed)
+    return np.asarray(x, np.int64), f"PGD-{ATTACK.steps}, eps {eps}, seed {seed}"
 
-    def fooling(self, bundle: Bundle, samples: int) -> tuple[Ints, str]:
-        """The worst images [T, B, *shape] near the first `samples` (0: all) test vectors, as the
-        `faults` command finds them, and how they were found. Raises ValueError without labels."""
-        target, eps = Target.of(bundle.folder, samples), radius(self.eps or "0")
-        x = worst_images(target, Twin(bundle.net), eps=eps, seed=self.seed)
-        return np.asarray(x, np.int64), f"PGD-{ATTACK.steps}, eps {self.eps}, seed {self.seed}"
 
-    def costliest(self, bundle: Bundle, placement: Placement, x: Ints) -> tuple[Ints, str]:
-        """The images near still inputs `x` [T, B, *shape] that cost the most synaptic operations on
-        `placement`, and how they were found. Raises ValueError unless T are the network's steps."""
-        steps = bundle.net.steps
-        if len(x) != steps:
-            raise ValueError(
-                f"the inputs have {len(x)} steps; a sponge needs the {steps} of the network"
-            )
-        # The sponge's own classes, of which 0 stands until all that can be done is done.
-        target = Target.showing(bundle, x, np.zeros(x.shape[1], np.int64))
-        model, eps = Sponge(bundle.net, work(bundle.net, placement)), radius(self.sponge or "0")
-        found = worst_images(target, model, eps=eps, seed=self.seed, spec=SPONGE)
-        how = f"APGD-{SPONGE.steps} for synaptic operations, eps {self.sponge}, seed {self.seed}"
-        return np.asarray(found, np.int64), how
+def costliest(
+    bundle: Bundle, placement: Placement, x: Ints, *, sponge: str, seed: int
+) -> tuple[Ints, str]:
+    """The images within `sponge` of still inputs `x` [T, B, *shape] that cost the most synaptic
+    operations on `placement`, and how they were found. Raises ValueError unless T are the network's
+    steps."""
+    steps = bundle.net.steps
+    if len(x) != steps:
+        raise ValueError(
+            f"the inputs have {len(x)} steps; a sponge needs the {steps} of the network"
+        )
+    # The sponge's own classes, of which 0 stands until all that can be done is done.
+    target = Target.showing(bundle, x, np.zeros(x.shape[1], np.int64))
+    model = Sponge(bundle.net, work(bundle.net, placement))
+    found = worst_images(target, model, eps=radius(sponge), seed=seed, spec=SPONGE)
+    how = f"APGD-{SPONGE.steps} for synaptic operations, eps {sponge}, seed {seed}"
+    return np.asarray(found, np.int64), how

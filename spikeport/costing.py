@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -88,7 +89,7 @@ def measured(
     bounds = constants(runtime) if runtime else None
     if samples < 0:
         raise ValueError(f"samples is {samples}; give 0 for all or a positive number")
-    attacks = _attacks(eps, sponge, seed)
+    drawn = _seed(seed, eps=eps, sponge=sponge)
     struck, net = [fault_of(text) for text in faults], bundle.net
     shown = {VECTORS: bundle.vectors.inputs[:, : samples or None]}
     words, usual = {VECTORS: "test vectors", "inputs": str(inputs)}, VECTORS
@@ -98,35 +99,43 @@ def measured(
     if issues := list(rules_place.cores(len(placement.cores), goal)):
         raise DoesNotFitError(issues, goal.name)
     if eps is not None:
-        shown["attacked"], words["attacked"] = attacks.fooling(bundle, samples)
+        found = _attacks().fooling(bundle, samples, eps=eps, seed=drawn)
+        shown["attacked"], words["attacked"] = found
     if sponge is not None:
         x = shown[usual]
-        shown["sponge"], words["sponge"] = attacks.costliest(bundle, placement, x)
+        found = _attacks().costliest(bundle, placement, x, sponge=sponge, seed=drawn)
+        shown["sponge"], words["sponge"] = found
     runs = {name: (x, engine.run(net, x, record=True)) for name, x in shown.items()}
     if struck:
         words["faults"], x = "; ".join(map(str, struck)), shown[VECTORS]
         runs["faults"] = x, inject.run(net, x, struck, cores=placement.neurons())
-    found = {name: activity(net, *run, placement) for name, run in runs.items()}
+    done = {name: activity(net, *run, placement) for name, run in runs.items()}
     told = {
         name: {
             "shown": words[name], "against": usual if name == "sponge" else VECTORS,
             **_told(net, runs[name][1], a, bounds),
         }
-        for name, a in found.items()
+        for name, a in done.items()
     }  # fmt: skip
     result = _result(net, placement, told)
-    return Costed(placement=placement, bounds=bounds, runs=found, result=result)
+    return Costed(placement=placement, bounds=bounds, runs=done, result=result)
 
 
-def _attacks(eps: str | None, sponge: str | None, seed: int | None) -> Any:
-    """`spikeport.cost_attacks.Attacks`, None where neither is asked for."""
-    if eps is None and sponge is None:
-        return None
+def _seed(seed: int | None, **radii: str | None) -> int:
+    """`seed`, after a look at the radii that ask for it; without any 0, which nobody draws from."""
+    if all(text is None for text in radii.values()):
+        return 0
     if seed is None:
         raise ValueError("cost: an attack within eps or sponge draws numbers; give it a seed")
-    from spikeport.cost_attacks import Attacks  # needs torch
+    _attacks().check(**radii)
+    return seed
 
-    return Attacks(eps=eps, sponge=sponge, seed=seed)
+
+def _attacks() -> ModuleType:
+    """`spikeport.cost_attacks`, which needs torch."""
+    from spikeport import cost_attacks
+
+    return cost_attacks
 
 
 def _result(net: FixedNet, placement: Placement, told: dict[str, Any]) -> dict[str, Any]:

@@ -78,7 +78,8 @@ def _sound(node: Node, shape: Shape) -> None:
     for key in ("tau", "tau_mem", "tau_syn"):
         if (least := node.array(key, default=1.0).min()) <= 0:
             raise ValueError(f"{key} is {least:g} s; time constants must be positive")
-    refuse_low(node.array("v_threshold", default=0.0) - node.array("v_reset", default=0.0))
+    v_th, v_reset = (each(node, key, shape, default=0.0) for key in ("v_threshold", "v_reset"))
+    refuse_low(v_th - v_reset)
 
 
 def _opened(graph: Graph, reader: Reader) -> Iterator[Issue]:
@@ -86,7 +87,7 @@ def _opened(graph: Graph, reader: Reader) -> Iterator[Issue]:
     if stopped := refusal(graph.path):
         yield issue(
             "opened", None, stopped, f"{reader.name} opens it with that",
-            "write it once more with that library",
+            "give every node the shapes that it asks for, without a batch and one number a neuron",
         )  # fmt: skip
 
 

@@ -122,11 +122,13 @@ def chained(graph: Graph, reader: Reader) -> Iterator[Issue]:
 
 
 def in_float32(graph: Graph, reader: Reader) -> Iterator[Issue]:
-    """Numbers are such that float32, in which torch runs, neither loses them nor their sums."""
+    """Numbers are such that float32, in which torch runs, neither loses them nor their sums. What
+    weights and biases lose at the lower end is nothing beside thresholds that stay clear of it."""
     for node in nodes_of(graph, "weights", "neurons"):
         for key in ("weight", "bias", "v_threshold", "tau_mem", "tau_syn"):
             sizes = np.abs(node.array(key, default=1.0))
-            lost = sizes[(sizes > FLOAT32[1]) | ((sizes < FLOAT32[0]) & (sizes > 0))]
+            least = 0.0 if key in ("weight", "bias") else FLOAT32[0]
+            lost = sizes[(sizes > FLOAT32[1]) | ((sizes < least) & (sizes > 0))]
             if lost.size:
                 yield issue(
                     "numbers", node, f"its {key} goes to {lost.max():g}",

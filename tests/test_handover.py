@@ -158,6 +158,8 @@ OTHERS = {**dense(*(current(n) for n in TWO[1:]), sizes=TWO), "ends": True}
 
 FITS: dict[str, tuple[str, Row]] = {
     "speck, dense": ("speck", dense(spiking(3))),
+    "speck, a weight of nothing": ("speck", dense(spiking(3), weights=changed(
+        affine(3, 4, 0.0), weight=[[1e-35, 0.5, 0.0, 1.0]] * 3, bias=[1e-33, 0.0, 0.5]))),
     "speck, maps": ("speck", pooling(pool(), *tail())),
     "speck, subtracting": ("speck", dense(spiking(3, reset="subtract"))),
     "speck, two pools": ("speck", pooling(pool(k=(1, 1), stride=1), pool(), *tail())),
@@ -173,6 +175,10 @@ BREAKS: dict[str, tuple[str, str, Row, str]] = {
     "one for all": ("speck", "opened", {"row": (entry(4), affine(3, 4), spiking(1), exit_(3))},
                     f"network: nir {nir.__version__} stops at it (Type inference error: type"
                     " mismatch: 1.output: [[3]] -> 2.input: [[1]]), but sinabs opens it with that"),
+    "a batch of one": ("speck", "opened", {"row": (
+        entry(1, 2, 4, 4), conv(3, 2), spiking(3, 4, 4), exit_(3, 4, 4))},
+        "but sinabs opens it with that; give every node the shapes that it asks for, without a"
+        " batch and one number a neuron"),
     "graded": ("speck", "input", {"row": (
         entry(4, kind="graded"), affine(3, 4), spiking(3), exit_(3))},
         "node '0': its input is graded, but Speck takes spikes"),

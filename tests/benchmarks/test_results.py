@@ -7,8 +7,10 @@ import re
 import threading
 from argparse import ArgumentParser
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -76,6 +78,7 @@ def test_results_say_where_they_were_made(path: Path) -> None:
     result = json.loads(path.read_text("utf-8"))
     assert result["machine"].keys() == {"cpu", "cores"}
     assert result["versions"].keys() >= {"python", "numpy"}
+    assert result["command"].startswith("python benchmarks/")
 
 
 def test_figures_join_those_that_were_made_alike(script: Script, tmp_path: Path) -> None:
@@ -148,7 +151,9 @@ def test_a_fault_of_a_library_keeps_its_trace(script: Script) -> None:
         json.loads("{")
 
 
-def test_jobs_end_in_any_way_and_are_dropped_when_nobody_asks_for_them(script: Script) -> None:
+def test_jobs_end_in_any_way_and_are_dropped_when_nobody_asks_for_them(
+    script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
     in_threads = script("shared").in_threads
     begun: list[int] = []
     gate = threading.Event()
@@ -158,13 +163,15 @@ def test_jobs_end_in_any_way_and_are_dropped_when_nobody_asks_for_them(script: S
         gate.wait(5)
         return 6 / job
 
-    def leave_at_once() -> None:
-        with in_threads(work, range(9), workers=1):
-            threading.Timer(0.1, gate.set).start()
-            raise KeyboardInterrupt
+    wait = ThreadPoolExecutor.__exit__
 
-    with pytest.raises(KeyboardInterrupt):
-        leave_at_once()
+    def waited_for(pool: ThreadPoolExecutor, *problem: Any) -> bool | None:
+        gate.set()  # what is to be dropped is dropped by now
+        return wait(pool, *problem)
+
+    monkeypatch.setattr(ThreadPoolExecutor, "__exit__", waited_for)
+    with pytest.raises(KeyboardInterrupt), in_threads(work, range(9), workers=1):
+        raise KeyboardInterrupt
     assert begun in ([], [0])
     with in_threads(work, (2, 0, 3), workers=1) as ended:
         found = [(job, str(done.exception() or done.result())) for job, done in ended]
