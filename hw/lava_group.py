@@ -14,6 +14,7 @@ from pathlib import Path
 
 PROC = Path("/proc")
 SEGMENTS = Path("/dev/shm")
+SOCKET = 108  # bytes of a socket's path and its end, unix(7)
 GRACE_S = 5.0
 POLL_S = 0.05
 
@@ -24,9 +25,12 @@ def segment_prefix(folder: Path) -> str:
 
 
 def temporary(folder: Path) -> Path:
-    """Temporary folder of the job in `folder`. Lava's sockets lie there, and their paths may have
-    108 bytes at most: hence not below `folder`."""
-    return Path("/tmp") / segment_prefix(folder)
+    """Temporary folder of the job in `folder`, beside it. Lava's sockets lie there, and their paths
+    may have `SOCKET` bytes at most; where they would be longer it is in /tmp."""
+    name = segment_prefix(folder)
+    beside = folder.parent / name
+    fits = len(os.fsencode(beside)) + len("/pymp-12345678/listener-12345678") < SOCKET
+    return beside if fits else Path("/tmp") / name
 
 
 def members(group: int) -> set[int]:

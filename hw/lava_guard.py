@@ -6,6 +6,7 @@ Stands on its own: deployment folders carry this file.
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ from pathlib import Path
 
 from spikeport.hw.lava_group import end
 from spikeport.hw.lava_import import LavaError
-from spikeport.sim.interrupt import undisturbed
+from spikeport.sim.interrupt import deferred, undisturbed
 
 ERROR_FILE = "error"
 MOSTLY = {  # why Linux sends SIGBUS and SIGKILL
@@ -36,28 +37,31 @@ def guarded(command: Sequence[str], folder: Path, *, timeout_s: float) -> None:
     file "error" of `folder`, or else the last line it printed, when its exit code is not 0.
     """
     log = folder / "log"
+    child = None
     with log.open("wb") as output:
-        child = subprocess.Popen(
-            command,
-            # The child reads this pipe: when we die, however that happens, it sees the end.
-            stdin=subprocess.PIPE,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            env=_environment(),
-        )
         try:
+            with deferred():
+                child = subprocess.Popen(
+                    command,
+                    # The child reads this pipe: when we die, however that happens, it sees the end.
+                    stdin=subprocess.PIPE,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                    env=_environment(),
+                )
             code = child.wait(timeout_s)
             # Read now: ending the group may print more.
             reason = _reason(folder, log, code) if code else None
         except subprocess.TimeoutExpired:
             raise TimeoutError from None
         finally:
-            with undisturbed():
-                end(child.pid, folder)
-                child.wait()
-                if child.stdin is not None:
-                    child.stdin.close()
+            if child is not None:
+                with undisturbed():
+                    end(child.pid, folder)
+                    child.wait()
+                    if child.stdin is not None:
+                        child.stdin.close()
     if reason is not None:
         raise LavaError(f"Lava failed: {reason}")
 
@@ -83,8 +87,9 @@ def _reason(folder: Path, log: Path, code: int) -> str:
     error = folder / ERROR_FILE
     if error.exists():
         return error.read_text(encoding="utf-8")
-    if code < 0:  # which explains itself; the last line may be any chatter of an import
+    if -code in (*MOSTLY, signal.SIGTERM):  # explain themselves; the last line may be any chatter
         return f"its process {ended(code)}"
     lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
     printed = next((line.strip() for line in reversed(lines) if line.strip()), "")
-    return f"exit code {code}: {printed}" if printed else f"exit code {code}"
+    how = f"its process {ended(code)}" if code < 0 else f"exit code {code}"
+    return f"{how}: {printed}" if printed else how

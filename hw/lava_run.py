@@ -1,7 +1,7 @@
 """Run a `FixedNet` on the real, multi-process Lava runtime, in a child that cannot harm us.
 
 Lava hangs on errors and leaks when killed. So it runs in a child process with its own session and
-a hard time-out; whatever happens, no process and no shared-memory segment of it stays.
+a hard time-out; whatever happens, no process, segment of shared memory or socket of it stays.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ def guard(folder: Path) -> None:
     # CPython 3.10, the only Python that Lava 0.10 runs on, has no public way to name the segments
     # that a SharedMemoryManager makes.
     vars(shared_memory).update(_SHM_NAME_PREFIX=prefix, _SHM_SAFE_NAME_LENGTH=len(prefix) + 8)
-    temporary(folder).mkdir(0o700, exist_ok=True)
+    temporary(folder).mkdir(0o700)
     tempfile.tempdir = str(temporary(folder))
     threading.Thread(target=_end_when_orphaned, args=(folder,), daemon=True).start()
 

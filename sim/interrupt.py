@@ -26,8 +26,8 @@ def heard() -> Iterator[None]:
     if not _ours() or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         yield
         return
-    signal.signal(signal.SIGINT, stop)
     try:
+        signal.signal(signal.SIGINT, stop)
         yield
     except Exception:
         if pressed:
@@ -48,6 +48,23 @@ def undisturbed() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def deferred() -> Iterator[None]:
+    """Inside, Ctrl-C waits for the end of the block: what is made there is known before it can be
+    lost. Processes that are started there hear Ctrl-C as ever."""
+    pressed: list[int] = []
+    if not _ours() or signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        yield
+        return
+    before = signal.signal(signal.SIGINT, lambda number, _: pressed.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if pressed:
+        raise KeyboardInterrupt
 
 
 def _ours() -> bool:

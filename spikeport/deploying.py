@@ -21,9 +21,10 @@ from spikeport.hw.constants import RUNTIMES
 from spikeport.hw.lava_folder import compare, options
 from spikeport.hw.lava_guard import check_timeout
 from spikeport.sim import bundle as bundles
-from spikeport.sim.interrupt import undisturbed
+from spikeport.sim.interrupt import deferred, undisturbed
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
+PATIENCE_S = 30.0  # that a stopped script may take to end Lava
 FIRST = 64  # test vectors that the script plays, and whose cost is told, where nobody says
 
 
@@ -89,8 +90,8 @@ def _count(samples: int | None, held: int, source: Path) -> int:
     count = min(FIRST, held) if samples is None else samples
     if not 1 <= count <= held:
         raise ValueError(
-            f"samples is {count}; allowed are 1..{held}, the test vectors of {source}; export with"
-            " more --vectors"
+            f"samples is {count}; allowed are 1..{held}, the test vectors of {source}; for more"
+            " export with more --vectors"
         )
     return count
 
@@ -115,27 +116,40 @@ def run_folder(
     file = folder.resolve() / "run.py"
     words = ["--samples", str(samples), "--timeout", str(timeout_s)]
     words += shlex.split(options.words(given))
-    script = subprocess.Popen(
-        [sys.executable, str(file), *words],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,  # Ctrl-C is for us, and we hand it on once
-        preexec_fn=_end_with_us,
-        env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1"},  # the folder stays as it was written
-    )
+    script = None
     try:
+        with deferred():
+            script = subprocess.Popen(
+                [sys.executable, str(file), *words],
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                text=True,
+                start_new_session=True,  # Ctrl-C is for us, and we hand it on once
+                preexec_fn=_end_with_us,
+                env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1"},  # the folder stays as written
+            )
         _, said = script.communicate()
-    except KeyboardInterrupt:
-        with undisturbed():
-            script.send_signal(signal.SIGINT)
-            script.communicate()  # until Lava has ended
+    except BaseException:
+        if script is not None:
+            with undisturbed():
+                _stop(script)
         raise
     result = folder / "result.json"
     if script.returncode in (0, 1) and result.exists():
         return "compared", json.loads(result.read_text(encoding="utf-8"))
     lines = said.strip().splitlines() or [f"{file}: exit code {script.returncode}"]
     return "failed", lines[-1].removeprefix("run.py: ")
+
+
+def _stop(script: subprocess.Popen[str]) -> None:
+    """End the script as Ctrl-C does, and wait until Lava has ended; by force if it does not hear,
+    when Lava ends by itself."""
+    script.send_signal(signal.SIGINT)
+    try:
+        script.communicate(timeout=PATIENCE_S)
+    except subprocess.TimeoutExpired:
+        script.kill()
+        script.communicate()
 
 
 def _end_with_us() -> None:
@@ -148,5 +162,6 @@ def describe_deployment(result: dict[str, Any]) -> str:
     """The summary for people."""
     lines = [f"wrote {result['folder']} for {result['board']}: {', '.join(result['files'])}"]
     if result["ran"] is None:
-        return "\n".join([*lines, f"its run.py did not run: {result['missing']}"])
+        how = "failed" if result["state"] == "failed" else "did not run"
+        return "\n".join([*lines, f"its run.py {how}: {result['missing']}"])
     return "\n".join([*lines, *compare.describe(result["ran"])])

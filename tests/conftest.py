@@ -7,6 +7,7 @@ import importlib.util
 import os
 import socket
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -109,14 +110,22 @@ def random_net() -> Callable[..., object]:
 def orphaned() -> set[str]:
     """Paths of shared-memory segments and of socket folders of Lava runs that no living process
     uses; others may be using theirs."""
-    found = {str(path) for place in ("/dev/shm", "/tmp") for path in Path(place).glob("psm_*")}
-    for table in (Path("/proc/net/unix"), *Path("/proc").glob("[0-9]*/maps")):
+    places = {"/dev/shm", "/tmp", tempfile.gettempdir()}
+    found = {str(path) for place in places for path in Path(place).glob("psm_*")}
+    tables = Path("/proc/net/unix"), *Path("/proc").glob("[0-9]*/maps")
+    for table in (*tables, *Path("/proc").glob("[0-9]*/cmdline")):
         try:
-            text = table.read_text()
+            text = table.read_text(errors="replace")
         except OSError:
             continue  # it ended while we looked
-        found = {path for path in found if path not in text}
+        # A command line names the job's folder from its start on, when no socket is there yet.
+        found = {path for path in found if path not in text and job_of(path) not in text}
     return found
+
+
+def job_of(path: str) -> str:
+    """The name of the folder of the job that a segment or socket folder is of."""
+    return Path(path).name.removeprefix("psm_").rpartition("_")[0] or path
 
 
 @pytest.fixture(scope="session")

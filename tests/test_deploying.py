@@ -35,7 +35,7 @@ def test_a_run_that_takes_too_long_has_not_passed(finished: Path, tmp_path: Path
         "Lava did not finish within 0.5 s; give it a longer --timeout or fewer --samples"
     )
     assert (tmp_path / "out" / "run.py").exists()
-    assert deploying.describe_deployment(found).endswith(f"did not run: {found['missing']}")
+    assert deploying.describe_deployment(found).endswith(f"run.py failed: {found['missing']}")
 
 
 def test_without_lava_the_folder_is_written_and_that_is_said(
@@ -57,7 +57,8 @@ def test_the_summary_of_a_run() -> None:
         "profile": {"total_power_w": [1.0, 2.0], "vdd_power_w": [0.5]},
         "missing": "no board: buy one",
     }  # fmt: skip
-    result = {"folder": "out", "board": "oheo-gulch", "files": ["run.py"], "ran": ran}
+    result = {"folder": "out", "board": "oheo-gulch", "files": ["run.py"], "state": "compared",
+              "ran": ran}  # fmt: skip
     assert deploying.describe_deployment(result).splitlines() == [
         "wrote out for oheo-gulch: run.py",
         "a: 1 of 1,000 spikes differ (70 fired)",
@@ -202,6 +203,8 @@ def test_a_stopped_command_waits_until_lava_has_ended(finished: Path, tmp_path: 
     child = tmp_path / "out" / "play.py"
     wait_until(lambda: running(child) or command.poll() is not None)
     command.send_signal(signal.SIGINT)
+    time.sleep(0.02)  # ending Lava takes longer
+    command.send_signal(signal.SIGINT)  # as users do who cannot wait
     sentence = "spikeport: stopped by the user; what was already written is whole\n"
     assert command.communicate(timeout=60) == ("", sentence)
     assert command.returncode == 130
@@ -221,7 +224,7 @@ def test_samples_are_those_of_the_bundle(
         deploying.deploy(bundle, folder, board=here, run=False, samples=samples)
         found = json.loads((folder / "cost.json").read_text())
         assert found["runs"]["vectors"]["samples"] == played
-    message = r"^samples is 9; allowed are 1\.\.8, the test vectors of .*; export with more --vec"
+    message = r"^samples is 9; allowed are 1\.\.8, the test vectors of .*; for more export with"
     with pytest.raises(ValueError, match=message):
         deploying.deploy(bundle, tmp_path / "x", board=here, samples=9)
     assert not (tmp_path / "x").exists()

@@ -24,9 +24,9 @@ HERE = Path(__file__).resolve().parent
 
 def main(job: Path) -> None:
     """Play the job in the folder `job`."""
+    wanted = json.loads((job / "job.json").read_text(encoding="utf-8"))
     guard(job)
     try:
-        wanted = json.loads((job / "job.json").read_text(encoding="utf-8"))
         net = json.loads((HERE / "network.json").read_text(encoding="utf-8"))
         with np.load(HERE / "vectors.npz") as vectors:
             x = vectors["x"][:, : wanted["samples"]]
@@ -43,10 +43,11 @@ def main(job: Path) -> None:
         if wanted["profile"]:
             found = {name: [each[name] for each in profiles] for name in profiles[0]}
             (job / "profile.json").write_text(json.dumps(found), encoding="utf-8")
-    except ImportError as problem:  # Lava is there, but not all of it, or not what it needs
-        fail(job, f"{problem}; {NEEDS}")
     except Exception as problem:
-        fail(job, f"{type(problem).__name__}: {problem}")
+        said = f"{type(problem).__name__}: {problem}"
+        if isinstance(problem, ImportError) and not wanted["board"]:
+            said = f"{problem}; {NEEDS}"  # Lava is there, but not all of it, or not what it needs
+        fail(job, said)
 
 
 def _play(

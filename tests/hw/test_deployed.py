@@ -12,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -125,6 +126,12 @@ def test_what_stays_is_seen(orphans: Callable[[], set[str]]) -> None:
         with mmap.mmap(file.fileno(), 0):
             assert file.name not in orphans()
     Path(file.name).unlink()
+    with tempfile.TemporaryDirectory(prefix="psm_of-nobody", suffix="_") as folder:
+        assert folder in orphans() - before
+        words = [sys.executable, "-c", "input()", Path(folder).name[len("psm_") : -1]]
+        with subprocess.Popen(words, stdin=subprocess.PIPE) as starting:
+            assert folder not in orphans()
+            starting.kill()
 
 
 @pytest.mark.parametrize(

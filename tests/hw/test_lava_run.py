@@ -10,7 +10,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -39,6 +39,13 @@ CHILD = Path(__file__).parent / "failing_child.py"
 
 def command(folder: Path, how: str) -> list[str]:
     return [sys.executable, str(CHILD), str(folder), how]
+
+
+@pytest.fixture
+def job() -> Iterator[Path]:
+    """A folder whose name nobody else has: what a job leaves is told by it."""
+    with tempfile.TemporaryDirectory(prefix="failing-") as name:
+        yield Path(name)
 
 
 def wait_for(path: Path) -> str:
@@ -129,69 +136,84 @@ def test_progress_counts_the_steps_of_all_executions(random_net: RandomNet) -> N
 
 @pytest.mark.lava
 @pytest.mark.usefixtures("nothing_left")
-def test_an_exception_in_a_process_model_surfaces(tmp_path: Path) -> None:
+def test_an_exception_in_a_process_model_surfaces(job: Path) -> None:
     """Lava alone would hang for ever without a word."""
     start = time.monotonic()
     with pytest.raises(LavaError, match=r"^Lava failed: \w*TypeError: .*$") as found:
-        lava_guard.guarded(command(tmp_path, "raise"), tmp_path, timeout_s=100)
+        lava_guard.guarded(command(job, "raise"), job, timeout_s=100)
     assert "\n" not in str(found.value)
     assert time.monotonic() - start < 60
-    assert group_of(tmp_path) == set()
+    assert group_of(job) == set()
 
 
 @pytest.mark.usefixtures("nothing_left")
-def test_a_child_that_hangs_is_ended_with_its_children(tmp_path: Path) -> None:
+def test_a_child_that_hangs_is_ended_with_its_children(job: Path) -> None:
     with pytest.raises(TimeoutError):
-        lava_guard.guarded(command(tmp_path, "hang"), tmp_path, timeout_s=3)
-    assert wait_for(tmp_path / "ready").startswith(lava_group.segment_prefix(tmp_path))
-    assert group_of(tmp_path) == set()
+        lava_guard.guarded(command(job, "hang"), job, timeout_s=3)
+    assert wait_for(job / "ready").startswith(lava_group.segment_prefix(job))
+    assert group_of(job) == set()
 
 
 @pytest.mark.usefixtures("nothing_left")
-def test_a_child_that_dies_tells_its_last_words(tmp_path: Path) -> None:
+def test_a_child_that_dies_tells_its_last_words(job: Path) -> None:
     with pytest.raises(LavaError, match=r"^Lava failed: exit code 7: the last words$"):
-        lava_guard.guarded(command(tmp_path, "print"), tmp_path, timeout_s=60)
-    assert group_of(tmp_path) == set()
+        lava_guard.guarded(command(job, "print"), job, timeout_s=60)
+    assert group_of(job) == set()
 
 
 @pytest.mark.usefixtures("nothing_left")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_a_group_that_is_killed_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:
+def test_a_group_that_is_killed_leaves_nothing(job: Path, number: signal.Signals) -> None:
     def kill() -> None:
-        wait_for(tmp_path / "ready")
-        os.killpg(os.getpgid(min(group_of(tmp_path))), number)
+        wait_for(job / "ready")
+        os.killpg(os.getpgid(min(group_of(job))), number)
 
     killer = threading.Thread(target=kill)
     killer.start()
     why = r" \(mostly because no memory is left\)" if number == signal.SIGKILL else ""
     message = rf"^Lava failed: its process was ended by signal {number}{why}$"
     with pytest.raises(LavaError, match=message):
-        lava_guard.guarded(command(tmp_path, "hang"), tmp_path, timeout_s=60)
+        lava_guard.guarded(command(job, "hang"), job, timeout_s=60)
     killer.join()
-    assert group_of(tmp_path) == set()
+    assert group_of(job) == set()
 
 
 @pytest.mark.usefixtures("nothing_left")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_a_parent_that_is_killed_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:
+def test_a_parent_that_is_killed_leaves_nothing(job: Path, number: signal.Signals) -> None:
     program = (
         "import pathlib, signal; from spikeport.hw import lava_guard\n"
         # A suite that runs in the background of a shell, or under nohup, ignores SIGINT.
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        f"folder = pathlib.Path({str(tmp_path)!r})\n"
-        f"lava_guard.guarded({command(tmp_path, 'hang')!r}, folder, timeout_s=600)"
+        f"folder = pathlib.Path({str(job)!r})\n"
+        f"lava_guard.guarded({command(job, 'hang')!r}, folder, timeout_s=600)"
     )
     parent = subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.DEVNULL)
-    wait_for(tmp_path / "ready")
+    wait_for(job / "ready")
     parent.send_signal(number)
     while number == signal.SIGINT and parent.poll() is None:  # as users do who cannot wait
         time.sleep(0.02)
         parent.send_signal(number)
     assert parent.wait(30) != 0
     deadline = time.monotonic() + 15
-    while group_of(tmp_path) and time.monotonic() < deadline:
+    while group_of(job) and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert group_of(tmp_path) == set()
+    assert group_of(job) == set()
+
+
+@pytest.mark.parametrize(
+    ("code", "says"),
+    [
+        (3, "exit code 3: the last words"),
+        (-signal.SIGTERM, "its process was ended by signal 15"),
+        (-signal.SIGABRT, "its process was ended by signal 6: the last words"),
+    ],
+)
+def test_last_words_are_told_where_the_end_does_not_explain_itself(
+    code: int, says: str, tmp_path: Path
+) -> None:
+    (tmp_path / "log").write_text("an import chatters\nthe last words\n\n")
+    assert lava_guard._reason(tmp_path, tmp_path / "log", code) == says
 
 
 @pytest.mark.parametrize(
@@ -209,12 +231,13 @@ def test_how_a_process_of_lavas_ended(code: int, says: str) -> None:
     assert lava_watch._cause(runtime) == f"a process of Lava's {says}"
 
 
-def test_groups_are_ended_from_other_threads_too(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("nothing_left")
+def test_groups_are_ended_from_other_threads_too(job: Path) -> None:
     failed: list[BaseException] = []
 
     def run() -> None:
         try:
-            lava_guard.guarded(command(tmp_path, "print"), tmp_path, timeout_s=60)
+            lava_guard.guarded(command(job, "print"), job, timeout_s=60)
         except LavaError as problem:
             failed.append(problem)
 
@@ -222,6 +245,7 @@ def test_groups_are_ended_from_other_threads_too(tmp_path: Path) -> None:
     thread.start()
     thread.join()
     assert [str(problem) for problem in failed] == ["Lava failed: exit code 7: the last words"]
+    assert group_of(job) == set()
 
 
 # Without Lava
@@ -277,6 +301,7 @@ def test_with_lava_it_is_available_and_asking_does_not_import_it() -> None:
 
 
 @pytest.mark.lava
+@pytest.mark.usefixtures("nothing_left")
 def test_a_long_temporary_folder_does_not_stop_lava(
     random_net: RandomNet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -50,7 +50,9 @@ def test_who_ignores_ctrl_c_goes_on_ignoring_it() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with interrupt.heard():
         press()
-    with interrupt.undisturbed():
+    with interrupt.undisturbed(), interrupt.deferred():
+        press()
+    with interrupt.deferred():
         press()
     press()
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -63,11 +65,28 @@ def test_nothing_disturbs_what_is_being_ended() -> None:
         press()
 
 
+def test_what_is_made_is_known_before_it_can_be_lost() -> None:
+    made: list[str] = []
+
+    def work() -> None:
+        with interrupt.deferred():
+            press()
+            press()
+            made.append("child")
+        made.append("too much")
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert made == ["child"]
+    with pytest.raises(OSError, match=r"^full$"), interrupt.deferred():
+        raise OSError("full")
+
+
 def test_other_threads_are_left_alone() -> None:
     done: list[str] = []
 
     def work() -> None:
-        with interrupt.heard(), interrupt.undisturbed():
+        with interrupt.heard(), interrupt.undisturbed(), interrupt.deferred():
             done.append("work")
 
     thread = threading.Thread(target=work)
