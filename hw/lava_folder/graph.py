@@ -1,8 +1,8 @@
 """The network of this folder as connected Lava processes.
 
-From the NetX file where there is one, else from the arrays of network.npz. A
-population at depth d gets input step t of sample n at chip step n * T + t + d + 1, counted from 1,
-and is reset just before its first.
+From the NetX file where there is one, else from the arrays of network.npz. A population at depth d
+gets input step t of sample n at chip step n * T + t + d + 1, counted from 1, and is reset just
+before its first.
 """
 
 from __future__ import annotations
