@@ -896,7 +896,7 @@ DEPLOYING = [
     case(
         "more samples than vectors",
         f"{DEPLOY} --samples 1000",
-        "samples is 1000; allowed are 1..8, the test vectors of bundle; export with more",
+        "samples is 1000; allowed are 1..8, the test vectors of bundle; for more export with more",
     ),
     case("no time", f"{DEPLOY} --timeout 0", "timeout is 0; allowed are 0 to"),
     case("unknown host", f"{DEPLOY} --host ssh", "--host is 'ssh'; allowed are slurm, ethernet"),
