@@ -169,9 +169,11 @@ def _load(part: Path) -> dict[str, Tensor]:
 
 
 def remove(folder: Path) -> None:
-    """Remove from `folder` what `search` leaves there, and the folder if nothing else is in it."""
-    for file in (folder / HEADER, *folder.glob("[0-9]*.safetensors")):
-        file.unlink(missing_ok=True)
+    """Remove from `folder` what `search` and its killed workers leave there, and the folder if
+    nothing else is in it."""
+    for name in (HEADER, "[0-9]*.safetensors"):
+        for file in [*folder.glob(name), *folder.glob(f".{name}.*")]:  # `atomic` writes the latter
+            file.unlink()
     with suppress(OSError):
         folder.rmdir()
 

@@ -10,7 +10,7 @@ from spikeport.attack_shares import Target
 from spikeport.faulting import ATTACK, worst_images
 from spikeport.hw.activity import work
 from spikeport.hw.place import Placement
-from spikeport.sim.attack import Apgd, Sponge
+from spikeport.sim.attack import Apgd, Budget, Sponge
 from spikeport.sim.bundle import Bundle
 from spikeport.sim.twin import Twin
 
@@ -19,10 +19,11 @@ Ints = NDArray[np.int64]
 
 
 def check(**radii: str | None) -> None:
-    """Raise ValueError, which names it, for a radius as people write it that is none."""
+    """Raise ValueError for a radius as people write it that is none, or that no image has room
+    for, before any attack runs."""
     for name, text in radii.items():
         if text is not None:
-            radius(text, where=name)
+            Budget(eps=radius(text, where=name))
 
 
 def fooling(bundle: Bundle, samples: int, *, eps: str, seed: int) -> tuple[Ints, str]:

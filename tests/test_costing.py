@@ -110,6 +110,8 @@ def test_a_sponge_needs_no_labels(cli: Any, tmp_path: Path) -> None:
     assert runs == same
     with pytest.raises(ValueError, match="have no labels, so nothing can be fooled"):
         costing.cost(tmp_path / "bare", target="loihi2", eps="4/255", seed=1)
+    with pytest.raises(ValueError, match=r"^budget: eps is 4\.0; allowed are 0\.\.1, in"):
+        costing.cost(tmp_path / "bare", target="loihi2", eps="4/255", sponge="4", seed=1)
     path = tmp_path / "dark.npy"
     np.save(path, np.zeros((whole.net.steps, 3, *whole.net.input.shape), np.int64))
     found = costing.cost(tmp_path / "bare", inputs=path, **asked)
