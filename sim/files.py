@@ -16,6 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+# What numpy raises of damaged files; a damaged shape may ask for more memory than there is.
+UNREADABLE = (OSError, ValueError, EOFError, MemoryError, OverflowError)
+
 
 @contextmanager
 def atomic(path: Path | str) -> Iterator[Path]:
@@ -94,7 +97,7 @@ def read_array(path: Path) -> NDArray[Any]:
     try:
         with open(path, "rb") as file:  # numpy.load takes archives, and stumbles over cut ones
             found: NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as problem:
+    except UNREADABLE as problem:
         raise ValueError(
             f"{path}: cannot be read as a .npy file ({problem}); save one array with numpy.save"
         ) from problem

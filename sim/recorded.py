@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from spikeport.sim.files import UNREADABLE
 from spikeport.sim.net import FixedNet, Population
 from spikeport.sim.trace import PopulationTrace, Trace
 
@@ -51,7 +52,7 @@ def _load(path: Path, net: FixedNet) -> dict[str, NDArray[Any]]:
         if not isinstance(content, np.ndarray):
             with content:
                 return {name: content[name] for name in content.files}
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as problem:
+    except (*UNREADABLE, zipfile.BadZipFile, zlib.error) as problem:
         if isinstance(problem, FileNotFoundError):
             raise
         raise ValueError(f"{path}: is no numpy file ({problem}); write it with numpy") from problem

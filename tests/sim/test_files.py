@@ -86,7 +86,12 @@ def test_an_array_is_read_and_nothing_else(tmp_path: Path) -> None:
     np.savez(tmp_path / "whole.npz", x=np.zeros(3))
     np.save(tmp_path / "pickled.npy", np.array([{}]), allow_pickle=True)
     (tmp_path / "cut.npy").write_bytes(b"PK\x03\x04cut")
-    for name in ("none.npy", "whole.npz", "pickled.npy", "cut.npy"):
+    header = "{'descr': '<i8', 'fortran_order': False, 'shape': (%d,)}\n"
+    for name, n in {"huge.npy": 10**15, "beyond.npy": 10**30}.items():
+        text = (header % n).encode()
+        magic = b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little")
+        (tmp_path / name).write_bytes(magic + text)
+    for name in ("none.npy", "whole.npz", "pickled.npy", "cut.npy", "huge.npy", "beyond.npy"):
         with pytest.raises(ValueError, match=f"{name}: cannot be read as a .npy file .*numpy.save"):
             read_array(tmp_path / name)
 
