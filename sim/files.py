@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import os
 import tempfile
+import tokenize
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 # What numpy raises of damaged files; a damaged shape may ask for more memory than there is.
-UNREADABLE = (OSError, ValueError, EOFError, MemoryError, OverflowError)
+UNREADABLE = (OSError, ValueError, EOFError, MemoryError, OverflowError, tokenize.TokenError)
 
 
 @contextmanager

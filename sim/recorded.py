@@ -15,6 +15,8 @@ from spikeport.sim.net import FixedNet, Population
 from spikeport.sim.trace import PopulationTrace, Trace
 
 STATES = ("u", "v")
+# What zipfile raises of damaged archives; RuntimeError where it takes them for encrypted.
+BROKEN = (zipfile.BadZipFile, zlib.error, RuntimeError)
 V_UNKNOWN = 0  # v_last where no potential was recorded; nothing compares it
 
 
@@ -48,11 +50,11 @@ def _load(path: Path, net: FixedNet) -> dict[str, NDArray[Any]]:
     if path.suffix not in (".npz", ".npy"):
         raise ValueError(f"{path}: is a {path.suffix!r} file; recorded spikes are .npz or .npy")
     try:
-        content = np.load(path, allow_pickle=False)
-        if not isinstance(content, np.ndarray):
-            with content:
+        with open(path, "rb") as file:  # numpy leaves open what it cannot read
+            content = np.load(file, allow_pickle=False)
+            if not isinstance(content, np.ndarray):
                 return {name: content[name] for name in content.files}
-    except (*UNREADABLE, zipfile.BadZipFile, zlib.error) as problem:
+    except (*UNREADABLE, *BROKEN) as problem:
         if isinstance(problem, FileNotFoundError):
             raise
         raise ValueError(f"{path}: is no numpy file ({problem}); write it with numpy") from problem
