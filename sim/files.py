@@ -9,6 +9,8 @@ import io
 import os
 import tempfile
 import tokenize
+import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +21,8 @@ from numpy.typing import NDArray
 
 # What numpy raises of damaged files; a damaged shape may ask for more memory than there is.
 UNREADABLE = (OSError, ValueError, EOFError, MemoryError, OverflowError, tokenize.TokenError)
+# And zipfile, of archives; RuntimeError where it takes them for encrypted.
+UNREADABLE_ZIP = (*UNREADABLE, zipfile.BadZipFile, zlib.error, RuntimeError)
 
 
 @contextmanager

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from spikeport.sim.files import UNREADABLE
+from spikeport.sim.files import UNREADABLE_ZIP
 from spikeport.sim.net import FixedNet, Population
 from spikeport.sim.trace import PopulationTrace, Trace
 
 STATES = ("u", "v")
-# What zipfile raises of damaged archives; RuntimeError where it takes them for encrypted.
-BROKEN = (zipfile.BadZipFile, zlib.error, RuntimeError)
 V_UNKNOWN = 0  # v_last where no potential was recorded; nothing compares it
 
 
@@ -54,7 +50,7 @@ def _load(path: Path, net: FixedNet) -> dict[str, NDArray[Any]]:
             content = np.load(file, allow_pickle=False)
             if not isinstance(content, np.ndarray):
                 return {name: content[name] for name in content.files}
-    except (*UNREADABLE, *BROKEN) as problem:
+    except UNREADABLE_ZIP as problem:
         if isinstance(problem, FileNotFoundError):
             raise
         raise ValueError(f"{path}: is no numpy file ({problem}); write it with numpy") from problem
