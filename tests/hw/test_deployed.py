@@ -452,7 +452,8 @@ def test_a_stopped_run_is_a_sentence_and_leaves_nothing(tmp_path: Path) -> None:
     run = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=handler,
                            env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1"})  # fmt: skip
     deadline = time.monotonic() + 60
-    while not plays(folder) and time.monotonic() < deadline:
+    while not plays(folder):
+        assert time.monotonic() < deadline, "Lava did not start in a minute"
         time.sleep(0.02)
     run.send_signal(signal.SIGINT)
     said = run.communicate(timeout=60)[1]
