@@ -21,6 +21,7 @@ from spikeport.hw.place import Placement, place
 from spikeport.hw.target import BOARDS, TARGETS, Board
 from spikeport.sim.bundle import Vectors, check_fit, replacing, sha256
 from spikeport.sim.describe import describe
+from spikeport.sim.files import refuse_taken
 from spikeport.sim.net import FixedNet
 
 __all__ = ["BOARDS", "Board", "board_status", "write_folder"]
@@ -64,14 +65,13 @@ def write_folder(
     vectors: inputs, and what every population must send for them. reports: further texts by file
     name, asked for once the network is known to fit. words: the board's options of run.py, for the
     README. Returns all files. Raises ValueError when the board is not known, a rule of it is
-    broken, Lava's stock processes cannot run the network, the vectors are not of it or `folder`
-    exists already.
+    broken, Lava's stock processes cannot run the network, the vectors are not of it, or `folder`
+    exists already or has nowhere to be.
     """
     folder = Path(folder)
     if board not in BOARDS:
         raise ValueError(f"board is {board!r}; allowed are {', '.join(sorted(BOARDS))}")
-    if folder.exists():
-        raise ValueError(f"{folder} exists already; name a new folder or remove it")
+    refuse_taken(folder, what="folder")
     placement = placed(net, board=board)
     refuse(net)
     check_fit(net, vectors)

@@ -8,6 +8,9 @@ from __future__ import annotations
 import io
 import os
 import tempfile
+import tokenize
+import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +18,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+# What numpy raises of damaged files; a damaged shape may ask for more memory than there is.
+UNREADABLE = (OSError, ValueError, EOFError, MemoryError, OverflowError, tokenize.TokenError)
+# And zipfile, of archives; RuntimeError where it takes them for encrypted.
+UNREADABLE_ZIP = (*UNREADABLE, zipfile.BadZipFile, zlib.error, RuntimeError)
 
 
 @contextmanager
@@ -94,7 +102,7 @@ def read_array(path: Path) -> NDArray[Any]:
     try:
         with open(path, "rb") as file:  # numpy.load takes archives, and stumbles over cut ones
             found: NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as problem:
+    except UNREADABLE as problem:
         raise ValueError(
             f"{path}: cannot be read as a .npy file ({problem}); save one array with numpy.save"
         ) from problem

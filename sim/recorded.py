@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from spikeport.sim.files import UNREADABLE_ZIP
 from spikeport.sim.net import FixedNet, Population
 from spikeport.sim.trace import PopulationTrace, Trace
 
@@ -47,11 +46,11 @@ def _load(path: Path, net: FixedNet) -> dict[str, NDArray[Any]]:
     if path.suffix not in (".npz", ".npy"):
         raise ValueError(f"{path}: is a {path.suffix!r} file; recorded spikes are .npz or .npy")
     try:
-        content = np.load(path, allow_pickle=False)
-        if not isinstance(content, np.ndarray):
-            with content:
+        with open(path, "rb") as file:  # numpy leaves open what it cannot read
+            content = np.load(file, allow_pickle=False)
+            if not isinstance(content, np.ndarray):
                 return {name: content[name] for name in content.files}
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as problem:
+    except UNREADABLE_ZIP as problem:
         if isinstance(problem, FileNotFoundError):
             raise
         raise ValueError(f"{path}: is no numpy file ({problem}); write it with numpy") from problem

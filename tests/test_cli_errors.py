@@ -1260,6 +1260,26 @@ def short() -> Iterator[Path]:
         yield Path(name)
 
 
+def interruptible() -> None:
+    """In a child: take SIGINT, which a suite in the background of a shell ignores."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def started(here: Path, temporary: Path, **streams: Any) -> subprocess.Popen[str]:
+    """The long run in a process of its own, whose Lava shares memory by now."""
+    command = subprocess.Popen(
+        [sys.executable, "-m", "spikeport", *shlex.split(LONG), "--json"],
+        cwd=here,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "TMPDIR": str(temporary)},
+        text=True,
+        preexec_fn=interruptible,
+        **streams,
+    )
+    wait_until(lambda: has_segments(temporary) or command.poll() is not None)
+    assert lava_children(temporary)
+    return command
+
+
 @pytest.mark.lava
 @pytest.mark.usefixtures("nothing_left")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
@@ -1267,23 +1287,10 @@ def test_a_killed_command_leaves_no_lava(
     here: Path, short: Path, cli: Any, number: signal.Signals
 ) -> None:
     long_run(cli)
-    command = subprocess.Popen(
-        [sys.executable, "-m", "spikeport", *shlex.split(LONG)],
-        cwd=here,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "TMPDIR": str(short)},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    wait_until(lambda: has_segments(short) or command.poll() is not None)
-    assert lava_children(short)
+    command = started(here, short, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     command.send_signal(number)
     assert command.wait(30) == -number
     wait_until(lambda: not lava_children(short))
-
-
-def interruptible() -> None:
-    """In a child: take SIGINT, which a suite in the background of a shell ignores."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @pytest.mark.lava
@@ -1293,17 +1300,7 @@ def test_a_stopped_command_is_a_sentence_and_leaves_no_lava(
 ) -> None:
     long_run(cli)
     before = cli.snapshot(here)
-    command = subprocess.Popen(
-        [sys.executable, "-m", "spikeport", *shlex.split(LONG), "--json"],
-        cwd=here,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "TMPDIR": str(short)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=interruptible,
-    )
-    wait_until(lambda: has_segments(short) or command.poll() is not None)
-    assert lava_children(short)
+    command = started(here, short, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     command.send_signal(signal.SIGINT)
     assert command.communicate(timeout=60) == (
         "", "spikeport: stopped by the user; what was already written is whole\n"

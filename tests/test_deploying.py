@@ -159,22 +159,33 @@ def wait_until(so: Callable[[], object]) -> None:
         time.sleep(0.02)
 
 
+def started(finished: Path, here: Path, **streams: Any) -> subprocess.Popen[str]:
+    """A command that deploys into `here`/out, in a process of its own, whose Lava runs by now."""
+    words = ["deploy", str(finished / "bundle"), "--board", "oheo-gulch", "--out", "out"]
+    command = subprocess.Popen(
+        [sys.executable, "-m", "spikeport", *words],
+        cwd=here,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        text=True,
+        # A suite that runs in the background of a shell ignores SIGINT.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        **streams,
+    )
+    child = here / "out" / "play.py"
+    wait_until(lambda: running(child) or command.poll() is not None)
+    assert running(child), "the command ended before Lava ran"
+    return command
+
+
 @pytest.mark.lava
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_a_killed_command_leaves_no_process(
     finished: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
-    words = ["deploy", str(finished / "bundle"), "--board", "oheo-gulch", "--out", "out"]
-    command = subprocess.Popen(
-        [sys.executable, "-m", "spikeport", *words],
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        stdout=subprocess.DEVNULL,
-    )
+    command = started(finished, tmp_path, stdout=subprocess.DEVNULL)
     script, child = tmp_path / "out" / "run.py", tmp_path / "out" / "play.py"
-    wait_until(lambda: running(child) or command.poll() is not None)
     stopped = running(child)
-    assert stopped, "the command ended before Lava ran"
+    assert stopped, "Lava ended before it was stopped"
     for process in stopped:
         os.kill(process, signal.SIGSTOP)  # else it might finish by itself
     command.send_signal(number)
@@ -189,26 +200,14 @@ def test_a_killed_command_leaves_no_process(
 
 @pytest.mark.lava
 def test_a_stopped_command_waits_until_lava_has_ended(finished: Path, tmp_path: Path) -> None:
-    words = ["deploy", str(finished / "bundle"), "--board", "oheo-gulch", "--out", "out"]
-    command = subprocess.Popen(
-        [sys.executable, "-m", "spikeport", *words],
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        # A suite that runs in the background of a shell ignores SIGINT.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
-    child = tmp_path / "out" / "play.py"
-    wait_until(lambda: running(child) or command.poll() is not None)
+    command = started(finished, tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     command.send_signal(signal.SIGINT)
     time.sleep(0.02)  # ending Lava takes longer
     command.send_signal(signal.SIGINT)  # as users do who cannot wait
     sentence = "spikeport: stopped by the user; what was already written is whole\n"
     assert command.communicate(timeout=60) == ("", sentence)
     assert command.returncode == 130
-    assert not running(child)
+    assert not running(tmp_path / "out" / "play.py")
     assert not running(tmp_path / "out" / "run.py")
     assert not list((tmp_path / "out").glob("*result*"))
     assert {path.name for path in tmp_path.iterdir()} == {"out"}

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from spikeport.sim.files import UNREADABLE_ZIP
+
 Images = NDArray[np.uint8]
 """Images [n, C, H, W], or event frames [n, T, C, H, W]: events of each pixel per time bin."""
 Labels = NDArray[np.int64]
@@ -99,7 +101,7 @@ def read_arrays(path: Path, names: tuple[str, ...]) -> list[NDArray[Any]]:
         with zipfile.ZipFile(path) as archive, np.load(path, allow_pickle=False) as file:
             held = set(archive.namelist())
             arrays = {name: np.asarray(file[name]) for name in names if f"{name}.npy" in held}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except UNREADABLE_ZIP as error:
         raise ValueError(f"{path}: truncated or no npz file of plain arrays") from error
     for name in names:
         if name not in arrays:

@@ -83,12 +83,11 @@ def compare(wanted: argparse.Namespace, *, board: bool) -> dict[str, Any]:
     with np.load(HERE / "vectors.npz") as file:
         vectors = {name: file[name] for name in file}
     names, read = [p["name"] for p in net["populations"]], net["readout"]
-    samples, available = wanted.samples, vectors["x"].shape[1]
+    samples = sample_count(wanted.samples, available=vectors["x"].shape[1])
     played = {k: v[..., :samples, :] for k, v in vectors.items() if k != "x"}  # [..., B, n]
     default = [telling(names, read["population"], played)] if board else names
-    job = job_of(wanted, names, default, available=available, board=board)
+    job = job_of(wanted, names, default, samples=samples, board=board)
     job["potentials"] = "logits" in vectors and not board
-    samples = job["samples"]
     found, profile = play(net, job, timeout_s=wanted.timeout)
     counts = {name: counted(found[name], played[f"spikes.{name}"]) for name in job["populations"]}
     logits = None
@@ -114,6 +113,14 @@ def compare(wanted: argparse.Namespace, *, board: bool) -> dict[str, Any]:
     }
 
 
+def sample_count(samples: int | None, *, available: int) -> int:
+    """How many of the `available` samples to play; None: all."""
+    number = available if samples is None else samples
+    if not 1 <= number <= available:
+        raise ValueError(f"--samples is {number}; allowed are 1..{available}")
+    return number
+
+
 def telling(names: list[str], read: str, played: dict[str, Any]) -> str:
     """The one population to compare on a board, among all `names` in order, by the spikes of the
     samples that are `played`: the one that is `read`, or, if that never fires, as one whose
@@ -123,7 +130,7 @@ def telling(names: list[str], read: str, played: dict[str, Any]) -> str:
 
 
 def job_of(
-    wanted: argparse.Namespace, names: list[str], default: list[str], *, available: int, board: bool
+    wanted: argparse.Namespace, names: list[str], default: list[str], *, samples: int, board: bool
 ) -> dict[str, Any]:
     """What the child shall do, checked. default: the populations to record if none are named."""
     chosen = default
@@ -131,9 +138,6 @@ def job_of(
         chosen = wanted.populations.split(",")
     if unknown := [name for name in chosen if name not in names]:
         raise ValueError(f"--populations names {unknown[0]!r}; allowed are {', '.join(names)}")
-    samples = available if wanted.samples is None else wanted.samples
-    if not 1 <= samples <= available:
-        raise ValueError(f"--samples is {samples}; allowed are 1..{available}")
     said = {name: vars(wanted)[name] for name in options.FOR_BOARDS}
     given = {name: value for name, value in said.items() if value is not None}
     return {

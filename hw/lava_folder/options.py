@@ -22,7 +22,7 @@ def arguments(*, out: Path) -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--samples", type=int, help="play the first N samples only")
     add("--simulator", action="store_true", help="use the CPU simulator even beside a board")
-    add("--populations", help="comma-separated; all, but on a board the last that fires")
+    add("--populations", help="comma-separated; all, but on a board one, see README.txt")
     add("--timeout", type=float, default=600.0, help="end Lava after so many seconds (600)")
     add("--out", type=Path, default=out, help="file for the result (result.json)")
     board = parser.add_argument_group("boards only").add_argument

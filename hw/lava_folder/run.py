@@ -19,6 +19,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 RESULT = "result.json"
 SUMS = "SHA256SUMS"
+CODE = frozenset({".py", ".pyc", ".so"})  # what Python imports
 STOPPED = 130  # 128 + SIGINT, as of a command of a shell
 NEEDS = "it needs Python 3.10 with `pip install lava-nc==0.10.0 lava-dl==0.6.0 setuptools`"
 
@@ -67,9 +68,10 @@ def check_sums(folder: Path) -> None:
             raise ValueError(f"{name} is missing from the folder; deploy again")
         if hashlib.sha256(file.read_bytes()).hexdigest() != expected:
             raise ValueError(f"{name} was changed since the folder was written; deploy again")
-    code = ("*.py", "*.so", "*/__init__.py", "processes/*.py", "processes/*.so")
-    for file in (each for pattern in code for each in sorted(folder.glob(pattern))):
-        if (name := file.relative_to(folder).as_posix()) not in found:
+    places = ("*", "*/__init__.*", "processes/*")
+    for file in (each for place in places for each in sorted(folder.glob(place))):
+        name = file.relative_to(folder).as_posix()
+        if file.suffix in CODE and name not in found:
             raise ValueError(f"{name} is not in {SUMS}, but would be executed; move it elsewhere")
 
 

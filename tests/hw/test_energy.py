@@ -30,6 +30,11 @@ LOIHI_1 = TARGETS["loihi1"]
 PICO, NANO = 1e-12, 1e-9
 
 
+def near(value: Any) -> Any:
+    """As `value` but for rounding; pytest's own absolute 1e-12 would hide a picojoule."""
+    return pytest.approx(value, rel=1e-9, abs=0)
+
+
 def ones(*shape: int) -> Dense:
     return Dense(w=np.ones(shape))
 
@@ -123,10 +128,10 @@ def test_joules_are_those_worked_out_by_hand(name: str) -> None:
         (min(davies, sanafe), max(davies, sanafe)), rel=1e-12, abs=0
     )
     for estimate in found.estimates:
-        assert sum(estimate.parts.values()) == pytest.approx(estimate.joules, rel=1e-9, abs=0)
-        assert estimate.cores.sum() == pytest.approx(estimate.joules, rel=1e-9, abs=0)
-        assert estimate.steps.sum() == pytest.approx(estimate.joules, rel=1e-9, abs=0)
-        assert estimate.each == pytest.approx([estimate.joules] * 2, rel=1e-9, abs=0)
+        assert sum(estimate.parts.values()) == near(estimate.joules)
+        assert estimate.cores.sum() == near(estimate.joules)
+        assert estimate.steps.sum() == near(estimate.joules)
+        assert estimate.each == near([estimate.joules] * 2)
 
 
 # Nanoseconds a sample by Davies and by SANA-FE on paper: of each chip step those of the core that
@@ -166,8 +171,8 @@ def test_an_inactive_neuron_costs_less() -> None:
     net = replace(net, populations=tuple(rest), projections=net.projections)
     x = np.zeros((5, 1, 4), np.int64)
     found = activity(net, x, engine.run(net, x, record=True), place(net, LOIHI_1))
-    assert energy(found, DAVIES).joules == pytest.approx(35 * 52 * PICO, rel=1e-9, abs=0)
-    assert energy(found, SANA_FE).joules == pytest.approx(35 * 51.2 * PICO, rel=1e-9, abs=0)
+    assert energy(found, DAVIES).joules == near(35 * 52 * PICO)
+    assert energy(found, SANA_FE).joules == near(35 * 51.2 * PICO)
 
 
 def test_seconds_by_hand() -> None:
@@ -175,18 +180,18 @@ def test_seconds_by_hand() -> None:
     found = busy(dense_net())
     davies, sanafe = (e.seconds_steps for e in band(found).estimates)
     # Steps 1 to 4: input to "a", and "a" alive. Davies: synapses take longest; SANA-FE: sending.
-    assert davies[1] == pytest.approx(12 * 3.5 * NANO + 113 * NANO, rel=1e-9, abs=0)
-    assert sanafe[1] == pytest.approx((3 * (9.7 + 30 + 5.1)) * NANO + 600 * NANO, rel=1e-9, abs=0)
+    assert davies[1] == near(12 * 3.5 * NANO + 113 * NANO)
+    assert sanafe[1] == near((3 * (9.7 + 30 + 5.1)) * NANO + 600 * NANO)
     # Step 0: input arrives, neurons only update.
-    assert sanafe[0] == pytest.approx((4 * 16 + 12 * 3.8) * NANO + 600 * NANO, rel=1e-9, abs=0)
-    assert band(found).seconds == pytest.approx((davies.sum(), sanafe.sum()), rel=1e-9, abs=0)
+    assert sanafe[0] == near((4 * 16 + 12 * 3.8) * NANO + 600 * NANO)
+    assert band(found).seconds == near((davies.sum(), sanafe.sum()))
 
 
 def test_a_barrier_lies_on_a_line_between_published_points() -> None:
-    assert DAVIES.barrier_seconds(1) == pytest.approx(113 * NANO, rel=1e-9, abs=0)
-    assert DAVIES.barrier_seconds(32) == pytest.approx(465 * NANO, rel=1e-9, abs=0)
-    assert DAVIES.barrier_seconds(300) == pytest.approx(465 * NANO, rel=1e-9, abs=0)
-    assert SANA_FE.barrier_seconds(3) == pytest.approx(1.2e-6, rel=1e-9, abs=0)
+    assert DAVIES.barrier_seconds(1) == near(113 * NANO)
+    assert DAVIES.barrier_seconds(32) == near(465 * NANO)
+    assert DAVIES.barrier_seconds(300) == near(465 * NANO)
+    assert SANA_FE.barrier_seconds(3) == near(1.2e-6)
     assert SANA_FE.barrier_seconds(4) == 1.4e-6
     late = replace(DAVIES, barrier=((4, 1e-6), (8, 3e-6)))
     assert late.barrier_seconds(1) == 1e-6
@@ -224,13 +229,13 @@ def test_the_bound_by_hand() -> None:
     found = runtime(busy(dense_net()), KNOWN)
     assert found.missing == ()
     per_step = {name: term[:, 0] for name, term in found.terms.items()}
-    assert per_step["neurons"] == pytest.approx([30 * NANO] * 7, rel=1e-9, abs=0)
+    assert per_step["neurons"] == near([30 * NANO] * 7)
     # "a" hears the input in steps 0 to 4, "b" hears "a", 6 synapses and 3 words, in 1 to 5.
-    assert per_step["synapses"] == pytest.approx([*[12 * NANO] * 5, 6 * NANO, 0], rel=1e-9, abs=0)
-    assert per_step["words"] == pytest.approx([*[16 * NANO] * 5, 12 * NANO, 0], rel=1e-9, abs=0)
-    assert per_step["links"] == pytest.approx([0, *[96 * NANO] * 5, 0], rel=1e-9, abs=0)
-    assert per_step["barrier"] == pytest.approx([11 * NANO] * 7, rel=1e-9, abs=0)
-    assert found.seconds == pytest.approx((2 * 30 + 5 * 96) * NANO, rel=1e-9, abs=0)
+    assert per_step["synapses"] == near([*[12 * NANO] * 5, 6 * NANO, 0])
+    assert per_step["words"] == near([*[16 * NANO] * 5, 12 * NANO, 0])
+    assert per_step["links"] == near([0, *[96 * NANO] * 5, 0])
+    assert per_step["barrier"] == near([11 * NANO] * 7)
+    assert found.seconds == near((2 * 30 + 5 * 96) * NANO)
     assert found.bound_by["links"] == pytest.approx(5 / 7)
     assert found.bound_by["neurons"] == pytest.approx(2 / 7)
 
@@ -239,7 +244,7 @@ def test_what_is_not_known_is_left_out_and_said() -> None:
     found = runtime(busy(dense_net()), SCALED)
     assert found.missing == ("words", "links")
     assert found.label.startswith("scaled: loihi2 as a proxy for loihi1, scaled from Loihi 1")
-    assert found.seconds == pytest.approx(7 * 200 * NANO, rel=1e-9, abs=0)
+    assert found.seconds == near(7 * 200 * NANO)
     assert found.bound_by == {"neurons": 0.0, "synapses": 0.0, "barrier": 1.0}
     only = replace(SCALED, barrier=None)
     assert runtime(busy(dense_net()), only).missing == ("words", "links", "barrier")
@@ -284,8 +289,8 @@ def test_constants_of_ones_own_by_hand(tmp_path: Path) -> None:
     found = runtime(busy(dense_net()), own)
     assert found.missing == ("neurons", "words", "barrier")
     assert found.label == "our board: loihi1, measured"
-    assert found.terms["synapses"][0, 0] == pytest.approx(24 * NANO, rel=1e-9, abs=0)
-    assert found.seconds == pytest.approx((24 + 5 * 96) * NANO, rel=1e-9, abs=0)
+    assert found.terms["synapses"][0, 0] == near(24 * NANO)
+    assert found.seconds == near((24 + 5 * 96) * NANO)
 
 
 @pytest.mark.parametrize(
@@ -388,13 +393,11 @@ def test_sana_fe_says_the_same(others: ModuleType, name: str) -> None:
     assert per_step(found.active) == said["updated"]
     assert per_step(found.hops_x + found.hops_y) == said["hops"]
     estimate = energy(found, SANA_FE)
-    assert estimate.steps[steps].sum() == pytest.approx(
-        sum(said["joules"].values()), rel=1e-9, abs=0
-    )
+    assert estimate.steps[steps].sum() == near(sum(said["joules"].values()))
     tiles = -(-len(placement.cores) // 4)
     # It takes the barrier of the next smaller number of tiles in its table, we go on a line.
     cores = estimate.seconds_steps[steps] - (1.4e-6 + (tiles - 4) / (29 - 4) * 0.4e-6)
-    assert cores + 1.4e-6 == pytest.approx(said["sim_time"], rel=1e-9, abs=0)
+    assert cores + 1.4e-6 == near(said["sim_time"])
 
 
 @pytest.mark.parametrize("name", SAID)

@@ -250,7 +250,9 @@ def test_a_dense_layer_leaves_once_a_listening_core_where_nothing_multiplies_spi
     """4 neurons on one core, heard by 8 on two."""
     net = FixedNet(
         input=Input(shape=(20,)),
-        populations=tuple(Population(name=name, shape=(n,), v_th=1) for name, n in FOUR_THEN_EIGHT),
+        populations=(
+            Population(name="a", shape=(4,), v_th=1), Population(name="out", shape=(8,), v_th=1)
+        ),
         projections=(replace(dense(20, 4), target="a"), dense(4, 8, source="a")),
         readout=Readout(population="out"), steps=4,
     )  # fmt: skip
@@ -259,9 +261,6 @@ def test_a_dense_layer_leaves_once_a_listening_core_where_nothing_multiplies_spi
         placed = place(net, few, way=way)
         assert [core.populations for core in placed.cores] == [("a",), ("out",), ("out",)]
         assert placed.cores[0].use.out_axons == axons
-
-
-FOUR_THEN_EIGHT = (("a", 4), ("out", 8))
 
 
 def test_powers() -> None:

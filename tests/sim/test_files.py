@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -86,9 +87,31 @@ def test_an_array_is_read_and_nothing_else(tmp_path: Path) -> None:
     np.savez(tmp_path / "whole.npz", x=np.zeros(3))
     np.save(tmp_path / "pickled.npy", np.array([{}]), allow_pickle=True)
     (tmp_path / "cut.npy").write_bytes(b"PK\x03\x04cut")
-    for name in ("none.npy", "whole.npz", "pickled.npy", "cut.npy"):
+    header = "{'descr': '<i8', 'fortran_order': False, 'shape': (%d,)}\n"
+    for name, n in {"huge.npy": 10**15, "beyond.npy": 10**30}.items():
+        text = (header % n).encode()
+        magic = b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little")
+        (tmp_path / name).write_bytes(magic + text)
+    for name in ("none.npy", "whole.npz", "pickled.npy", "cut.npy", "huge.npy", "beyond.npy"):
         with pytest.raises(ValueError, match=f"{name}: cannot be read as a .npy file .*numpy.save"):
             read_array(tmp_path / name)
+
+
+def test_whatever_bit_of_an_array_is_wrong_it_is_an_array_or_refused(tmp_path: Path) -> None:
+    path = tmp_path / "x.npy"
+    np.save(path, np.arange(6, dtype=np.uint8))
+    good = path.read_bytes()
+    refused: list[str] = []
+    for place, bit in product(range(len(good)), range(8)):
+        bad = bytearray(good)
+        bad[place] ^= 1 << bit
+        path.write_bytes(bad)
+        try:
+            assert isinstance(read_array(path), np.ndarray)
+        except ValueError as problem:
+            refused.append(str(problem))
+    assert len(refused) > 500
+    assert all("cannot be read as a .npy file" in said for said in refused)
 
 
 def test_only_new_places_are_taken(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -124,6 +125,29 @@ def test_other_files_are_refused(net: FixedNet, tmp_path: Path) -> None:
     np.save(tmp_path / "run.npy", np.zeros((9, 4, 3)))
     with pytest.raises(ValueError, match="holds one array, but the network has 2 populations"):
         recorded.read(tmp_path / "run.npy", net)
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_whatever_bit_is_wrong_it_is_the_record_or_refused(
+    net: FixedNet, x: Any, tmp_path: Path, save: Callable[..., None]
+) -> None:
+    path, content = tmp_path / "run.npz", arrays(net, x)
+    save(path, **content)
+    good = path.read_bytes()
+    refused: list[str] = []
+    for place in range(len(good)):
+        bad = bytearray(good)
+        bad[place] ^= 1 << place % 8
+        path.write_bytes(bad)
+        try:
+            trace = recorded.read(path, net)
+        except ValueError as problem:
+            refused.append(str(problem))
+        else:
+            for name, spikes in content.items():
+                np.testing.assert_array_equal(trace[name].spikes, spikes)
+    assert len(refused) > len(good) / 2
+    assert all("run.npz: " in said for said in refused)
 
 
 def test_one_array_is_not_enough_for_several_populations(net: FixedNet, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@ the checkout (`shared/data`)."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -97,8 +98,11 @@ def test_missing_and_damaged_archives(
     np.savez(path, **arrays)
     whole = path.read_bytes()
     middle = len(whole) // 2
+    locked = bytearray(whole)
+    for first in re.finditer(rb"PK\x01\x02", whole):  # all entries of the archive's directory
+        locked[first.start() + 8] |= 1  # are said to be encrypted
     for damaged in (
-        whole[:middle], b"", b"text", whole[:middle] + b"\xff" * 9 + whole[middle + 9 :]
+        whole[:middle], b"", b"text", whole[:middle] + b"\xff" * 9 + whole[middle + 9 :], locked
     ):  # fmt: skip
         path.write_bytes(damaged)
         check(f"{path}: truncated or no npz file of plain arrays", name, tmp_path)
