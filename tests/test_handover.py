@@ -298,6 +298,9 @@ BREAKS: dict[str, tuple[str, str, Row, str]] = {
     "weights of a core": ("speck", "memory", dense(spiking(513), sizes=(128, 513)),
                           "it takes 128 Ki words of weights, 0.500977 of neurons, but cores hold"
                           " 16 and 64, 32 and 32, 64 and 16"),
+    "neurons of a core": ("speck", "memory", {"row": (
+        entry(1, 64, 64), conv(17, 1, 1, side=64, padding=0), spiking(17, 64, 64),
+        exit_(17, 64, 64))}, "it takes 0.03125 Ki words of weights, 68 of neurons, but cores hold"),
     "rounded up": ("speck", "memory", {"row": (
         entry(65, 4, 4), conv(33, 65), spiking(33, 4, 4), exit_(33, 4, 4))},
         "it takes 65 Ki words of weights, 0.515625 of neurons, but cores hold"),
@@ -359,6 +362,8 @@ BREAKS: dict[str, tuple[str, str, Row, str]] = {
     "overlap before a map": ("spinnaker2", "convolutions", pooling(
         pool(stride=1), conv(3, 3, side=3), spiking(3, 3, 3)),
         "it overlaps or has padding, but py-spinnaker2 has neither before a convolution"),
+    "rim before a map": ("spinnaker2", "convolutions", pooling(
+        pool(padding=1), conv(3, 3, side=3), spiking(3, 3, 3)), "it overlaps or has padding, but"),
     "fractions": ("spinnaker2", "weights", mapped(w=0.5),
                   "network: weights of '1' are not whole numbers up to 127, but SpiNNaker2's are"),
     "large": ("spinnaker2", "weights", dense(leaky(3), weights=changed(
