@@ -51,7 +51,7 @@ def read(
     graph = load(path)
     steps = _steps(graph, steps)
     dt_s = graph.about.get("dt_s") if dt_s is None else dt_s
-    rule = rule or graph.about.get("rule", "euler")
+    rule = graph.about.get("rule", "euler") if rule is None else rule
     source = _input(graph, input)
     said = Conventions(dt_s=dt_s, rule=rule, reset=reset, start=start, round_delays=round_delays)
     arriving = arrivals(graph, said=said)

@@ -122,8 +122,7 @@ def _input(graph: Graph, reader: Reader) -> Iterator[Issue]:
 def _starts(graph: Graph, reader: Reader) -> Iterator[Issue]:
     """Potentials start at zero."""
     for node in graph.nodes.values():
-        found = node.about.get("v_init", 0.0)
-        if any(found) if isinstance(found, list) else found:
+        if np.any(node.about.get("v_init", 0.0)):
             yield issue(
                 "starts", node, "its potentials start at v_init",
                 f"NIR cannot say so and {reader.name} starts at 0", "train without v_init",

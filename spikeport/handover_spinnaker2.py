@@ -5,12 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+from numpy.typing import NDArray
 
 from spikeport.export.nir_file import Graph, Node
 from spikeport.handover_rules import OPENED_SOURCE, Reader, behind, issue, kind, nodes_of, resets
 from spikeport.hw.rule import Issue
 
-LARGEST = 127
+LARGEST = 127  # size of a weight on SpiNNaker2
+
+DIRECT = "py-spinnaker2 needs weights between"
+BARRED = {
+    ("weights", "weights"): "py-spinnaker2 refuses weights behind weights",
+    ("neurons", "neurons"): DIRECT,
+    ("Input", "neurons"): DIRECT,
+    ("weights", "pool"): "py-spinnaker2 needs neurons behind weights",
+    ("pool", "pool"): "py-spinnaker2 has one pool at a time",
+}
+"""What may not stand behind what, Flatten left out."""
 
 LOAD = """\
 import nir
@@ -85,7 +96,7 @@ def _offsets(graph: Graph, reader: Reader) -> Iterator[Issue]:
     """What becomes of a bias before neurons with a current."""
     for node in nodes_of(graph, "weights"):
         late = any(after.type == "CubaLIF" for after in behind(graph, node.name))
-        if late and "bias" in node.values and node.array("bias").any():
+        if late and node.array("bias", default=0.0).any():
             yield issue(
                 "offsets", node, "its bias goes into a current that builds up",
                 "py-spinnaker2 adds it to the potential, at once as large as it would become",
@@ -112,19 +123,9 @@ def _steps(graph: Graph, reader: Reader) -> Iterator[Issue]:
     )  # fmt: skip
 
 
-DIRECT = "py-spinnaker2 needs weights between"
-BARRED = {
-    ("weights", "weights"): "py-spinnaker2 refuses weights behind weights",
-    ("neurons", "neurons"): DIRECT,
-    ("Input", "neurons"): DIRECT,
-    ("weights", "pool"): "py-spinnaker2 needs neurons behind weights",
-    ("pool", "pool"): "py-spinnaker2 has one pool at a time",
-}
-
-
-def _whole(w: object) -> bool:
-    array = np.asarray(w)
-    return bool((array == np.rint(array)).all() and np.abs(array).max() <= LARGEST)
+def _whole(w: NDArray[np.float64]) -> bool:
+    """Whether SpiNNaker2 holds these weights as they are."""
+    return bool((w == np.rint(w)).all() and np.abs(w).max() <= LARGEST)
 
 
 def _load(graph: Graph) -> str:

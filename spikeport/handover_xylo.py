@@ -44,13 +44,13 @@ for layer in net.modules():
 def _biases(graph: Graph, reader: Reader) -> Iterator[Issue]:
     """Weights come without biases."""
     for node in nodes_of(graph, "weights"):
-        if "bias" in node.values and node.array("bias").any():
+        if node.array("bias", default=0.0).any():
             yield issue(
                 "biases", node, "it has a bias", "rockpool's mapper leaves biases of weights out",
                 "train with bias=False",
             )  # fmt: skip
     for node in nodes_of(graph, "neurons"):
-        if "v_leak" in node.values and node.array("v_leak").any():
+        if node.array("v_leak", default=0.0).any():
             yield issue(
                 "biases", node, "its v_leak is not 0", "rockpool adds all of it in every step",
                 "shift all potentials by it",

@@ -314,6 +314,8 @@ def test_the_rule_of_a_file_is_its_own(tmp_path: Path, nets: Any) -> None:
     write_parts(nets.currents(0), tmp_path / "net.nir", dt_s=DT_S, target="xylo")
     with pytest.raises(ValueError, match="the rule 'euler' would change them; leave it out"):
         read(tmp_path / "net.nir", rule="euler")
+    with pytest.raises(ValueError, match=r"^rule is ''; allowed are 'euler', 'exact'$"):
+        read(tmp_path / "net.nir", rule="")
     with h5py.File(tmp_path / "net.nir", "r+") as file:
         place = "node/metadata/spikeport"
         said = file[place][()].replace(b'"exact"', b'"magic"')
