@@ -64,7 +64,10 @@ def saturate_v(x: Ints) -> Ints:
 
 
 def shift_sum(total: Ints, w_exp: int) -> Ints:
-    """Apply a weight exponent to an accumulated sum: left shift, or floor right shift."""
+    """Apply a weight exponent to an accumulated sum: left shift, or floor right shift.
+
+    total: int64; narrower sums would lose bits before they are wrapped.
+    """
     if w_exp >= 0:
         return wrap_int32(total << w_exp)
     return total >> -w_exp

@@ -145,7 +145,7 @@ def test_lavas_neurons(name: str) -> None:
 @pytest.mark.parametrize("name", ["excitatory_8bit", "mixed_8bit", "mixed_exp1", "fan_in_mixed"])
 def test_lavas_dense_weights(name: str) -> None:
     known = next(item for item in bitacc()["dense"] if item["name"] == name)
-    held = weight_on_chip(np.trunc(known["weights"]))
+    held = weight_on_chip(np.trunc(known["weights"])).astype(np.int64)
     if "expect_sum" in known:
         assert shift_sum(held.sum(), known["weight_exp"]) == known["expect_sum"]
     else:
