@@ -24,7 +24,7 @@ bench: env
 	$(BIN)/python benchmarks/demo.py
 	$(BIN)/python benchmarks/fused.py
 	$(BIN)/python benchmarks/twin.py
-	$(BIN)/python benchmarks/faults.py
+	$(BIN)/python benchmarks/faults.py $(if $(DATA),$(if $(RUNS),--data $(DATA) --runs $(RUNS)/lab))
 	$(BIN)/python benchmarks/compile.py
 	$(BIN)/python benchmarks/place.py
 	$(BIN)/python benchmarks/cost.py

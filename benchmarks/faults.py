@@ -1,15 +1,15 @@
 """How many hardware faults a minute a campaign judges on a conv net, and what they cost.
 
-    python benchmarks/faults.py [--trials 10000] [--bundle FOLDER] [--images 100]
+    python benchmarks/faults.py [--data FOLDER --runs FOLDER] [--trials 10000] [--images 100]
         [--out benchmarks/results/faults.json] [--campaign FILE]
 
-Without --bundle the net is drawn: 28x28 pixels sent directly, 8 and 16 maps of 3x3 convolutions
-with 2x2 sum pools behind each, and a dense readout of 10 potentials, T = 4; thresholds are set
-so that about a tenth of each layer's neurons spike, images are sparse noise, and labels are what
-the net decides without faults, so that the accuracy is the share of decisions that stay. With
---bundle it is an exported net on its own test vectors. Every trial has one fault, kinds equally
-likely, on both processors; starting the processes and loading compiled code count. --campaign also
-keeps the campaign's own file.
+With --data and --runs it is the plain MNIST net of the lab, trained if its run is absent, on test
+images of MNIST. Without them the net is drawn: 28x28 pixels sent directly, 8 and 16 maps of 3x3
+convolutions with 2x2 sum pools behind each, and a dense readout of 10 potentials, T = 4; thresholds
+are set so that about a tenth of each layer's neurons spike, images are sparse noise, and labels are
+what the net decides without faults, so that the accuracy is the share of decisions that stay. Every
+trial has one fault, kinds equally likely, on both processors; starting the processes and loading
+compiled code count. --campaign also keeps the campaign's own file.
 """
 
 from __future__ import annotations
@@ -31,9 +31,11 @@ from pathlib import Path  # noqa: E402
 from typing import Any  # noqa: E402
 
 import numpy as np  # noqa: E402
+from lab_plan import Job  # noqa: E402
+from lab_run import bundle_of  # noqa: E402
 from numpy.typing import NDArray  # noqa: E402
 from shared import existing_folder, file_to_write, with_sentences  # noqa: E402
-from where import machine, versions  # noqa: E402
+from where import command_line, machine, versions  # noqa: E402
 
 from spikeport.sim import bundle, engine, reference  # noqa: E402
 from spikeport.sim.arith import STATE_SHIFT, V_TH_MAX  # noqa: E402
@@ -110,12 +112,12 @@ def settled(net: FixedNet, name: str, x: NDArray[np.int64]) -> FixedNet:
     )
 
 
-def exported(folder: Path, images: int) -> Task:
-    """Net, input and labels of the first `images` test vectors in a bundle."""
-    read = bundle.read(folder)
-    if read.vectors.labels is None:
-        raise ValueError(f"{folder}: its test vectors have no labels; export again with labels")
-    return read.net, read.vectors.inputs[:, :images], read.vectors.labels[:images]
+def exported(data: Path, runs: Path, images: int) -> Task:
+    """The lab's plain MNIST net, input and labels of that many test images."""
+    job = Job(data=data, runs=runs, scale="lab", set="mnist", recipe="plain", seed=0)
+    read = bundle.read(bundle_of(job, job.folder / "faults", images=images))
+    assert read.vectors.labels is not None
+    return read.net, read.vectors.inputs, read.vectors.labels
 
 
 def figures(result: Result, seconds: float) -> dict[str, Any]:
@@ -149,11 +151,14 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=10_000)
     parser.add_argument("--images", type=int, default=100)
     parser.add_argument("--processes", type=int, default=PROCESSES)
-    parser.add_argument("--bundle", type=existing_folder, default=None)
+    parser.add_argument("--data", type=existing_folder, default=None)
+    parser.add_argument("--runs", type=Path, default=None)
     parser.add_argument("--campaign", type=file_to_write, default=None)
     parser.add_argument("--out", type=file_to_write, default=OUT)
     a = parser.parse_args()
-    net, x, labels = exported(a.bundle, a.images) if a.bundle else drawn(a.images)
+    if (a.data is None) != (a.runs is None):
+        parser.error("--data and --runs go together; without both the net is drawn")
+    net, x, labels = exported(a.data, a.runs, a.images) if a.data else drawn(a.images)
     campaign = Campaign(
         seed=SEED, kinds={kind: 1 for kind in KINDS if kind != "core"}, at_once=(1,), rate=LOST
     )
@@ -165,9 +170,8 @@ def main() -> None:
     if a.campaign:
         write(a.campaign, result)
     kept = {
-        "command": f"python benchmarks/faults.py --trials {a.trials} --images {a.images}"
-        + (" --bundle FOLDER" if a.bundle else ""),
-        "net": "exported" if a.bundle else "drawn",
+        "command": command_line(parser, a, apart=("campaign",)),
+        "net": "the lab's plain MNIST net" if a.data else "drawn net",
         "machine": machine(),
         "processes": a.processes,
         "versions": versions(PACKAGES),

@@ -61,6 +61,15 @@ def trained(job: Job) -> Path:
     return job.folder
 
 
+def bundle_of(job: Job, folder: Path, *, images: int) -> Path:
+    """The network of `job`, trained if need be, as a bundle in `folder` with that many test
+    images."""
+    run, bundle = trained(job), folder / "bundle"
+    folder.mkdir(parents=True, exist_ok=True)
+    exporting.export(run, bundle, target="loihi", vectors=images)
+    return bundle
+
+
 def run(job: Job) -> dict[str, Any]:
     """Bring the run in `job.folder` to its end and write its figures, which are returned."""
     config, scale = job.config, SCALES[job.scale]

@@ -155,7 +155,7 @@ def faults() -> str:
         rows.append([kind["label"], f"{kind['trials']:,}", about])
     about = (
         f"{r['trials']:,} single faults in {r['seconds']:.0f} s on {r['processes']} processes,"
-        f" {r['images']} images each, T = {r['steps']}, {r['neurons']:,} neurons ({r['net']}"
-        f" network); without faults {percent(r['accuracy'])}."
+        f" {r['images']} images each, T = {r['steps']}, {r['neurons']:,} neurons ({r['net']});"
+        f" without faults {percent(r['accuracy'])}."
     )
     return "\n\n".join([table(rows), about, made_by(r)])

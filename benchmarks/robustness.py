@@ -27,11 +27,11 @@ from typing import Any
 
 import lab_rows
 from lab_plan import SETS, Job
-from lab_run import trained
+from lab_run import bundle_of
 from shared import existing_folder, file_to_write, with_sentences
 from where import command_line, machine, versions
 
-from spikeport import attacking, exporting
+from spikeport import attacking
 from spikeport.attack_settings import Settings
 from spikeport.attack_shares import INTEGER, Target
 from spikeport.sim.attack import (
@@ -94,13 +94,6 @@ def compared() -> dict[str, Spec]:
 def minimum(eps: Sequence[float], *, images: int) -> Settings:
     """The standard at those radii."""
     return Settings(standard=True, eps=tuple(eps), samples=images, seed=SEED)
-
-
-def bundle_of(job: Job, folder: Path, *, images: int) -> Path:
-    """The network of `job`, trained if need be, as a bundle with that many test images."""
-    bundle = folder / "bundle"
-    exporting.export(trained(job), bundle, target="loihi", vectors=images)
-    return bundle
 
 
 @dataclass(frozen=True, kw_only=True)

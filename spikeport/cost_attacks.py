@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -35,18 +37,23 @@ def fooling(bundle: Bundle, samples: int, *, eps: str, seed: int) -> tuple[Ints,
 
 
 def costliest(
-    bundle: Bundle, placement: Placement, x: Ints, *, sponge: str, seed: int
+    bundle: Bundle, placement: Placement, x: Ints, *, where: Path, sponge: str, seed: int
 ) -> tuple[Ints, str]:
-    """The images within `sponge` of still inputs `x` [T, B, *shape] that cost the most synaptic
-    operations on `placement`, and how they were found. Raises ValueError unless T are the network's
-    steps."""
+    """The images within `sponge` of still inputs `x` [T, B, *shape], from `where`, that cost the
+    most synaptic operations on `placement`, and how they were found. Raises ValueError unless they
+    are still and T are the network's steps."""
     steps = bundle.net.steps
     if len(x) != steps:
         raise ValueError(
-            f"the inputs have {len(x)} steps; a sponge needs the {steps} of the network"
+            f"{where}: its inputs have {len(x)} steps; a sponge needs the {steps} of the network"
         )
     # The sponge's own classes, of which 0 stands until all that can be done is done.
     target = Target.showing(bundle, x, np.zeros(x.shape[1], np.int64))
+    if target.of_events:
+        raise ValueError(
+            f"{where}: its input changes from step to step, and a sponge's radius is one of still"
+            " images; leave the sponge out"
+        )
     model = Sponge(bundle.net, work(bundle.net, placement))
     found = worst_images(target, model, eps=radius(sponge), seed=seed, spec=SPONGE)
     how = f"APGD-{SPONGE.steps} for synaptic operations, eps {sponge}, seed {seed}"

@@ -102,8 +102,8 @@ def measured(
         found = _attacks().fooling(bundle, samples, eps=eps, seed=drawn)
         shown["attacked"], words["attacked"] = found
     if sponge is not None:
-        x = shown[usual]
-        found = _attacks().costliest(bundle, placement, x, sponge=sponge, seed=drawn)
+        x, where = shown[usual], inputs or bundle.folder
+        found = _attacks().costliest(bundle, placement, x, where=where, sponge=sponge, seed=drawn)
         shown["sponge"], words["sponge"] = found
     runs = {name: (x, engine.run(net, x, record=True)) for name, x in shown.items()}
     if struck:

@@ -124,9 +124,16 @@ def test_a_sponge_needs_no_labels(cli: Any, tmp_path: Path) -> None:
     assert head == [
         "mean of a sample", "vectors", "inputs", "change", "sponge", "change from inputs"
     ]  # fmt: skip
-    np.save(path, np.zeros((whole.net.steps + 1, 3, *whole.net.input.shape), np.int64))
-    with pytest.raises(ValueError, match=r"have \d+ steps; a sponge needs the \d+ of the network"):
-        costing.cost(tmp_path / "bare", inputs=path, **asked)
+    longer = np.zeros((whole.net.steps + 1, 3, *whole.net.input.shape), np.int64)
+    moving = longer[1:].copy()
+    moving[0] = 1
+    for x, said in (
+        (longer, r"its inputs have \d+ steps; a sponge needs the \d+ of the network"),
+        (moving, "its input changes from step to step, and a sponge's radius is one of still"),
+    ):
+        np.save(path, x)
+        with pytest.raises(ValueError, match=f"dark.npy: {said}"):
+            costing.cost(tmp_path / "bare", inputs=path, **asked)
 
 
 def test_faults_are_told_beside_the_vectors(cli: Any) -> None:
