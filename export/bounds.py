@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from spikeport.export.intervals import Emission, Interval, Ints, Wire
 from spikeport.sim.arith import STATE_SHIFT, U_LIMIT, V_LIMIT, shift_to_zero
+from spikeport.sim.chip import Chip
 from spikeport.sim.net import FixedNet, Population
 
 INT32 = (1 << 31) - 1
@@ -57,7 +58,7 @@ class Risk:
 
     population: str
     neuron: int
-    quantity: str  # "a", "u", "v" or "readout"
+    quantity: str  # "a", "sum", "u", "drive" (u and bias), "v" or "readout"
     bound: int
     limit: int
     neurons: int  # how many neurons of the population are concerned
@@ -70,7 +71,9 @@ class Risk:
     def __str__(self) -> str:
         event = {
             "a": "the synaptic sum can wrap",
+            "sum": "what arrives in one step can wrap",
             "u": "u can wrap",
+            "drive": "u and bias together can wrap",
             "v": "v can clip",
             "readout": "the readout can reach its threshold",
         }[self.quantity]
@@ -103,8 +106,8 @@ def bounds(net: FixedNet) -> dict[str, Bound]:
 
 
 def prove(net: FixedNet) -> list[Risk]:
-    """Risks of `net`; an empty list is a proof that no u wraps, no v clips, no readout of
-    potentials fires, whatever the input."""
+    """Risks of `net` on its chip; an empty list is a proof that no sum and no u wraps, without its
+    bias and with it, no v clips and no readout of potentials fires, whatever the input."""
     return risks_of(net, bounds(net))
 
 
@@ -115,7 +118,7 @@ def risks_of(net: FixedNet, found_bounds: Mapping[str, Bound]) -> list[Risk]:
         population = net.population(name)
         read = net.readout.of_potentials and net.readout.population == name
         silent = read and bool((population.v_th == net.chip.v_th_max).all())
-        found += risks(population, bound, silent=silent)
+        found += risks(population, bound, chip=net.chip, silent=silent)
     return found
 
 
@@ -215,11 +218,15 @@ def _after_reset(
     return Interval(low=low, high=np.where(must, 0, high))
 
 
-def risks(population: Population, bound: Bound, *, silent: bool) -> list[Risk]:
-    """What can go wrong in one population. silent: it is read as a potential and must not fire."""
+def risks(population: Population, bound: Bound, *, chip: Chip, silent: bool) -> list[Risk]:
+    """What can go wrong in one population on `chip`. silent: it is read as a potential and must not
+    fire."""
+    bias = Interval(low=population.bias_shifted, high=population.bias_shifted)
     checks = [
         ("a", bound.raw, bound.raw_limit),
+        ("sum", _signed(bound.a), chip.sum_max),
         ("u", _signed(bound.u), U_LIMIT - 1),
+        ("drive", _signed(bound.u + bias), chip.drive_max),
         ("v", _signed(bound.v), V_LIMIT),
     ]
     if silent:

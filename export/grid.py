@@ -112,7 +112,8 @@ class Part:
 
     def overflow(self, fixed: Population, synapses: list[Projection]) -> list[Risk]:
         """What a legal input could overflow."""
-        return risks(fixed, self.bound(fixed, synapses), silent=self.silent)
+        bound = self.bound(fixed, synapses)
+        return risks(fixed, bound, chip=self.chip, silent=self.silent)
 
     def bound(self, fixed: Population, synapses: list[Projection]) -> Bound:
         """The bounds of these integers, behind sources that are bounded already."""

@@ -15,6 +15,7 @@ from spikeport.export.grid import float_weights
 from spikeport.export.prepare import prepared_as
 from spikeport.sim import effective
 from spikeport.sim.arith import U_LIMIT, V_LIMIT
+from spikeport.sim.chip import Chip
 from spikeport.sim.floating import NEVER
 from spikeport.sim.net import (
     FixedNet,
@@ -108,6 +109,7 @@ class Headroom:
     population: str
     u: float
     v: float
+    sum: float  # of what arrives in one step
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,7 +181,8 @@ class Report:
                 f" other answers: {found}; the smaller was taken"
             )
         lines += [
-            f"state of {h.population}: u uses {h.u:.1%} and v {h.v:.1%} of 24 bits at worst"
+            f"state of {h.population}: u uses {h.u:.1%} and v {h.v:.1%} of 24 bits at worst,"
+            f" the sum of a step {h.sum:.1%} of its own"
             for h in self.headroom
             if h.population in names
         ]
@@ -214,7 +217,7 @@ def report(net: FloatNet, fixed: FixedNet) -> Report:
         scales={p.name: p.scale for p in fixed.populations},
         layers=tuple(_layer(fixed, p, rows) for p in fixed.populations),
         rows=tuple(rows),
-        headroom=tuple(_headroom(name, bound) for name, bound in proof.items()),
+        headroom=tuple(_headroom(name, bound, fixed.chip) for name, bound in proof.items()),
         disagreement=dict(fixed.provenance.get("disagreement", {})),
         risks=tuple(str(risk) for risk in found),
     )
@@ -289,9 +292,9 @@ def _row(
     )  # fmt: skip
 
 
-def _headroom(name: str, bound: Bound) -> Headroom:
-    u, v = int(bound.u.largest.max()), int(bound.v.largest.max())
-    return Headroom(population=name, u=u / U_LIMIT, v=v / V_LIMIT)
+def _headroom(name: str, bound: Bound, chip: Chip) -> Headroom:
+    a, u, v = (int(each.largest.max()) for each in (bound.a, bound.u, bound.v))
+    return Headroom(population=name, u=u / U_LIMIT, v=v / V_LIMIT, sum=a / chip.sum_max)
 
 
 __all__ = ["Headroom", "Report", "Risk", "Rounding", "report"]

@@ -46,9 +46,10 @@ class Witness:
 
     def __str__(self) -> str:
         where = f"population {self.risk.population!r}, neuron {self.risk.neuron}:"
-        name = {"a": "the synaptic sum", "readout": "the potential"}.get(
-            self.risk.quantity, self.risk.quantity
-        )
+        name = {
+            "a": "the synaptic sum", "sum": "what arrives", "drive": "u with its bias",
+            "readout": "the potential",
+        }.get(self.risk.quantity, self.risk.quantity)  # fmt: skip
         if self.happens:
             return (
                 f"{where} {name} reaches {self.reached} in step {self.step}, beyond"
@@ -106,6 +107,8 @@ def _course(net: FixedNet, risk: Risk, x: Ints) -> Ints:
     for synapse, total in sums:
         w_exp = synapse.w_exp if isinstance(synapse, Dense) else 0
         a += total << w_exp if w_exp >= 0 else total >> -w_exp
+    if risk.quantity == "sum":
+        return a
     keep_u, keep_v = (
         np.broadcast_to(keep, (population.size,))[risk.neuron]
         for keep in (population.keep_u, population.keep_v)
@@ -118,8 +121,10 @@ def _course(net: FixedNet, risk: Risk, x: Ints) -> Ints:
     u_raw = shift_to_zero(u_before, keep_u) + (a << STATE_SHIFT)
     if risk.quantity == "u":
         return np.asarray(u_raw)
-    v_before = np.concatenate([np.full((1, samples), start, np.int64), v[:-1]])
     bias = np.broadcast_to(population.bias_shifted, (population.size,))[risk.neuron]
+    if risk.quantity == "drive":
+        return np.asarray(u + bias)
+    v_before = np.concatenate([np.full((1, samples), start, np.int64), v[:-1]])
     return np.asarray(shift_to_zero(v_before, keep_v) + u + bias)
 
 

@@ -18,13 +18,13 @@ from spikeport.hw.deploy_readme import readme
 from spikeport.hw.lava_board import board_status
 from spikeport.hw.lava_limits import LavaLimitError, refuse
 from spikeport.hw.place import Placement, place
-from spikeport.hw.target import BOARDS, TARGETS, Board
+from spikeport.hw.target import BOARDS, TARGETS, Board, Target
 from spikeport.sim.bundle import Vectors, check_fit, replacing, sha256
 from spikeport.sim.describe import describe
 from spikeport.sim.files import refuse_taken
 from spikeport.sim.net import FixedNet
 
-__all__ = ["BOARDS", "Board", "board_status", "write_folder"]
+__all__ = ["BOARDS", "Board", "board_status", "board_target", "write_folder"]
 
 ROOT = Path(__file__).resolve().parents[1]
 CODE = {
@@ -69,10 +69,9 @@ def write_folder(
     exists already or has nowhere to be.
     """
     folder = Path(folder)
-    if board not in BOARDS:
-        raise ValueError(f"board is {board!r}; allowed are {', '.join(sorted(BOARDS))}")
+    target = board_target(board)
     refuse_taken(folder, what="folder")
-    placement = placed(net, board=board)
+    placement = placed(net, target)
     refuse(net)
     check_fit(net, vectors)
     net.input.check(vectors.inputs)
@@ -91,13 +90,18 @@ def write_folder(
     return _files(folder)
 
 
-def placed(net: FixedNet, *, board: str) -> Placement:
-    """`net` on the cores of `board`; ValueError with all rules that it breaks there."""
-    target = TARGETS[board]
+def board_target(board: str) -> Target:
+    """What a network is placed on for a board of BOARDS; ValueError for any other."""
+    if board not in BOARDS:
+        raise ValueError(f"board is {board!r}; allowed are {', '.join(sorted(BOARDS))}")
+    return TARGETS[board]
+
+
+def placed(net: FixedNet, target: Target) -> Placement:
+    """`net` on the cores of `target`; ValueError with all rules that it breaks there."""
     rules.enforce(net, target.whole)
     placement = place(net, target)
-    if issues := list(rules_place.cores(len(placement.cores), target)):
-        raise ValueError(f"the network does not fit {board}: " + "; also ".join(map(str, issues)))
+    rules.refuse(rules_place.cores(len(placement.cores), target), target.whole)
     return placement
 
 

@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from spikeport.hw import rules_neurons, rules_synapses
 from spikeport.hw.rule import Issue
 from spikeport.sim.chip import Chip
 from spikeport.sim.net import FixedNet
 
-__all__ = ["RULES", "Issue", "check", "enforce"]
+__all__ = ["RULES", "Issue", "check", "enforce", "refuse"]
 
 RULES = (
     rules_synapses.dense_weights,
@@ -39,6 +41,10 @@ def check(net: FixedNet, chip: Chip) -> list[Issue]:
 
 def enforce(net: FixedNet, chip: Chip) -> None:
     """Raise ValueError with all errors (not the advice) in one sentence."""
-    errors = [str(issue) for issue in check(net, chip) if issue.severity == "error"]
-    if errors:
+    refuse(check(net, chip), chip)
+
+
+def refuse(issues: Iterable[Issue], chip: Chip) -> None:
+    """Raise ValueError with those of `issues` on `chip` that are errors, in one sentence."""
+    if errors := [str(issue) for issue in issues if issue.severity == "error"]:
         raise ValueError(f"the network does not fit {chip.name}: " + "; also ".join(errors))

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from spikeport.sim.arith import DECAY_MAX, DELAY_MAX, V_TH_MAX
+from spikeport.sim.arith import DECAY_MAX, DELAY_MAX, STATE_SHIFT, V_TH_MAX
 from spikeport.sim.digest import NO_IDENTITY
 
 
@@ -43,7 +43,26 @@ class Chip:
     resets: tuple[str, ...]  # what a neuron can do when it fires
     v_init: bool  # whether samples can start at another potential than 0
     each_neuron: bool  # whether v_th, du and dv may differ within a population
+    # Sign included, in units of u: what arrives at a neuron in one step, and its current with the
+    # bias. They change no integer of a network, only what is proven of it.
+    sum_bits: int = field(default=32, metadata=NO_IDENTITY)
+    drive_bits: int = field(default=32, metadata=NO_IDENTITY)
     sources: Mapping[str, str] = field(repr=False, metadata=NO_IDENTITY)
+
+    @property
+    def sum_max(self) -> int:
+        """Largest magnitude of what may arrive at a neuron in one step, in units of weights."""
+        return _magnitude(self.sum_bits) >> STATE_SHIFT
+
+    @property
+    def drive_max(self) -> int:
+        """Largest magnitude of current and bias together, in units of u."""
+        return _magnitude(self.drive_bits)
+
+
+def _magnitude(bits: int) -> int:
+    """Largest number of `bits`, sign included; of more than 32 nothing is left to use."""
+    return (1 << (min(bits, 32) - 1)) - 1
 
 
 _LIF = {
@@ -80,6 +99,8 @@ LOIHI_1 = Chip(
     delay_max=DELAY_MAX,
     conv_delay_max=0,
     graded_bits=0,
+    sum_bits=22,
+    drive_bits=24,
     **_STOCK_NEURON,
     sources={
         **_LIF,
@@ -91,6 +112,9 @@ LOIHI_1 = Chip(
         "synapse_words": "nengo-loihi block.py: 16384 words of 64 bits",
         "delay_max": "brian2-loihi: 0..62",
         "graded_bits": "Davies et al. 2018: spikes carry no payload",
+        "sum_bits": "nengo-loihi builder/discretize.py: 21 bits and sign, Q_BITS; its"
+        " test_uv_overflow compares a board. Not in Lava",
+        "drive_bits": "nengo-loihi builder/discretize.py: 23 bits and sign, U_BITS. Not in Lava",
     },
 )
 
@@ -123,6 +147,8 @@ LOIHI_2 = Chip(
         "synapse_words": "compile logs in lava-dl's tutorials: limit 12000",
         "delay_max": "lava-dl 0.6.0 netx clamps delays at 62",
         "graded_bits": "Intel, Loihi 2 technology brief: integer payload up to 32 bits",
+        "sum_bits": "int32, lava-nc 0.10.0 dense/models.py; of the chip itself not public",
+        "drive_bits": "int32, lava-nc 0.10.0 lif/models.py; of the chip itself not public",
     },
 )
 

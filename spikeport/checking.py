@@ -6,8 +6,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from spikeport import handover
-from spikeport.hw import rules, rules_place
+from spikeport import fitting, handover
+from spikeport.hw import rules_place
 from spikeport.hw.place import DoesNotFitError, Placement, place
 from spikeport.hw.target import Target
 from spikeport.hw.target import target as target_of
@@ -33,7 +33,7 @@ def check(source: Path, *, target: str, fewest: bool = False) -> dict[str, Any]:
 
 def checked(net: FixedNet, goal: Target, *, fewest: bool) -> dict[str, Any]:
     """`check` of `net` on `goal`."""
-    issues = rules.check(net, goal.whole)
+    issues = fitting.issues(net, goal.whole)
     placement = None
     try:
         placement = place(net, goal, way="fewest" if fewest else "compiled")

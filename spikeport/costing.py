@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from spikeport import fitting
 from spikeport.cost_report import figures, layer_table
-from spikeport.hw import rules, rules_place
+from spikeport.hw import rules_place
 from spikeport.hw.activity import Activity, activity
 from spikeport.hw.constants import RuntimeConstants
 from spikeport.hw.energy import Band, Estimate, band
@@ -143,7 +144,7 @@ def _result(net: FixedNet, placement: Placement, told: dict[str, Any]) -> dict[s
     goal = placement.target
     return {
         "target": goal.name, "digest": net.digest(), "cores": len(placement.cores),
-        "of": goal.cores, "issues": [str(i) for i in rules.check(net, goal.whole)], "runs": told,
+        "of": goal.cores, "issues": [str(i) for i in fitting.issues(net, goal.whole)], "runs": told,
         "changes": {
             name: _changes(told[run["against"]], run)
             for name, run in told.items() if name != VECTORS

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from spikeport import costing
+from spikeport import costing, fitting
 from spikeport.cost_report import describe_cost
 from spikeport.hw import deploy as folders
 from spikeport.hw import lava_import
@@ -54,7 +54,8 @@ def deploy(
     if run and given and (why := folders.board_status()):
         advice = f"{options.WITHOUT}, or add --no-run, which writes them into the README"
         options.refuse(given, why=why, advice=advice)
-    bundle = bundles.read(source)
+    target, bundle = folders.board_target(board), bundles.read(source)
+    fitting.enforce(bundle.net, target.whole)
     count = _count(samples, bundle.vectors.samples, source)
     written = folders.write_folder(
         bundle.net,

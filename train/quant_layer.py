@@ -113,12 +113,12 @@ class QuantLayer(nn.Module):
 
     @torch.no_grad()
     def _range_limit(self) -> float:
-        """Largest S at which, but for rounding, u cannot wrap, v cannot clip, and threshold, bias
-        and start fit their bits."""
+        """Largest S at which, but for rounding, no sum and no u can wrap, v cannot clip, and
+        threshold, bias and start fit their bits."""
         by_bias = self.chip.bias_mantissa_max << self.chip.bias_exp_max
         by_start = START_MAX << START_SHIFT
         limit = min(
-            HEADROOM * SUM_LIMIT / max(self._widest(), 1e-9),
+            HEADROOM / max(self._filled(), 1e-15),
             self.chip.v_th_max / max(float(self.v_th), LEAST_V_TH),
             by_bias / (1 << STATE_SHIFT) / max(float(self.bias.abs().max()), 1e-9),
         )
@@ -130,18 +130,20 @@ class QuantLayer(nn.Module):
         (half a step of many small weights, all in one direction)."""
         limit = self._range_limit()
         scale = min(wanted, limit)
-        while self._widest(scale) * scale > SAFE * SUM_LIMIT:
+        while self._filled(scale) * scale > SAFE:
             limit = scale = scale * BACK_OFF
         return limit
 
-    def _widest(self, scale: float | None = None) -> float:
-        """A bound of |u| and |v|, membrane units, with the weights as they are or as the grid holds
-        them at S = `scale`."""
-        reach = self.bias.abs() + sum(s.reach(scale) for s in self._every())
+    def _filled(self, scale: float | None = None) -> float:
+        """A bound of the share of their bits that the sum of a step, u and v take at S = 1, with
+        the weights as they are or as the grid holds them at S = `scale`."""
+        reach = sum((s.reach(scale) for s in self._every()), start=torch.zeros_like(self.bias))
         lost = self.dv / DECAY_ONE
         memory = min(self.steps, 1 / lost if lost else self.steps)
         rest = abs(self.v_init) + max(float(self.v_th), LEAST_V_TH) * self.spiking
-        return float(reach.max()) * memory + rest
+        state = float((self.bias.abs() + reach).max()) * memory + rest
+        arriving = float(reach.max()) + (0.0 if self.chip.v_init else self._kept())
+        return max(state / SUM_LIMIT, arriving / self.chip.sum_max)
 
     def _kept(self) -> float:
         """What the first step leaves of v_init, its magnitude in membrane units."""

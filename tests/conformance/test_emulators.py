@@ -13,7 +13,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from spikeport.export.bounds import prove
+from spikeport.export.witness import worst_input
 from spikeport.sim import engine, lif, reference
+from spikeport.sim.arith import V_TH_MAX
+from spikeport.sim.chip import LOIHI_1, LOIHI_2
 from spikeport.sim.net import FixedNet, Input, Population, Projection, Readout
 from spikeport.sim.synapse import Conv2d, Dense
 from spikeport.sim.trace import first_difference
@@ -110,6 +114,45 @@ def test_mutant_of_our_own_tick(
     """Currents that decay without the hidden +1."""
     monkeypatch.setattr(lif, "DU_OFFSET", 0)
     assert differs(nengo, nets, random_net, name="nengo-loihi", kind="recurrent")
+
+
+@pytest.mark.parametrize(("last", "fits"), [(0, True), (2, False)])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_sums_that_loihi1_wraps_are_those_that_no_proof_allows(
+    sign: int, last: int, fits: bool, nengo: Any
+) -> None:
+    """129 weights of 254 and one more: 32767 is the largest sum that 21 bits and sign hold. One of
+    the other sign makes them even."""
+    w = sign * np.array([[*[254] * 129, last, -2]])
+    alone = net_with(Dense(w=w), shape=(131,), v_th=V_TH_MAX, du=4095, dv=4095)
+    net = replace(alone, chip=LOIHI_1)
+    x = np.ones((2, 1, 131), np.int64)
+    x[..., -1] = 0
+    # Two's complement has room for one more below 0, which no proof counts on.
+    same = first_difference(reference.run(net, x), nengo.run(net, x)) is None
+    assert same == (fits or sign < 0)
+    assert [(risk.quantity, risk.bound) for risk in prove(net)] == (
+        [] if fits else [("sum", sign * 32768)]
+    )
+    assert prove(alone) == []
+
+
+@pytest.mark.parametrize(("bias", "risks"), [(15, []), (27, ["v"]), (28, ["drive", "v"])])
+def test_a_current_and_its_bias_that_loihi1_wraps_are_seen(
+    bias: int, risks: list[str], nengo: Any
+) -> None:
+    """Four sums in a row drive u to 8,385,024, from where 2^23 is 28 biases of 128 away."""
+    w = np.array([[*[254] * 129, -2]])
+    net = net_with(Dense(w=w), shape=(130,), v_th=V_TH_MAX, du=0, dv=4095, bias=bias, bias_exp=7)
+    net = replace(net, chip=LOIHI_1, steps=4)
+    x = np.ones((4, 1, 130), np.int64)
+    x[..., -1] = 0
+    found = reference.run(net, x)
+    assert (first_difference(found, nengo.run(net, x)) is None) == ("drive" not in risks)
+    proof = prove(net)
+    assert [risk.quantity for risk in proof] == risks
+    assert all(worst_input(net, risk).happens for risk in proof)
+    assert [risk.quantity for risk in prove(replace(net, chip=LOIHI_2))] == risks[-1:]
 
 
 @pytest.mark.skipif(

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from spikeport import fitting
 from spikeport.export.bounds import bounds, prove
 from spikeport.export.grid import DoesNotFit
 from spikeport.export.quantise import to_fixed
@@ -251,6 +252,20 @@ def test_what_does_not_fit_is_said_in_one_sentence(net: FloatNet, message: str) 
 def test_loihi_1_has_no_graded_input() -> None:
     with pytest.raises(ValueError, match=r"^the input is graded with 8 payload bits, but spikes"):
         to_fixed(conv_net(), LOIHI_1)
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_sums_fit_loihi_1(sign: float) -> None:
+    """What arrives in one step: 300 spikes, a few of which reach the threshold."""
+    net = dense_net(np.full((2, 300), sign), v_th=4.0, keep_v=0.5)
+    most = {}
+    for chip in (LOIHI_1, LOIHI_2):
+        fixed = to_fixed(net, chip)
+        assert prove(fixed) == []
+        most[chip.name] = int(bounds(fixed)["p"].a.largest.max())
+    assert most["loihi1"] <= 32767 < most["loihi2"]
+    with pytest.raises(ValueError, match="what arrives in one step"):
+        fitting.enforce(to_fixed(net, LOIHI_2), LOIHI_1)
 
 
 @pytest.mark.parametrize("margin", [-0.1, 1.0])

@@ -52,7 +52,7 @@ def test_the_worst_input_of_a_convolution_reaches_the_bound_exactly() -> None:
     net = build(Population(name="p", shape=(2, 4, 5), v_th=90, dv=100), synapse, steps=3)
     inside = 20 + 6  # second channel, row 1, column 1: no border
     high = 64 * 15 * int(w[1].sum())
-    for quantity, bound in (("u", high), ("a", high // 64)):
+    for quantity, bound in (("u", high), ("a", high // 64), ("sum", high // 64)):
         risk = Risk(
             population="p", neuron=inside, quantity=quantity, bound=bound, limit=1, neurons=1
         )

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from spikeport.hw.target import BOARDS, TARGETS, target
+from spikeport.sim.chip import CHIPS, unsourced
 from spikeport.sim.chip import TARGETS as CHIP_TARGETS
-from spikeport.sim.chip import unsourced
 
 GOOD = """\
 base = "loihi2"
@@ -41,6 +41,15 @@ def test_a_file_changes_what_it_names(tmp_path: Path) -> None:
     assert made.limits == base.limits
     assert (made.whole.name, made.whole.cores) == ("mine", 360)
     assert base.chip.cores == 128
+
+
+@pytest.mark.parametrize(("bits", "sums"), [(1, 0), (6, 0), (7, 0), (8, 1), (22, 32767)])
+def test_any_number_of_bits_leaves_room_for_some_sums(tmp_path: Path, bits: int, sums: int) -> None:
+    text = f'base = "loihi1"\nname = "mine"\n[sum_bits]\nvalue = {bits}\nsource = "a guess"\n'
+    chip = target(written(tmp_path, text)).chip
+    assert (chip.sum_bits, chip.sum_max, chip.drive_max) == (bits, sums, (1 << 23) - 1)
+    widest = target(written(tmp_path, text.replace(f"value = {bits}", "value = 1000000"))).chip
+    assert widest.sum_max == CHIPS["loihi2"].sum_max == (1 << 25) - 1
 
 
 @pytest.mark.parametrize(

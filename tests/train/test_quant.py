@@ -243,6 +243,22 @@ def test_rounding_that_adds_up_cannot_overflow() -> None:
     check_export(model, bits=2, rates=False)
 
 
+@pytest.mark.parametrize("name", NETS)
+def test_sums_fit_the_bits_of_the_chip(name: str) -> None:
+    """Those of Loihi 1, and of a chip with fewer."""
+    limits = []
+    for sum_bits in (32, 22, 18):
+        torch.manual_seed(6)
+        chip = dataclasses.replace(LOIHI_2, sum_bits=sum_bits)
+        model = QuantNet(NETS[name](), chip, weight_bits=8)
+        limits.append([layer._range_limit() for layer in parts(model)])
+        net = compile_net(model.spiking_net().eval(), target="loihi2", weight_bits=8).net
+        assert net is not None
+        assert bounds.prove(dataclasses.replace(net, chip=chip)) == []
+    assert all(wide >= narrow for wide, narrow in zip(*limits[:2], strict=True))
+    assert (limits[2] != limits[0]) == (name != "big bias")
+
+
 def test_membranes_are_in_thresholds() -> None:
     torch.manual_seed(4)
     model = QuantNet(count_net(), LOIHI_2)

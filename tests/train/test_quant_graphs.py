@@ -234,9 +234,9 @@ def test_limits_count_every_source() -> None:
     rec = QuantNet(recurrent_net(PIXELS), LOIHI_2).populations()["rec.lif"]
     assert rec.loop is not None
     with torch.no_grad():
-        before = rec._widest()
+        before = rec._filled()
         rec.loop.weight.mul_(3)
-        assert rec._widest() > before
+        assert rec._filled() > before
 
 
 def test_a_dense_sum_is_shifted_projection_by_projection() -> None:
