@@ -139,17 +139,7 @@ class Report:
 
     def as_text(self) -> str:
         """Aligned columns, one line a parameter."""
-        titles = (
-            "part",
-            "quantity",
-            "float",
-            "integer",
-            "effective",
-            "error",
-            "rel",
-            "rms",
-            "bits",
-        )
+        titles = tuple("part quantity float integer effective error rel rms bits".split())
         shown = [layer for layer in self.layers if not layer.exact]
         names = {layer.population for layer in shown}
         table = [titles] + [
