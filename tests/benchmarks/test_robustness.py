@@ -167,7 +167,9 @@ def test_replays_are_counted_as_what_they_are(script: Script) -> None:
     attacked = sum(r["replay"]["images"] for n in networks for r in n["standard"]["found"]["radii"])
     clean = sum(n["standard"]["images"] for n in networks)
     assert (attacked, clean) == (9000, 3000)
+    # Four steps of 6,272 + 3,136 + 10 neurons each.
     assert (
         f"{attacked:,} attacked images were replayed on Lava, and {clean:,} clean ones, 500 for"
-        f" each network, once for each radius: 0 of {2 * attacked:,} replays"
+        " each network: 0 of 12,000 decided otherwise than by the twin, of"
+        f" {12_000 * 4 * 9_418:,} spikes 0 differ."
     ) in blocks.standard()
