@@ -65,8 +65,8 @@ class Risk:
 
     @property
     def factor(self) -> float:
-        """By how much the scale is too large."""
-        return abs(self.bound) / self.limit
+        """By how much the scale is too large; of a limit of 0, the bound."""
+        return abs(self.bound) / max(self.limit, 1)
 
     def __str__(self) -> str:
         event = {

@@ -66,6 +66,8 @@ def test_what_was_proven_is_not_proven_again() -> None:
     narrower = replace(LOIHI_1, name="ours", sum_bits=21)
     (issue,) = fitting.issues(net, narrower)
     assert issue.limit.startswith("ours wraps what is beyond +-16383,")
+    (issue,) = fitting.issues(net, replace(narrower, sum_bits=5))  # room for no sum at all
+    assert issue.advice.endswith("lower its scale by 4e+04")
 
 
 def test_rules_and_sums_are_refused_in_one_sentence() -> None:
