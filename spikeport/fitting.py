@@ -1,6 +1,8 @@
-"""What stands against a network on a chip that it was not made for.
+"""What stands against a network on a chip: rules, and overflows that Lava does not show.
 
-Exporting proves that nothing overflows on its target. Another chip may add up in fewer bits.
+Exporting proves that nothing overflows on its target, unless overflows are allowed, and another
+chip may add up in fewer bits. Lava and all engines here overflow alike, so only what a chip has
+fewer bits for than Lava must be proven before it is trusted there.
 """
 
 from __future__ import annotations
@@ -10,13 +12,13 @@ from dataclasses import replace
 from spikeport.export import bounds
 from spikeport.hw import rules
 from spikeport.hw.rule import Issue, place
-from spikeport.sim.chip import Chip
+from spikeport.sim.chip import LAVA, Chip
 from spikeport.sim.net import FixedNet
 
 
 def issues(net: FixedNet, chip: Chip) -> list[Issue]:
     """All issues of `net` on `chip`: broken rules, and where some legal input may need more bits
-    than `chip` has, if those are fewer than the chip of the network has."""
+    than `chip` has, if those are fewer than Lava has."""
     return rules.check(net, chip) + _overflows(net, chip)
 
 
@@ -30,8 +32,7 @@ NARROW = {"sum": "what arrives in one step", "drive": "its current with the bias
 
 
 def _overflows(net: FixedNet, chip: Chip) -> list[Issue]:
-    made = net.chip
-    if chip.sum_bits >= made.sum_bits and chip.drive_bits >= made.drive_bits:
+    if chip.sum_bits >= LAVA.sum_bits and chip.drive_bits >= LAVA.drive_bits:
         return []
     return [
         Issue(
